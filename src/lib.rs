@@ -1,0 +1,6 @@
+//! Portcullis lifts one file of a NAS into the public internet for one person, and drops the gate behind them.
+//!
+//! The modules stand lowest first: each uses only what stands above it in this list (`tests/architecture.rs` holds it).
+
+pub mod share;
+pub mod clock;

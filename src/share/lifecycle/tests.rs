@@ -1,0 +1,614 @@
+//! The story as a table, and every short history walked for the promises.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::{CatalogPath, FileIdentity, Limits, PolicyRequest};
+use super::*;
+
+const STALL: u64 = 300;
+const MAX: u64 = 3600;
+const GRACE: u64 = 600;
+const SIZE: u64 = 100;
+
+fn seconds(n: u64) -> Moment {
+    Moment::default().plus(Duration::from_secs(n))
+}
+
+fn limits() -> Limits {
+    Limits { max_tunnel: Duration::from_secs(MAX), stall_timeout: Duration::from_secs(STALL), grace_period: Duration::from_secs(GRACE) }
+}
+
+fn file(size_bytes: u64) -> SharedFile {
+    let identity = FileIdentity { device: 1, inode: 2, size_bytes, modified_ns: 3, changed_ns: 4 };
+    SharedFile { path: CatalogPath::parse("film/holiday.mp4").unwrap(), identity }
+}
+
+fn link(n: u128) -> TokenId {
+    TokenId(uuid::Uuid::from_u128(n))
+}
+
+fn transfer(n: u8) -> TransferId {
+    TransferId::from_digest(&[n; 32])
+}
+
+fn share_of(size_bytes: u64, request: PolicyRequest) -> Share {
+    let policy = Policy::new(request, limits(), seconds(0)).unwrap();
+    Share::new(ShareId::from_random(7), link(1), file(size_bytes), policy, None, seconds(0)).0
+}
+
+/// A share of 100 bytes for `max_downloads`, its way in open since second 0.
+fn open_share(max_downloads: u64) -> Share {
+    let mut share = share_of(SIZE, PolicyRequest { max_downloads: Some(max_downloads), ..Default::default() });
+    share.must(Event::TunnelOpened, 0);
+    share
+}
+
+trait Drive {
+    fn must(&mut self, event: Event, at: u64) -> Vec<Fact>;
+    fn redeem(&mut self, n: u8, at: u64) -> Result<(), Refused>;
+    fn fetch(&mut self, n: u8, request: u64, range: (u64, u64), at: u64);
+    fn arrive(&mut self, n: u8, range: (u64, u64), at: u64);
+    fn end(&mut self, n: u8, request: u64, in_doubt: Option<(u64, u64)>, at: u64);
+    fn at(&mut self, at: u64) -> State;
+}
+
+impl Drive for Share {
+    fn must(&mut self, event: Event, at: u64) -> Vec<Fact> {
+        let decided = self.on(event, seconds(at));
+        assert_eq!(decided.answer, Ok(()));
+        decided.facts
+    }
+
+    fn redeem(&mut self, n: u8, at: u64) -> Result<(), Refused> {
+        let redeemed = Event::Redeemed { link: self.link, transfer: transfer(n), recipient: Recipient::default() };
+        self.on(redeemed, seconds(at)).answer
+    }
+
+    fn fetch(&mut self, n: u8, request: u64, (start, end): (u64, u64), at: u64) {
+        let opened = Event::RequestOpened { transfer: transfer(n), request: RequestId(request), range: ByteRange::new(start, end) };
+        self.must(opened, at);
+    }
+
+    fn arrive(&mut self, n: u8, (start, end): (u64, u64), at: u64) {
+        let range = ByteRange::new(start, end);
+        self.must(Event::Delivered { transfer: transfer(n), range, evidence: Evidence::Acknowledged }, at);
+    }
+
+    fn end(&mut self, n: u8, request: u64, in_doubt: Option<(u64, u64)>, at: u64) {
+        let in_doubt = in_doubt.map(|(start, end)| ByteRange::new(start, end));
+        self.must(Event::RequestEnded { transfer: transfer(n), request: RequestId(request), in_doubt }, at);
+    }
+
+    fn at(&mut self, at: u64) -> State {
+        self.must(Event::TimePassed, at);
+        self.state(seconds(at))
+    }
+}
+
+#[test]
+fn the_main_story() {
+    let mut share = share_of(SIZE, PolicyRequest::default());
+    assert_eq!((share.state(seconds(0)), share.effect()), (State::Opening, Some(Effect::OpenTunnel)));
+    assert_eq!(share.must(Event::TunnelOpened, 1), [Fact::Opened]);
+    assert_eq!((share.state(seconds(1)), share.effect()), (State::Offered, None));
+    share.redeem(1, 10).unwrap();
+    assert_eq!(share.state(seconds(10)), State::Waiting);
+    share.fetch(1, 1, (0, 100), 11);
+    share.arrive(1, (0, 60), 12);
+    assert_eq!((share.state(seconds(12)), share.percent()), (State::Transferring, 60));
+    share.end(1, 1, None, 13);
+    assert_eq!(share.state(seconds(20)), State::Waiting);
+    share.fetch(1, 2, (60, 100), 200);
+    share.arrive(1, (60, 100), 201);
+    assert_eq!((share.state(seconds(201)), share.percent()), (State::Delivered, 100));
+    assert_eq!(share.deadline(), Some(Deadline { at: seconds(201 + GRACE).steady, reason: Reason::Grace }));
+    share.fetch(1, 3, (0, 100), 202);
+    assert_eq!(share.at(201 + GRACE), State::Closing);
+    assert_eq!((share.outcome(), share.effect()), (Some(Outcome::Completed), Some(Effect::CloseTunnel)));
+    assert_eq!(share.must(Event::TunnelClosed, 900), [Fact::Closed { outcome: Outcome::Completed }]);
+    assert_eq!((share.effect(), share.deadline()), (None, None));
+}
+
+#[test]
+fn a_second_redeem_is_refused_while_the_first_runs_and_after_it() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    assert_eq!(share.redeem(2, 1), Err(Refused::Running { max_downloads: 1 }));
+    share.fetch(1, 1, (0, 100), 2);
+    share.arrive(1, (0, 100), 3);
+    assert_eq!(share.redeem(2, 4), Err(Refused::Spent));
+    share.must(Event::Revoked, 5);
+    assert_eq!(share.redeem(2, 6), Err(Refused::Closed(Outcome::Revoked)));
+}
+
+#[test]
+fn three_downloads_are_three_transfers() {
+    let mut share = open_share(3);
+    for n in 1..=3 {
+        share.redeem(n, 1).unwrap();
+        share.fetch(n, u64::from(n), (0, 100), 2);
+        share.arrive(n, (0, 100), 3);
+        assert_eq!(share.state(seconds(3)), if n < 3 { State::Offered } else { State::Delivered });
+    }
+    assert_eq!(share.redeem(4, 4), Err(Refused::Spent));
+    assert_eq!(share.at(3 + GRACE), State::Closing);
+    assert_eq!(share.outcome(), Some(Outcome::Completed));
+}
+
+#[test]
+fn a_link_that_nobody_takes_expires() {
+    let mut share = open_share(1);
+    assert_eq!(share.at(MAX - 1), State::Offered);
+    assert_eq!(share.redeem(1, MAX), Err(Refused::Closed(Outcome::Expired)));
+    assert_eq!(share.outcome(), Some(Outcome::Expired));
+}
+
+#[test]
+fn one_of_three_taken_is_completed_when_the_time_is_up_and_keeps_its_grace() {
+    let mut share = open_share(3);
+    share.redeem(1, MAX - 20).unwrap();
+    share.fetch(1, 1, (0, 100), MAX - 20);
+    share.arrive(1, (0, 100), MAX - 10);
+    assert_eq!(share.redeem(2, MAX), Err(Refused::Expired));
+    assert_eq!(share.at(MAX), State::Delivered);
+    assert_eq!(share.at(MAX - 10 + GRACE), State::Closing);
+    assert_eq!(share.outcome(), Some(Outcome::Completed));
+}
+
+#[test]
+fn an_expiry_does_not_cut_a_moving_transfer_but_the_ceiling_does() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 1);
+    let mut now = 2;
+    let mut byte = 0;
+    while now < 2 * MAX {
+        share.arrive(1, (byte, byte + 1), now);
+        assert_eq!(share.at(now), State::Transferring, "at second {now}");
+        (now, byte) = (now + 200, byte + 1);
+    }
+    assert_eq!(share.at(2 * MAX), State::Closing);
+    assert_eq!(share.outcome(), Some(Outcome::TimedOut));
+}
+
+#[test]
+fn a_stall_closes_the_share() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 1);
+    share.arrive(1, (0, 50), 2);
+    share.end(1, 1, None, 3);
+    assert_eq!(share.at(2 + STALL - 1), State::Waiting);
+    assert_eq!(share.at(2 + STALL), State::Closing);
+    assert_eq!(share.outcome(), Some(Outcome::Stalled));
+}
+
+#[test]
+fn a_stall_can_give_the_use_back() {
+    let mut share = share_of(SIZE, PolicyRequest { on_stall: Some(OnStall::Reopen), ..Default::default() });
+    share.must(Event::TunnelOpened, 0);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 1);
+    share.arrive(1, (0, 50), 2);
+    assert_eq!(share.at(2 + STALL), State::Offered);
+    assert_eq!(share.percent(), 50);
+    assert_eq!(share.may_fetch(transfer(1), seconds(2 + STALL)), Err(Refused::TransferOver(TransferEnd::Stalled)));
+    share.redeem(2, 310).unwrap();
+}
+
+#[test]
+fn one_stalled_recipient_does_not_cut_another() {
+    let mut share = open_share(2);
+    share.redeem(1, 1).unwrap();
+    share.redeem(2, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 1);
+    share.fetch(2, 2, (0, 100), 1);
+    share.arrive(1, (0, 10), 2);
+    share.arrive(2, (0, 10), STALL);
+    assert_eq!(share.at(2 + STALL), State::Transferring);
+    share.arrive(2, (10, 100), 3 + STALL);
+    assert_eq!(share.at(3 + STALL + GRACE), State::Closing);
+    assert_eq!(share.outcome(), Some(Outcome::Stalled));
+}
+
+#[test]
+fn a_transfer_that_never_began_gives_the_use_back() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    assert_eq!(share.at(60), State::Waiting);
+    assert_eq!(share.at(61), State::Offered);
+    share.redeem(2, 62).unwrap();
+    // A request that ends without a byte having left has not begun it either.
+    share.fetch(2, 9, (0, 100), 63);
+    share.end(2, 9, None, 70);
+    assert_eq!(share.at(130), State::Offered);
+}
+
+#[test]
+fn bytes_in_doubt_count_once_the_recipient_resumes_behind_them() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 1);
+    share.arrive(1, (0, 40), 2);
+    share.end(1, 1, Some((40, 60)), 3);
+    share.fetch(1, 2, (55, 100), 10);
+    share.arrive(1, (55, 100), 11);
+    assert_eq!((share.state(seconds(11)), share.percent()), (State::Delivered, 100));
+}
+
+#[test]
+fn the_resumed_request_may_come_before_the_old_one_is_known_to_be_dead() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 1);
+    share.arrive(1, (0, 40), 2);
+    share.fetch(1, 2, (55, 100), 10);
+    share.arrive(1, (55, 100), 11);
+    assert_eq!(share.percent(), 85);
+    share.end(1, 1, Some((40, 60)), 12);
+    assert_eq!(share.percent(), 100);
+}
+
+#[test]
+fn a_far_jump_vouches_for_nothing() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 1);
+    share.arrive(1, (0, 40), 2);
+    share.end(1, 1, Some((40, 60)), 3);
+    share.fetch(1, 2, (61, 100), 10);
+    share.arrive(1, (61, 100), 11);
+    assert_eq!(share.percent(), 79);
+}
+
+#[test]
+fn after_a_crash_the_resume_point_closes_the_gap_that_was_never_saved() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 1);
+    share.arrive(1, (0, 40), 2);
+    share.must(Event::Restarted, 1000);
+    assert_eq!(share.state(seconds(1000)), State::Opening);
+    share.must(Event::TunnelOpened, 1001);
+    share.fetch(1, 1, (70, 100), 1002);
+    share.arrive(1, (70, 100), 1003);
+    assert_eq!(share.state(seconds(1003)), State::Delivered);
+    assert_eq!(share.transfers[0].coverage.weakest_evidence(), Some(Evidence::HandedOver));
+}
+
+#[test]
+fn an_empty_file_is_complete_when_it_was_answered_not_when_it_was_asked_for() {
+    let mut share = share_of(0, PolicyRequest::default());
+    share.must(Event::TunnelOpened, 0);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 0), 2);
+    assert_eq!((share.state(seconds(2)), share.percent()), (State::Transferring, 0));
+    share.arrive(1, (0, 0), 3);
+    assert_eq!((share.state(seconds(3)), share.percent()), (State::Delivered, 100));
+}
+
+#[test]
+fn a_share_with_a_start_time_waits_for_it() {
+    let start = Some(Timestamp(1_000_000));
+    let mut share = share_of(SIZE, PolicyRequest { starts_at: start, expires_in_seconds: Some(100), ..Default::default() });
+    assert_eq!((share.state(seconds(0)), share.effect()), (State::Scheduled, None));
+    assert_eq!(share.may_redeem(link(1), seconds(5)), Err(Refused::NotStarted));
+    assert_eq!(share.at(1000), State::Opening);
+    share.must(Event::TunnelOpened, 1000);
+    assert_eq!(share.at(1099), State::Offered);
+    assert_eq!(share.at(1100), State::Closing);
+}
+
+#[test]
+fn either_clock_expires_a_link_and_only_the_steady_one_stalls_a_transfer() {
+    let year = Duration::from_secs(365 * 24 * 3600);
+    let mut share = open_share(1);
+    let jumped_ahead = Moment { steady: seconds(5).steady, wall: seconds(5).wall.plus(year) };
+    assert!(share.clone().has_expired(jumped_ahead));
+    assert_eq!(share.clone().on(Event::TimePassed, jumped_ahead).facts, [Fact::Closing { outcome: Outcome::Expired }]);
+    // Back a year: the steady clock still ends it in time.
+    let jumped_back = Moment { steady: seconds(MAX).steady, wall: Timestamp(-(year.as_millis() as i64)) };
+    assert_eq!(share.clone().on(Event::TimePassed, jumped_back).facts, [Fact::Closing { outcome: Outcome::Expired }]);
+    // A transfer that moves is not cut by the jump.
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 2);
+    assert!(share.on(Event::TimePassed, jumped_ahead).facts.is_empty());
+}
+
+#[test]
+fn more_time_counts_from_now_and_stays_under_the_ceiling() {
+    let mut share = share_of(SIZE, PolicyRequest { expires_in_seconds: Some(60), ..Default::default() });
+    share.must(Event::TunnelOpened, 0);
+    let facts = share.must(Event::Extended { expires_in: Duration::from_secs(10 * MAX) }, 50);
+    assert_eq!(facts, [Fact::Extended { expires_at: seconds(50 + MAX).wall }]);
+    assert_eq!(share.at(61), State::Offered);
+    share.must(Event::Revoked, 62);
+    let late = share.on(Event::Extended { expires_in: Duration::from_secs(1) }, seconds(63));
+    assert_eq!(late.answer, Err(Refused::Closed(Outcome::Revoked)));
+}
+
+#[test]
+fn a_closed_share_opens_again_with_a_new_link_and_the_old_one_stays_dead() {
+    let mut share = open_share(1);
+    assert_eq!(share.on(Event::Reopened { link: link(2), file: file(SIZE) }, seconds(1)).answer, Err(Refused::NotClosed));
+    share.redeem(1, 1).unwrap();
+    share.must(Event::Revoked, 2);
+    share.must(Event::TunnelClosed, 3);
+    share.must(Event::Reopened { link: link(2), file: file(50) }, 4);
+    assert_eq!((share.state(seconds(4)), share.effect()), (State::Opening, Some(Effect::OpenTunnel)));
+    share.must(Event::TunnelOpened, 5);
+    assert_eq!(share.may_redeem(link(1), seconds(6)), Err(Refused::Replaced));
+    assert_eq!(share.may_redeem(link(2), seconds(6)), Ok(()));
+    assert_eq!(share.may_fetch(transfer(1), seconds(6)), Err(Refused::UnknownTransfer));
+}
+
+#[test]
+fn a_stopped_transfer_closes_a_single_use_share() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 2);
+    share.must(Event::TransferStopped { transfer: transfer(1) }, 3);
+    assert_eq!(share.outcome(), Some(Outcome::Revoked));
+}
+
+#[test]
+fn what_was_due_happens_even_when_the_event_is_refused() {
+    let mut share = open_share(1);
+    let redeemed = Event::Redeemed { link: link(1), transfer: transfer(1), recipient: Recipient::default() };
+    let decided = share.on(redeemed, seconds(MAX));
+    assert_eq!(decided.answer, Err(Refused::Closed(Outcome::Expired)));
+    assert_eq!(decided.facts, [Fact::Closing { outcome: Outcome::Expired }]);
+}
+
+#[test]
+fn whoever_redeems_and_leaves_for_ever_does_not_grow_the_share() {
+    let mut share = open_share(1);
+    for n in 0..=255u8 {
+        let at = u64::from(n) * 13;
+        let redeemed = Event::Redeemed { link: link(1), transfer: transfer(n), recipient: Recipient::default() };
+        assert_eq!(share.on(redeemed, seconds(at)).answer.is_ok(), n.is_multiple_of(5), "{n}");
+    }
+    assert!(share.transfers.len() <= MAX_GIVEN_BACK + 1);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Every short history.
+
+/// A share and what a bystander knows of it.
+#[derive(Clone)]
+struct World {
+    share: Share,
+    now: u64,
+    percent: u8,
+    /// Successful redeems, less the uses that were given back.
+    redeems: u32,
+    given_back: u32,
+    seen_transfers: u8,
+    requests: u64,
+    /// The bytes that arrived, per transfer, as a bitmap.
+    arrived: Vec<(TransferId, [bool; SIZE as usize])>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Opened,
+    Failed,
+    Lost,
+    Redeem,
+    FetchAll,
+    FetchRest,
+    ArriveFirstHalf,
+    ArriveSecondHalf,
+    EndClean,
+    EndInDoubt,
+    Stop,
+    Change,
+    Revoke,
+    Extend,
+    Restart,
+    TunnelClosed,
+    Nothing,
+}
+
+const ACTS: [Act; 17] = [
+    Act::Opened,
+    Act::Failed,
+    Act::Lost,
+    Act::Redeem,
+    Act::FetchAll,
+    Act::FetchRest,
+    Act::ArriveFirstHalf,
+    Act::ArriveSecondHalf,
+    Act::EndClean,
+    Act::EndInDoubt,
+    Act::Stop,
+    Act::Change,
+    Act::Revoke,
+    Act::Extend,
+    Act::Restart,
+    Act::TunnelClosed,
+    Act::Nothing,
+];
+/// No time, less than a stall, more than a stall, more than everything.
+const DELAYS: [u64; 4] = [0, 61, STALL + 1, 2 * MAX + GRACE];
+
+impl World {
+    fn new(max_downloads: u64, on_stall: OnStall) -> Self {
+        let request = PolicyRequest { max_downloads: Some(max_downloads), on_stall: Some(on_stall), ..Default::default() };
+        let share = share_of(SIZE, request);
+        Self { share, now: 0, percent: 0, redeems: 0, given_back: 0, seen_transfers: 0, requests: 0, arrived: Vec::new() }
+    }
+
+    fn event(&mut self, act: Act) -> Option<Event> {
+        let latest = self.share.transfers.last().map(|t| t.id);
+        Some(match act {
+            Act::Opened => Event::TunnelOpened,
+            Act::Failed => Event::TunnelFailed,
+            Act::Lost => Event::TunnelLost,
+            Act::Redeem => {
+                self.seen_transfers += 1;
+                Event::Redeemed { link: link(1), transfer: transfer(self.seen_transfers), recipient: Recipient::default() }
+            }
+            Act::FetchAll | Act::FetchRest => {
+                self.requests += 1;
+                let start = if matches!(act, Act::FetchAll) { 0 } else { SIZE / 2 };
+                Event::RequestOpened { transfer: latest?, request: RequestId(self.requests), range: ByteRange::new(start, SIZE) }
+            }
+            Act::ArriveFirstHalf | Act::ArriveSecondHalf => {
+                let start = if matches!(act, Act::ArriveFirstHalf) { 0 } else { SIZE / 2 };
+                let range = ByteRange::new(start, start + SIZE / 2);
+                Event::Delivered { transfer: latest?, range, evidence: Evidence::Acknowledged }
+            }
+            Act::EndClean => Event::RequestEnded { transfer: latest?, request: RequestId(self.requests), in_doubt: None },
+            Act::EndInDoubt => {
+                let in_doubt = Some(ByteRange::new(SIZE / 4, SIZE / 2));
+                Event::RequestEnded { transfer: latest?, request: RequestId(self.requests), in_doubt }
+            }
+            Act::Stop => Event::TransferStopped { transfer: latest? },
+            Act::Change => Event::SourceChanged,
+            Act::Revoke => Event::Revoked,
+            Act::Extend => Event::Extended { expires_in: Duration::from_secs(100) },
+            Act::Restart => Event::Restarted,
+            Act::TunnelClosed => Event::TunnelClosed,
+            Act::Nothing => Event::TimePassed,
+        })
+    }
+
+    fn step(&mut self, act: Act, delay: u64) {
+        self.now += delay;
+        let now = seconds(self.now);
+        let Some(event) = self.event(act) else { return };
+        let (before, was_redeem) = (self.share.clone(), matches!(act, Act::Redeem));
+        let decided = self.share.on(event.clone(), now);
+        let share = &self.share;
+
+        // Closed is final until the owner opens it again, and a closing share only closes.
+        if before.is_closed() {
+            assert_eq!(share, &before, "{event:?} changed a closed share");
+        }
+        if before.outcome().is_some() {
+            assert_eq!(share.outcome(), before.outcome(), "{event:?} changed an outcome");
+        }
+        // Revoke closes, from every state.
+        if matches!(act, Act::Revoke) {
+            assert!(share.outcome().is_some());
+        }
+        // Exactly one redeem per use.
+        self.given_back += decided.facts.iter().filter(|f| matches!(f, Fact::Ended { given_back: true, .. })).count() as u32;
+        if was_redeem && decided.answer.is_ok() {
+            self.redeems += 1;
+            assert!(before.outcome().is_none() && share.outcome().is_none());
+            assert!(!before.has_expired(now), "an expired link was redeemed");
+            assert_eq!(share.phase, Phase::Open);
+        }
+        assert!(self.redeems - self.given_back <= share.policy.max_downloads, "more redeems than uses");
+        assert_eq!(self.redeems - self.given_back + share.uses_left(), share.policy.max_downloads);
+        // Percent is monotone in 0..=100.
+        assert!((self.percent..=100).contains(&share.percent()), "percent fell from {} to {}", self.percent, share.percent());
+        self.percent = share.percent();
+        // Complete if and only if covered, and what is covered is a union.
+        for t in &share.transfers {
+            let covered = t.coverage.covered_bytes();
+            assert!(covered <= SIZE);
+            assert_eq!(covered == SIZE, t.coverage.is_whole(SIZE));
+            if t.is_completed() {
+                assert_eq!(covered, SIZE, "completed without every byte");
+            }
+            if t.is_active() && t.begun {
+                assert!(covered < SIZE, "every byte arrived and it is not completed");
+            }
+            let cell = match self.arrived.iter_mut().position(|(id, _)| *id == t.id) {
+                Some(index) => &mut self.arrived[index].1,
+                None => {
+                    self.arrived.push((t.id, [false; SIZE as usize]));
+                    &mut self.arrived.last_mut().unwrap().1
+                }
+            };
+            let covered_now: Vec<ByteRange> = t.coverage.ranges();
+            let is_covered = |byte: usize| covered_now.iter().any(|r| (r.start..r.end).contains(&(byte as u64)));
+            for (byte, had) in cell.iter_mut().enumerate() {
+                assert!(!*had || is_covered(byte), "byte {byte} was delivered and then not");
+                *had = is_covered(byte);
+            }
+        }
+        self.assert_nothing_waits_for_ever();
+        // A share reads back from its saved form as it was.
+        let saved = serde_json::to_string(&self.share).unwrap();
+        assert_eq!(serde_json::from_str::<Share>(&saved).unwrap(), self.share);
+    }
+
+    /// Left to its deadlines and its effects alone, every share ends, soon, and within its bound.
+    fn assert_nothing_waits_for_ever(&self) {
+        let mut share = self.share.clone();
+        let bound = seconds(self.now + 2 * MAX + GRACE + MAX).steady;
+        for _ in 0..200 {
+            if share.is_closed() {
+                return;
+            }
+            match (share.effect(), share.deadline()) {
+                (Some(Effect::CloseTunnel), deadline) => {
+                    assert_eq!(deadline, None);
+                    assert!(share.on(Event::TunnelClosed, seconds(self.now)).answer.is_ok());
+                }
+                (_, Some(deadline)) => {
+                    assert!(deadline.at <= bound, "it waits until {:?} for {:?}", deadline.at, deadline.reason);
+                    let at = Moment { steady: deadline.at.max(seconds(self.now).steady), wall: Timestamp(deadline.at.0) };
+                    let before = share.clone();
+                    assert!(share.on(Event::TimePassed, at).answer.is_ok());
+                    assert_ne!(share, before, "{:?} came and nothing happened", deadline.reason);
+                }
+                (effect, None) => panic!("it waits for ever: {effect:?} in {:?}", share.phase),
+            }
+        }
+        panic!("it takes too many steps to end");
+    }
+}
+
+fn walk(world: &World, depth: usize, walked: &mut u64) {
+    if depth == 0 {
+        return;
+    }
+    for act in ACTS {
+        for delay in DELAYS {
+            let mut next = world.clone();
+            next.step(act, delay);
+            *walked += 1;
+            walk(&next, depth - 1, walked);
+        }
+    }
+}
+
+#[test]
+fn every_short_history_keeps_the_promises() {
+    let mut walked = 0;
+    for (max_downloads, on_stall) in [(1, OnStall::Close), (2, OnStall::Reopen)] {
+        // Two roots: from the very beginning, and from where somebody has half the file.
+        let fresh = World::new(max_downloads, on_stall);
+        walk(&fresh, 3, &mut walked);
+        let mut halfway = World::new(max_downloads, on_stall);
+        for act in [Act::Opened, Act::Redeem, Act::FetchAll, Act::ArriveFirstHalf] {
+            halfway.step(act, 0);
+        }
+        walk(&halfway, 3, &mut walked);
+    }
+    assert_eq!(walked, 4 * (68 + 68 * 68 + 68 * 68 * 68));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #[test]
+    fn every_long_history_keeps_the_promises(
+        uses in 1u64..4,
+        reopen in any::<bool>(),
+        steps in proptest::collection::vec((0..ACTS.len(), 0..8usize), 1..60),
+    ) {
+        let mut world = World::new(uses, if reopen { OnStall::Reopen } else { OnStall::Close });
+        for (act, delay) in steps {
+            // Most steps follow at once, or every history would be over after three.
+            let delay = DELAYS.get(delay).copied().unwrap_or(1);
+            world.step(ACTS[act], if world.seen_transfers < 200 { delay } else { 0 });
+        }
+    }
+}

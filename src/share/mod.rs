@@ -1,0 +1,32 @@
+//! The life of a share, as values.
+//!
+//! A [`Share`] is one file that an owner offers for a limited time. Nothing in this folder does I/O, reads a clock,
+//! draws a random number or awaits: an [`Event`] and a [`Moment`] go in, [`Fact`]s for the event log come out, and the
+//! wanted [`Effect`] and the next [`Deadline`] are functions of the state. So a recovery after a crash is the same code
+//! as a first run, and every short history can be walked in a test (`lifecycle/tests.rs`).
+//!
+//! ```text
+//! scheduled ─▶ opening ─▶ offered ─▶ transferring ⇄ waiting ─▶ delivered (grace) ─▶ closing ─▶ closed(outcome)
+//! ```
+//!
+//! * `lifecycle.rs`: the events, the rules, the deadlines.
+//! * `transfer.rs`: one recipient's exercise of the link.
+//! * `coverage.rs`: which bytes have arrived, and how sure we are.
+//! * `file.rs`: what is shared: a path proven to lie below the root, pinned to one inode.
+//! * `moment.rs`: one instant on two clocks.
+
+mod coverage;
+mod file;
+mod ids;
+mod lifecycle;
+mod moment;
+mod policy;
+mod transfer;
+
+pub use coverage::{ByteRange, Coverage, Evidence, MAX_RANGES};
+pub use file::{CatalogPath, FileIdentity, InvalidPath, SharedFile};
+pub use ids::{InvalidId, RequestId, ShareId, TokenId, TransferId};
+pub use lifecycle::{Deadline, Decided, Effect, Event, Fact, MAX_GIVEN_BACK, Outcome, Phase, Reason, Refused, Share, State};
+pub use moment::{Moment, Steady, Timestamp};
+pub use policy::{Clamped, Limits, MAX_DOWNLOADS, MAX_START_DELAY, OnStall, Policy, PolicyError, PolicyRequest};
+pub use transfer::{Recipient, Transfer, TransferEnd};

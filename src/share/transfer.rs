@@ -1,0 +1,205 @@
+//! One recipient's exercise of a link: its coverage, its running requests, how it ended.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ByteRange, Coverage, Evidence, Limits, Moment, RequestId, Steady, TransferId};
+
+/// How many requests of one transfer may run at once; download managers use up to 16.
+pub(super) const MAX_OPEN_REQUESTS: usize = 32;
+/// How many doubtful ranges, and how many starting points, a transfer remembers. More than the requests that can run at
+/// once; older ones are forgotten, which costs at most that those bytes must be fetched again.
+const MAX_REMEMBERED: usize = 2 * MAX_OPEN_REQUESTS;
+
+/// Who redeemed a link, as far as it can be known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// Their address, where nothing hides it.
+    pub address: Option<String>,
+    /// What their client calls itself (User-Agent), cut to a sensible length.
+    pub agent: String,
+}
+
+/// How a transfer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferEnd {
+    /// Every byte arrived.
+    Completed,
+    /// No byte arrived for the stall timeout.
+    Stalled,
+    /// It never began: no byte was ever fetched. The use was given back.
+    NeverBegan,
+    /// The owner stopped it.
+    Stopped,
+    /// The share closed around it.
+    Cut,
+}
+
+/// A request for bytes that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct OpenRequest {
+    id: RequestId,
+    range: ByteRange,
+}
+
+/// Bytes that were sent and may or may not have arrived when their request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct InDoubt {
+    request: RequestId,
+    range: ByteRange,
+    /// What the bytes count as once the recipient resumes behind them.
+    evidence: Evidence,
+}
+
+/// One recipient's exercise of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Names it; see [`TransferId`].
+    pub id: TransferId,
+    /// When the link was redeemed.
+    pub redeemed: Moment,
+    /// Who redeemed it.
+    pub recipient: Recipient,
+    /// Which bytes have arrived.
+    pub coverage: Coverage,
+    /// How and when it ended; `None` while it lives.
+    pub ended: Option<(TransferEnd, Moment)>,
+    /// Whether a byte may have left for the recipient. Saved before the first one does.
+    pub begun: bool,
+    /// Whether its use was given back.
+    pub given_back: bool,
+    /// When a byte last arrived, or a request last began where none has.
+    last_sign: Steady,
+    requests: Vec<OpenRequest>,
+    in_doubt: Vec<InDoubt>,
+    /// Where requests started, newest last: a later one that starts behind doubtful bytes vouches for them.
+    starts: Vec<OpenRequest>,
+}
+
+impl Transfer {
+    pub(super) fn new(id: TransferId, recipient: Recipient, now: Moment) -> Self {
+        Self {
+            id,
+            redeemed: now,
+            recipient,
+            coverage: Coverage::default(),
+            ended: None,
+            begun: false,
+            given_back: false,
+            last_sign: now.steady,
+            requests: Vec::new(),
+            in_doubt: Vec::new(),
+            starts: Vec::new(),
+        }
+    }
+
+    /// Returns whether it neither completed nor failed yet.
+    pub fn is_active(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Returns whether every byte arrived.
+    pub fn is_completed(&self) -> bool {
+        matches!(self.ended, Some((TransferEnd::Completed, _)))
+    }
+
+    /// Returns how many requests for bytes run.
+    pub fn open_requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Returns when a byte last arrived, or a request last began where none has.
+    pub fn last_sign(&self) -> Steady {
+        self.last_sign
+    }
+
+    /// Returns when silence ends it, and whether that gives the use back; `None` once it has ended.
+    pub(super) fn silence_deadline(&self, limits: &Limits) -> Option<(Steady, TransferEnd)> {
+        if !self.is_active() {
+            return None;
+        }
+        Some(if self.begun {
+            (self.last_sign.plus(limits.stall_timeout), TransferEnd::Stalled)
+        } else {
+            (self.last_sign.plus(limits.first_request_timeout()), TransferEnd::NeverBegan)
+        })
+    }
+
+    pub(super) fn request_opened(&mut self, id: RequestId, range: ByteRange, now: Moment) {
+        self.begun = true;
+        if self.coverage.covered_bytes() == 0 {
+            self.last_sign = now.steady;
+        }
+        self.requests.push(OpenRequest { id, range });
+        remember(&mut self.starts, OpenRequest { id, range });
+        // Whoever resumes behind doubtful bytes says that they have them.
+        for doubt in self.in_doubt.clone() {
+            self.vouch(doubt, range.start, now);
+        }
+    }
+
+    pub(super) fn delivered(&mut self, range: ByteRange, evidence: Evidence, now: Moment) -> u64 {
+        let added = self.coverage.add(range, evidence);
+        if added > 0 {
+            self.last_sign = now.steady;
+        }
+        added
+    }
+
+    /// Ends a request. `in_doubt` is what was sent and not known to have arrived.
+    pub(super) fn request_ended(&mut self, id: RequestId, in_doubt: Option<ByteRange>, now: Moment) {
+        if !self.requests.iter().any(|request| request.id == id) {
+            return;
+        }
+        self.requests.retain(|request| request.id != id);
+        match in_doubt.filter(|range| !range.is_empty()) {
+            Some(range) => self.doubt(InDoubt { request: id, range, evidence: Evidence::Acknowledged }, now),
+            // Not a byte left, nothing else runs and nothing arrived: it has not begun after all.
+            None if self.is_active() && self.coverage.covered_bytes() == 0 && self.requests.is_empty() && self.in_doubt.is_empty() => {
+                self.begun = false;
+                self.last_sign = now.steady;
+            }
+            None => {}
+        }
+    }
+
+    /// The process died and no request runs any more. How far each had got is known only up to what was saved, so
+    /// everything behind that is in doubt, and counts as handed over once the recipient resumes behind it.
+    pub(super) fn restarted(&mut self, now: Moment) {
+        self.last_sign = now.steady;
+        for request in std::mem::take(&mut self.requests) {
+            let arrived = self
+                .coverage
+                .ranges()
+                .into_iter()
+                .filter(|covered| covered.start <= request.range.start && request.range.start < covered.end)
+                .map(|covered| covered.end)
+                .max();
+            let range = ByteRange::new(arrived.unwrap_or(request.range.start), request.range.end);
+            self.doubt(InDoubt { request: request.id, range, evidence: Evidence::HandedOver }, now);
+        }
+        // Request numbers begin anew with the process; what was seen before it cannot vouch for what comes after.
+        self.starts.clear();
+    }
+
+    fn doubt(&mut self, doubt: InDoubt, now: Moment) {
+        remember(&mut self.in_doubt, doubt);
+        let later: Vec<u64> = self.starts.iter().filter(|start| start.id > doubt.request).map(|start| start.range.start).collect();
+        for start in later {
+            self.vouch(doubt, start, now);
+        }
+    }
+
+    fn vouch(&mut self, doubt: InDoubt, start: u64, now: Moment) {
+        if doubt.range.start < start && start <= doubt.range.end {
+            self.delivered(ByteRange::new(doubt.range.start, start), doubt.evidence, now);
+        }
+    }
+}
+
+fn remember<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == MAX_REMEMBERED {
+        list.remove(0);
+    }
+    list.push(item);
+}
