@@ -4,3 +4,11 @@
 
 pub mod share;
 pub mod clock;
+pub mod token;
+pub mod catalog;
+pub mod meter;
+pub mod store;
+pub mod tunnel;
+pub mod delivery;
+pub mod controller;
+pub mod http;
