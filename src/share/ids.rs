@@ -48,19 +48,29 @@ impl FromStr for ShareId {
     }
 }
 
-/// Names a transfer: the first 128 bits of the SHA-256 of its secret, in hexadecimal.
+/// Names a transfer: 128 random bits, in hexadecimal.
 ///
-/// The secret itself stands only in the recipient's URL. Whoever knows the id (the owner's page, the store, a backup)
-/// cannot get from it to the secret, so the id may be shown and kept.
+/// It is not the secret in the recipient's URL, which only the installation's key can derive from it (`token/`). Whoever
+/// knows the id (the owner's page, the store, a backup) cannot fetch with it, so it may be shown and kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferId([u8; 16]);
 
 impl TransferId {
-    /// Makes the id from the digest of the transfer's secret.
+    /// Makes the id from random bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Makes the id from the first half of 32 random bytes.
     pub fn from_digest(digest: &[u8; 32]) -> Self {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);
         Self(bytes)
+    }
+
+    /// Returns its bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 }
 
