@@ -1,1 +1,201 @@
-//! To come.
+//! Who moves the bytes: the recipient listener, its own HTTP/1.1 loop, and `sendfile(2)`.
+//!
+//! One loop owns a socket for its whole life. It parses the head; a request for a transfer's bytes it answers itself, out
+//! of the page cache and past user space; every other request goes to a router that makes small pages. What it may send
+//! stands in [`Passes`], which the controller writes: a request that holds no pass gets no byte.
+//!
+//! * `accept.rs`: the listener and its caps. `h1.rs`: one connection. `head.rs`: one head, strictly.
+//! * `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`.
+//! * `send.rs`: the bytes themselves. `socket.rs`: what the kernel offers beyond tokio.
+
+mod accept;
+mod answer;
+mod h1;
+mod head;
+mod range;
+mod send;
+mod socket;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use accept::{Bounds, RecipientSide, listen};
+pub use h1::{Over, Silence};
+
+use crate::catalog::OpenFile;
+use crate::share::{RequestId, ShareId, SharedFile, TransferId};
+use crate::token::TransferSecret;
+
+/// How many threads may send bytes of one share at once; they wait for its disk. The others wait their turn.
+const MAX_SENDING_PER_SHARE: usize = 8;
+/// How many requests of one transfer may be answered at once; download managers use up to 16.
+const MAX_REQUESTS_PER_PASS: usize = 32;
+/// How many transfers that are over are remembered, so that whoever comes back reads why. Anything older gets no answer.
+const MAX_OVER: usize = 4096;
+
+/// What lets requests of one transfer fetch.
+#[derive(Debug)]
+pub struct Pass {
+    /// Of which share.
+    pub share: ShareId,
+    /// Which transfer.
+    pub transfer: TransferId,
+    /// What they may fetch: this state of this file and no other.
+    pub file: SharedFile,
+    /// The strong validator of its bytes, with its quotes.
+    pub etag: String,
+    /// Cancelled when no further byte may leave.
+    pub cut: CancellationToken,
+    /// The header fields that every answer about the file has.
+    fields: String,
+    /// Whether every byte has arrived already: fetching again is not counted.
+    complete: AtomicBool,
+    digest: RwLock<Option<[u8; 32]>>,
+    requests: AtomicUsize,
+    sending: Arc<Semaphore>,
+    /// The file while any request has it open: requests that run at once share a descriptor.
+    open: Mutex<Weak<OpenFile>>,
+}
+
+impl Pass {
+    /// Makes a pass; `sending` bounds the threads that its share's passes use together.
+    pub fn new(share: ShareId, transfer: TransferId, file: SharedFile, etag: String, sending: Arc<Semaphore>) -> Self {
+        Self {
+            fields: answer::fields_of(&file, &etag),
+            share,
+            transfer,
+            file,
+            etag,
+            cut: CancellationToken::new(),
+            complete: AtomicBool::new(false),
+            digest: RwLock::new(None),
+            requests: AtomicUsize::new(0),
+            sending,
+            open: Mutex::new(Weak::new()),
+        }
+    }
+
+    /// Makes what bounds the threads of one share.
+    pub fn sending() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_SENDING_PER_SHARE))
+    }
+
+    /// Says that every byte has arrived.
+    pub fn set_complete(&self) {
+        self.complete.store(true, Ordering::Relaxed);
+    }
+
+    /// Says what the file's SHA-256 is.
+    pub fn set_digest(&self, sha256: [u8; 32]) {
+        *self.digest.write().expect("nobody panics while holding a digest") = Some(sha256);
+    }
+
+    /// Returns how many requests are being answered.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Acquire)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
+    }
+
+    fn digest(&self) -> Option<[u8; 32]> {
+        *self.digest.read().expect("nobody panics while holding a digest")
+    }
+
+    /// Counts a request in, where there is room.
+    fn enter(self: &Arc<Self>) -> Option<Entered> {
+        let room = |n: usize| (n < MAX_REQUESTS_PER_PASS).then_some(n + 1);
+        self.requests.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok()?;
+        Some(Entered(self.clone()))
+    }
+}
+
+/// A request that a pass counts until this is dropped.
+#[derive(Debug)]
+struct Entered(Arc<Pass>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Every pass there is, by the secret in the transfer's URL. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Passes(Arc<RwLock<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    valid: HashMap<TransferSecret, Arc<Pass>>,
+    over: HashMap<TransferSecret, (ShareId, TransferId)>,
+    oldest_over: VecDeque<TransferSecret>,
+}
+
+/// What stands behind the secret in a URL.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// A pass.
+    Valid(Arc<Pass>),
+    /// A transfer that is over.
+    Over(ShareId, TransferId),
+}
+
+impl Passes {
+    /// Lets a transfer fetch.
+    pub fn insert(&self, secret: TransferSecret, pass: Arc<Pass>) {
+        let mut table = self.0.write().expect("nobody panics while holding the passes");
+        table.over.remove(&secret);
+        table.valid.insert(secret, pass);
+    }
+
+    /// Lets a transfer fetch no more, and cuts what is in flight.
+    pub fn remove(&self, secret: TransferSecret) {
+        let mut table = self.0.write().expect("nobody panics while holding the passes");
+        let Some(pass) = table.valid.remove(&secret) else { return };
+        if table.over.insert(secret, (pass.share, pass.transfer)).is_none() {
+            table.oldest_over.push_back(secret);
+        }
+        if table.oldest_over.len() > MAX_OVER
+            && let Some(oldest) = table.oldest_over.pop_front()
+        {
+            table.over.remove(&oldest);
+        }
+        drop(table);
+        pass.cut.cancel();
+    }
+
+    /// Returns what a secret stands for.
+    pub fn find(&self, secret: &TransferSecret) -> Option<Found> {
+        let table = self.0.read().expect("nobody panics while holding the passes");
+        if let Some(pass) = table.valid.get(secret) {
+            return Some(Found::Valid(pass.clone()));
+        }
+        table.over.get(secret).map(|(share, transfer)| Found::Over(*share, *transfer))
+    }
+
+    /// Returns how many requests for bytes run.
+    pub fn requests(&self) -> usize {
+        self.0.read().expect("nobody panics while holding the passes").valid.values().map(|pass| pass.requests()).sum()
+    }
+}
+
+/// Who is on the other side of a request, as far as it can be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The recipient's address; where a trusted proxy stands between us, what it says. `None` where it does not say.
+    pub address: Option<IpAddr>,
+    /// Whether a proxy stands between us: it takes bytes before the recipient does.
+    pub is_proxied: bool,
+}
+
+/// Counts requests up over the whole process.
+fn next_request_id() -> RequestId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    RequestId(NEXT.fetch_add(1, Ordering::Relaxed))
+}

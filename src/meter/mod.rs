@@ -1,1 +1,101 @@
-//! To come.
+//! Who counts the bytes.
+//!
+//! Whoever moves bytes tells what became of them through one bounded channel of [`Report`]s; the controller reads it.
+//! The interface is the channel: a meter needs no trait.
+//!
+//! * `tcp_info.rs`: what the recipient's kernel acknowledged on our own socket.
+
+mod tcp_info;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use tcp_info::AckCounter;
+
+use crate::share::{ByteRange, Evidence, Refused, RequestId, ShareId, TransferId};
+
+/// How many reports may wait for the controller. Each transfer sends two a second and each request two more; a thousand
+/// of them fit in, and what finds no room is told again half a second later.
+const MAX_WAITING: usize = 4096;
+
+/// Which request for bytes a report is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// Of which share.
+    pub share: ShareId,
+    /// Of which transfer.
+    pub transfer: TransferId,
+    /// Its number, unique within the process and counted up.
+    pub id: RequestId,
+}
+
+/// What a meter tells.
+#[derive(Debug)]
+pub enum Report {
+    /// A request is about to be answered. Not a byte leaves before `go` says yes: that the transfer began is saved first.
+    Opened {
+        /// Which.
+        request: Request,
+        /// The bytes it asks for.
+        range: ByteRange,
+        /// Where the answer goes; dropped when it cannot be decided at the moment.
+        go: oneshot::Sender<Result<(), Refused>>,
+    },
+    /// Bytes arrived.
+    Delivered {
+        /// Of which request.
+        request: Request,
+        /// Which.
+        range: ByteRange,
+        /// How sure that is.
+        evidence: Evidence,
+    },
+    /// A request ended; what had arrived by then has been told.
+    Ended {
+        /// Which.
+        request: Request,
+        /// What was sent and is not known to have arrived.
+        in_doubt: Option<ByteRange>,
+    },
+    /// The file is not what was pinned.
+    SourceChanged {
+        /// Of which share.
+        share: ShareId,
+    },
+}
+
+/// Where reports go in. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reports(mpsc::Sender<Report>);
+
+/// Makes the channel.
+pub fn channel() -> (Reports, mpsc::Receiver<Report>) {
+    let (sender, receiver) = mpsc::channel(MAX_WAITING);
+    (Reports(sender), receiver)
+}
+
+impl Reports {
+    /// Asks whether a request may be answered. `None` where nobody decides at the moment.
+    pub async fn open(&self, request: Request, range: ByteRange) -> Option<Result<(), Refused>> {
+        let (go, answer) = oneshot::channel();
+        self.0.send(Report::Opened { request, range, go }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Tells what has arrived so far. It may be lost when too much waits: a later one tells more.
+    pub fn arrived(&self, request: Request, range: ByteRange, evidence: Evidence) {
+        let _ = self.0.try_send(Report::Delivered { request, range, evidence });
+    }
+
+    /// Tells for the last time what has arrived, and that the request ended. Not lost while the controller lives.
+    pub async fn ended(&self, request: Request, arrived: Option<ByteRange>, evidence: Evidence, in_doubt: Option<ByteRange>) {
+        if let Some(range) = arrived {
+            let _ = self.0.send(Report::Delivered { request, range, evidence }).await;
+        }
+        let _ = self.0.send(Report::Ended { request, in_doubt }).await;
+    }
+
+    /// Tells that a share's file is not what was pinned.
+    pub async fn source_changed(&self, share: ShareId) {
+        let _ = self.0.send(Report::SourceChanged { share }).await;
+    }
+}

@@ -1,1 +1,116 @@
-//! To come.
+//! The public way in to one share.
+//!
+//! A [`Tunnel`] opens and closes it. What it opens leads to our recipient listener, which answers for a share only while
+//! its door in [`Doors`] is open: so a closed share gives nothing, even where a tunnel still stands around it.
+//!
+//! * `direct.rs`: no tunnel, the recipient listener is public by itself: the embedded default.
+//! * `fake.rs`: one that fails, hangs and gets lost on command, for tests. `contract.rs`: the promises.
+
+pub mod direct;
+#[cfg(test)]
+pub(crate) mod contract;
+#[cfg(test)]
+pub(crate) mod fake;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, RwLock};
+
+use futures_util::future::BoxFuture;
+
+use crate::share::ShareId;
+
+/// Where the outside finds a share: an absolute URL without a slash at its end, below which `/{share}/…` lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(String);
+
+impl PublicUrl {
+    /// Takes a base; slashes at its end are dropped.
+    pub fn new(base: &str) -> Self {
+        Self(base.trim_end_matches('/').to_owned())
+    }
+
+    /// Returns the URL of `path`, which begins with a slash.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Says why a way in could not be opened or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The same call may succeed later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It never will, unless the owner changes something; the text says what.
+    #[error("{0}")]
+    NotPossible(String),
+}
+
+impl TunnelError {
+    /// Returns whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// One way to let the outside in to a share.
+///
+/// Every call may be made twice, and may be cut off by a timeout and made again.
+pub trait Tunnel: Send + Sync + 'static {
+    /// Returns the backend's name, as `direct`.
+    fn backend(&self) -> &'static str;
+
+    /// Returns where the outside finds shares. The same for all of them, and over restarts.
+    fn public_url(&self) -> PublicUrl;
+
+    /// Opens the way in to `share`. It is open when this answers.
+    ///
+    /// # Errors
+    /// [`TunnelError`]; nothing is open then, or [`Tunnel::close`] closes it.
+    fn open(&self, share: ShareId) -> BoxFuture<'_, Result<(), TunnelError>>;
+
+    /// Closes the way in to `share`. Nothing of it can be reached when this answers; closing what is closed is fine.
+    ///
+    /// # Errors
+    /// [`TunnelError`]; it may still be open then.
+    fn close(&self, share: ShareId) -> BoxFuture<'_, Result<(), TunnelError>>;
+
+    /// Returns which shares' ways in stand open, of those that are ours.
+    ///
+    /// # Errors
+    /// [`TunnelError`] where that cannot be known at the moment.
+    fn list(&self) -> BoxFuture<'_, Result<HashSet<ShareId>, TunnelError>>;
+}
+
+/// The shares that the recipient side answers for. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Doors(Arc<RwLock<HashSet<ShareId>>>);
+
+impl Doors {
+    /// Returns whether a share's door is open.
+    pub fn is_open(&self, share: ShareId) -> bool {
+        self.0.read().expect("nobody panics while holding the doors").contains(&share)
+    }
+
+    /// Opens a door.
+    pub fn open(&self, share: ShareId) {
+        self.0.write().expect("nobody panics while holding the doors").insert(share);
+    }
+
+    /// Shuts a door.
+    pub fn shut(&self, share: ShareId) {
+        self.0.write().expect("nobody panics while holding the doors").remove(&share);
+    }
+
+    /// Returns every open door.
+    pub fn all_open(&self) -> HashSet<ShareId> {
+        self.0.read().expect("nobody panics while holding the doors").clone()
+    }
+}

@@ -1,0 +1,442 @@
+//! One connection of a recipient, from its first byte to its last.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{Method, StatusCode, header};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::accept::RecipientSide;
+use super::answer;
+use super::head::{self, BadHead, Head, MAX_HEAD_BYTES};
+use super::send::{self, End, Metered, Stream};
+use super::{Found, Pass, Peer, next_request_id, socket};
+use crate::catalog::{CatalogError, OpenFile};
+use crate::meter::Request;
+use crate::share::{Evidence, ShareId};
+use crate::token::TransferSecret;
+
+/// How long a head may take from its first byte (or from the beginning of the connection).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be idle between two requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a body of at most a kilobyte may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a page may take to make, and again to send.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest page.
+const MAX_PAGE_BYTES: usize = 64 * 1024;
+/// How long what was written may go without an acknowledgement once the other side has closed its half: it is still
+/// alive, or its kernel would have reset the connection.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the other side may still talk after our last answer, and how much: closing at once would reset the
+/// connection and could take that answer from it (RFC 9112 9.6).
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 64 * 1024);
+/// The first and the longest pause between two looks at what was acknowledged.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
+
+/// Put into an answer's extensions by the router: nothing is said, the connection is closed.
+#[derive(Debug, Clone, Copy)]
+pub struct Silence;
+
+/// Answers a connection until it ends.
+pub(super) async fn serve(
+    tcp: tokio::net::TcpStream,
+    ip: IpAddr,
+    is_proxy: bool,
+    side: Arc<RecipientSide>,
+    threads: Arc<Semaphore>,
+    shutdown: CancellationToken,
+) {
+    let Ok(stream) = Stream::new(tcp) else { return };
+    let connection =
+        Connection { stream: Arc::new(stream), ip, is_proxy, side, threads, shutdown, buffer: Vec::new(), unsettled: None, file: None };
+    connection.run().await;
+}
+
+struct Connection {
+    stream: Arc<Stream>,
+    ip: IpAddr,
+    is_proxy: bool,
+    side: Arc<RecipientSide>,
+    threads: Arc<Semaphore>,
+    /// Cancelled when idle connections are to end.
+    shutdown: CancellationToken,
+    /// What was read and not yet used: at most a head, a body and what a pipelining client sent behind.
+    buffer: Vec<u8>,
+    /// A body that was written and whose arrival is still being watched.
+    unsettled: Option<Metered>,
+    /// The file that the last request fetched from, kept open for the next.
+    file: Option<(TransferSecret, Arc<OpenFile>)>,
+}
+
+/// What happens to the connection behind an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Another request may come.
+    KeepAlive,
+    /// No other: the other side hears that and may finish talking.
+    Close,
+    /// Nothing is said any more.
+    Drop,
+}
+
+/// What came instead of a head.
+enum NoHead {
+    /// The other side closed or was silent for too long; nothing is said.
+    Quiet,
+    /// Something that is no head.
+    Bad(BadHead),
+}
+
+impl Connection {
+    async fn run(mut self) {
+        let mut next = Next::KeepAlive;
+        let mut is_first = true;
+        while next == Next::KeepAlive {
+            next = match self.next_head(is_first).await {
+                Ok(head) => self.answer(head).await.unwrap_or(Next::Drop),
+                Err(NoHead::Quiet) => Next::Drop,
+                Err(NoHead::Bad(bad)) => self.refuse(bad).await,
+            };
+            is_first = false;
+        }
+        if next == Next::Close {
+            self.linger().await;
+        }
+        self.settle().await;
+    }
+
+    /// Reads the next head, and meanwhile watches the last body arrive.
+    async fn next_head(&mut self, is_first: bool) -> Result<Head, NoHead> {
+        let mut deadline = Instant::now() + if is_first { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
+        let mut pause = LOOKS.0;
+        loop {
+            match head::parse(&self.buffer) {
+                Ok(Some(head)) => return Ok(head),
+                Ok(None) => {}
+                Err(bad) => return Err(NoHead::Bad(bad)),
+            }
+            self.settle_if_arrived().await;
+            let cut = self.unsettled.as_ref().map(|metered| metered.pass().cut.clone());
+            tokio::select! {
+                biased;
+                () = async { if let Some(cut) = &cut { cut.cancelled().await } }, if cut.is_some() => {
+                    self.abort().await;
+                    return Err(NoHead::Quiet);
+                }
+                ready = self.stream.tcp.readable() => {
+                    let was_empty = self.buffer.is_empty();
+                    match ready.and_then(|()| self.read(MAX_HEAD_BYTES)) {
+                        Ok(0) => return Err(NoHead::Quiet),
+                        Ok(_) if was_empty && !is_first => deadline = Instant::now() + HEAD_TIMEOUT,
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(_) => return Err(NoHead::Quiet),
+                    }
+                }
+                () = sleep(pause), if self.unsettled.is_some() => {
+                    if let Some(metered) = &self.unsettled {
+                        metered.sample(&self.stream);
+                    }
+                    pause = (pause * 2).min(LOOKS.1);
+                }
+                // While bytes are on their way it is the share's stall timeout that judges, not ours.
+                () = sleep_until(deadline), if self.unsettled.is_none() || !self.buffer.is_empty() => return Err(NoHead::Quiet),
+                () = self.shutdown.cancelled(), if self.unsettled.is_none() && self.buffer.is_empty() => return Err(NoHead::Quiet),
+            }
+        }
+    }
+
+    fn read(&mut self, most: usize) -> io::Result<usize> {
+        let length = self.buffer.len();
+        if length >= most {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.buffer.resize((length + 2048).min(most), 0);
+        let result = self.stream.tcp.try_read(&mut self.buffer[length..]);
+        self.buffer.truncate(length + result.as_ref().copied().unwrap_or(0));
+        result
+    }
+
+    async fn answer(&mut self, head: Head) -> io::Result<Next> {
+        self.buffer.drain(..head.length);
+        let Some(body) = self.read_body(head.body_bytes).await? else { return Ok(Next::Drop) };
+        // What stands behind a request before it was answered is a pipeline: it is not answered, and the client is told.
+        let keeps_alive = head.keeps_alive && self.buffer.is_empty() && !self.shutdown.is_cancelled();
+        if let Some((share, secret)) = transfer_path(head.uri.path()) {
+            match self.side.passes.find(&secret) {
+                Some(Found::Valid(pass)) if pass.share == share => {
+                    return if matches!(head.method, Method::GET | Method::HEAD) && self.side.doors.is_open(share) {
+                        self.bytes(&head, secret, pass, keeps_alive).await
+                    } else {
+                        Ok(Next::Drop)
+                    };
+                }
+                Some(Found::Over(of, transfer)) if of == share => return self.page(head, body, Some(Over(share, transfer)), keeps_alive).await,
+                Some(_) | None => return Ok(Next::Drop),
+            }
+        }
+        self.page(head, body, None, keeps_alive).await
+    }
+
+    async fn read_body(&mut self, length: usize) -> io::Result<Option<Vec<u8>>> {
+        let deadline = Instant::now() + BODY_TIMEOUT;
+        while self.buffer.len() < length {
+            tokio::select! {
+                ready = self.stream.tcp.readable() => {
+                    match ready.and_then(|()| self.read(MAX_HEAD_BYTES)) {
+                        Ok(0) => return Ok(None),
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                () = sleep_until(deadline) => return Ok(None),
+            }
+        }
+        Ok(Some(self.buffer.drain(..length).collect()))
+    }
+
+    /// Answers with a page of the router.
+    async fn page(&mut self, head: Head, body: Vec<u8>, over: Option<Over>, keeps_alive: bool) -> io::Result<Next> {
+        let is_head = head.method == Method::HEAD;
+        let peer = self.peer(&head);
+        let mut request = http::Request::new(Body::from(body));
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, head.uri, head.headers);
+        request.extensions_mut().insert(peer);
+        if let Some(over) = over {
+            request.extensions_mut().insert(over);
+        }
+        let Ok(response) = timeout(PAGE_TIMEOUT, self.side.pages.clone().oneshot(request)).await else {
+            return self.plain("503 Service Unavailable", "Retry-After: 5\r\n", "One moment, please.\n", keeps_alive).await;
+        };
+        let (parts, body) = response.unwrap_or_else(|never| match never {}).into_parts();
+        if parts.extensions.get::<Silence>().is_some() || parts.status == StatusCode::METHOD_NOT_ALLOWED {
+            return Ok(Next::Drop);
+        }
+        let bytes = axum::body::to_bytes(body, MAX_PAGE_BYTES).await.map_err(io::Error::other)?;
+        // An answer to HEAD says how long the page would be.
+        let said = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length = if is_head { said.unwrap_or(bytes.len()) } else { bytes.len() };
+        let mut out = answer::of_page(&parts, length, keeps_alive, self.side.clock.now().wall);
+        if !is_head {
+            out.extend_from_slice(&bytes);
+        }
+        self.send_page(&out, keeps_alive).await
+    }
+
+    async fn plain(&mut self, status: &str, extra: &str, body: &str, keeps_alive: bool) -> io::Result<Next> {
+        let out = answer::plain(status, extra, body, keeps_alive, self.side.clock.now().wall);
+        self.send_page(&out, keeps_alive).await
+    }
+
+    async fn send_page(&mut self, out: &[u8], keeps_alive: bool) -> io::Result<Next> {
+        match timeout(PAGE_TIMEOUT, self.stream.send_all(out, false)).await {
+            Ok(sent) => sent.map(|()| if keeps_alive { Next::KeepAlive } else { Next::Close }),
+            Err(_) => Ok(Next::Drop),
+        }
+    }
+
+    async fn refuse(&mut self, bad: BadHead) -> Next {
+        let status = bad.status_line();
+        self.plain(status, "", &format!("{status}\n"), false).await.unwrap_or(Next::Drop)
+    }
+
+    /// Answers with bytes of a transfer.
+    async fn bytes(&mut self, head: &Head, secret: TransferSecret, pass: Arc<Pass>, keeps_alive: bool) -> io::Result<Next> {
+        let now = self.side.clock.now().wall;
+        let answer = answer::to(head, &pass, keeps_alive, now);
+        let Some(range) = answer.body else {
+            return self.send_page(&answer.head, keeps_alive).await;
+        };
+        let wait = "Retry-After: 2\r\n";
+        let Some(entered) = pass.enter() else {
+            return self.plain("503 Service Unavailable", wait, "Too many requests of this download run at once.\n", keeps_alive).await;
+        };
+        let file = match self.open(secret, &pass).await {
+            Ok(Some(file)) => file,
+            Ok(None) => {
+                self.side.reports.source_changed(pass.share).await;
+                return self.page_of_over(head, &pass, keeps_alive).await;
+            }
+            Err(error) => {
+                tracing::warn!(share.id = %pass.share, %error, "Could not open a shared file");
+                return self.plain("503 Service Unavailable", wait, "The sender's storage does not answer. Try again in a moment.\n", keeps_alive).await;
+            }
+        };
+        let peer = self.peer(head);
+        let request = if pass.is_complete() {
+            None
+        } else {
+            let request = Request { share: pass.share, transfer: pass.transfer, id: next_request_id() };
+            match self.side.reports.open(request, range).await {
+                Some(Ok(())) => Some(request),
+                Some(Err(_)) => return self.page_of_over(head, &pass, keeps_alive).await,
+                None => return self.plain("503 Service Unavailable", wait, "One moment, please.\n", keeps_alive).await,
+            }
+        };
+        // Only one body at a time is watched; the one before has arrived, or this request would not be here.
+        self.settle().await;
+        let evidence = if peer.is_proxied { Evidence::HandedOver } else { Evidence::Acknowledged };
+        let body_at = self.stream.written() + answer.head.len() as u64;
+        let metered = Metered::new(entered, request, self.side.reports.clone(), evidence, range, body_at);
+        let share = pass.share;
+        let (end, metered) = send::body(&self.stream, answer.head, &file, metered, &self.threads).await;
+        self.unsettled = metered;
+        match end {
+            End::Sent => Ok(if keeps_alive { Next::KeepAlive } else { Next::Close }),
+            End::Changed => {
+                self.side.reports.source_changed(share).await;
+                Ok(Next::Drop)
+            }
+            End::Cut => Ok(Next::Drop),
+            End::Failed(error) => {
+                tracing::debug!(share.id = %share, %error, "A recipient's connection ended early");
+                self.end_unsettled().await;
+                socket::abort(&self.stream.tcp);
+                Ok(Next::Drop)
+            }
+        }
+    }
+
+    /// Opens the transfer's file and proves that it is what was pinned; `None` where it is not.
+    async fn open(&mut self, secret: TransferSecret, pass: &Arc<Pass>) -> Result<Option<Arc<OpenFile>>, CatalogError> {
+        let pinned = pass.file.identity;
+        let kept = self.file.take().filter(|(of, _)| *of == secret).map(|(_, file)| file);
+        let shared = || pass.open.lock().expect("nobody panics while holding a file").upgrade();
+        let file = match kept.or_else(shared) {
+            Some(file) => {
+                if identity(&file).await.map_err(|source| CatalogError::Io { source })? != pinned {
+                    return Ok(None);
+                }
+                file
+            }
+            None => match self.side.catalog.open(&pass.file.path).await {
+                Ok(file) if file.identity == pinned => {
+                    let file = Arc::new(file);
+                    *pass.open.lock().expect("nobody panics while holding a file") = Arc::downgrade(&file);
+                    file
+                }
+                Ok(_) => return Ok(None),
+                Err(CatalogError::NotFound { .. } | CatalogError::IsFolder { .. } | CatalogError::NotRegular { .. })
+                    if self.side.catalog.is_reachable().await =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        self.file = Some((secret, file.clone()));
+        Ok(Some(file))
+    }
+
+    async fn page_of_over(&mut self, head: &Head, pass: &Pass, keeps_alive: bool) -> io::Result<Next> {
+        let (mut uri, method) = (http::uri::Parts::default(), head.method.clone());
+        uri.path_and_query = head.uri.path_and_query().cloned();
+        let uri = http::Uri::from_parts(uri).map_err(io::Error::other)?;
+        let again = Head { method, uri, headers: head.headers.clone(), body_bytes: 0, keeps_alive, length: 0 };
+        self.page(again, Vec::new(), Some(Over(pass.share, pass.transfer)), keeps_alive).await
+    }
+
+    fn peer(&self, head: &Head) -> Peer {
+        if !self.is_proxy {
+            return Peer { address: Some(self.ip), is_proxied: false };
+        }
+        // Each proxy adds whom it saw at the end; the last one that is not ours is the recipient.
+        let seen = head.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+        let seen: Vec<Option<IpAddr>> = seen.map(|text| text.trim().parse().ok()).collect();
+        let address = seen.into_iter().rev().find(|ip| ip.is_none_or(|ip| !(self.side.is_trusted_proxy)(ip))).flatten();
+        Peer { address, is_proxied: true }
+    }
+
+    /// Tells the end of the body that was watched, if all of it has arrived.
+    async fn settle_if_arrived(&mut self) {
+        if self.unsettled.is_some() && self.stream.is_settled() {
+            self.end_unsettled().await;
+        }
+    }
+
+    async fn end_unsettled(&mut self) {
+        if let Some(metered) = self.unsettled.take() {
+            metered.end(&self.stream).await;
+        }
+    }
+
+    /// Waits for the last body to arrive, as long as that goes on, and tells its end.
+    async fn settle(&mut self) {
+        let Some(metered) = &self.unsettled else { return };
+        let cut = metered.pass().cut.clone();
+        let (mut pause, mut last) = (LOOKS.0, (self.stream.written(), Instant::now()));
+        while !self.stream.is_settled() && last.1.elapsed() < SETTLE_TIMEOUT && !matches!(self.stream.tcp.take_error(), Ok(Some(_)) | Err(_)) {
+            tokio::select! {
+                () = cut.cancelled() => return self.abort().await,
+                () = sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LOOKS.1);
+            if let Some(metered) = &self.unsettled {
+                metered.sample(&self.stream);
+            }
+            let unacked = self.stream.unacked();
+            if unacked != last.0 {
+                last = (unacked, Instant::now());
+            }
+        }
+        self.end_unsettled().await;
+    }
+
+    /// Tells the end of the last body and resets the connection.
+    async fn abort(&mut self) {
+        self.end_unsettled().await;
+        socket::abort(&self.stream.tcp);
+    }
+
+    /// Says that nothing more is answered, and lets the other side finish.
+    async fn linger(&mut self) {
+        if rustix::net::shutdown(&self.stream.tcp, rustix::net::Shutdown::Write).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + LINGER.0;
+        let mut left = LINGER.1;
+        let mut waste = [0; 4096];
+        while left > 0 {
+            tokio::select! {
+                ready = self.stream.tcp.readable() => match ready.and_then(|()| self.stream.tcp.try_read(&mut waste)) {
+                    Ok(0) => return,
+                    Ok(n) => left = left.saturating_sub(n),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                },
+                () = sleep_until(deadline) => return,
+            }
+        }
+    }
+}
+
+/// Put into a request's extensions for the router: it is for the bytes of a transfer that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over(pub ShareId, pub crate::share::TransferId);
+
+async fn identity(file: &Arc<OpenFile>) -> io::Result<crate::share::FileIdentity> {
+    if file.is_local {
+        return file.identity_now();
+    }
+    let file = file.clone();
+    tokio::task::spawn_blocking(move || file.identity_now()).await.map_err(io::Error::other)?
+}
+
+/// Reads `/{share}/get/{secret}/…`.
+fn transfer_path(path: &str) -> Option<(ShareId, TransferSecret)> {
+    let mut parts = path.strip_prefix('/')?.split('/');
+    let share = parts.next()?.parse().ok()?;
+    if parts.next() != Some("get") {
+        return None;
+    }
+    Some((share, TransferSecret::parse(parts.next()?.as_bytes())?))
+}

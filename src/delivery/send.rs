@@ -1,0 +1,385 @@
+//! The bytes of a file, onto a socket, and what became of them.
+//!
+//! A long body leaves by `sendfile(2)` on a blocking thread, as long as the recipient keeps up; while the socket is full
+//! nothing but a timer waits. The last piece is held back until every byte before it was acknowledged and the file is
+//! proven to be what was pinned: `sendfile` sends pages of the file itself, so what is still in flight could change, and
+//! a file that changed must never look whole at the other side. A short body is copied, and proven, before it leaves.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::io::{ReadWriteFlags, preadv2};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
+
+use super::{Entered, Pass, socket};
+use crate::catalog::OpenFile;
+use crate::meter::{AckCounter, Reports, Request};
+use crate::share::{ByteRange, Evidence};
+
+/// Up to this length a body is copied: cheaper than setting up a thread, and a whole answer fits into the send buffer.
+const MAX_COPIED: u64 = 64 * 1024;
+/// How much of a long body is held back until the rest arrived. Small, since it is copied; it may not be zero.
+const HELD_BACK: u64 = 16 * 1024;
+/// The most that one `sendfile` is asked for, so that a cut is noticed within milliseconds.
+const MAX_CHUNK: u64 = 2 * 1024 * 1024;
+/// How long a blocking thread waits for a full socket before it is given back. A fast recipient empties some of the
+/// buffer well within it; for a slow one the thread would only wait.
+const THREAD_PATIENCE: Duration = Duration::from_millis(4);
+/// How often what arrived is told while a request runs: 2 Hz, as the pages show it.
+const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+/// How long a recipient who has everything already may take no byte. Others are judged by the share's stall timeout.
+const MAX_SILENCE: Duration = Duration::from_secs(600);
+/// The first and the longest pause between two looks at what was acknowledged.
+const SETTLE_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+
+/// A connection's stream: the socket and what went over it.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) tcp: TcpStream,
+    counter: AckCounter,
+    written: AtomicU64,
+}
+
+impl Stream {
+    pub(super) fn new(tcp: TcpStream) -> io::Result<Self> {
+        let counter = AckCounter::start(tcp.as_fd())?;
+        Ok(Self { tcp, counter, written: AtomicU64::new(0) })
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    fn wrote(&self, n: usize) {
+        self.written.fetch_add(n as u64, Ordering::AcqRel);
+    }
+
+    /// Returns how much of what was written the other side has; what cannot be asked has not arrived.
+    fn acked(&self) -> u64 {
+        self.counter.acked(self.tcp.as_fd(), self.written()).unwrap_or(0)
+    }
+
+    /// Returns how much of what was written has not been acknowledged.
+    pub(super) fn unacked(&self) -> u64 {
+        self.written().saturating_sub(self.acked())
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.unacked() == 0
+    }
+
+    pub(super) async fn send_all(&self, mut bytes: &[u8], more: bool) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match socket::send_now(&self.tcp, bytes, more) {
+                Ok(n) => {
+                    self.wrote(n);
+                    bytes = &bytes[n..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.tcp.writable().await?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How the sending of a body ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// All of it was written.
+    Sent,
+    /// The pass was cut; the connection is reset.
+    Cut,
+    /// The file is not what was pinned; the connection is reset.
+    Changed,
+    /// The other side or the disk failed; the connection is of no use any more.
+    Failed(io::Error),
+}
+
+/// A body on its way, and who is told of it.
+#[derive(Debug)]
+pub(super) struct Metered {
+    entered: Entered,
+    /// `None` where nobody counts: the recipient has everything already.
+    request: Option<Request>,
+    reports: Reports,
+    evidence: Evidence,
+    range: ByteRange,
+    /// Where in the stream its first byte stands.
+    body_at: u64,
+}
+
+impl Metered {
+    pub(super) fn new(
+        entered: Entered,
+        request: Option<Request>,
+        reports: Reports,
+        evidence: Evidence,
+        range: ByteRange,
+        body_at: u64,
+    ) -> Self {
+        Self { entered, request, reports, evidence, range, body_at }
+    }
+
+    pub(super) fn pass(&self) -> &Pass {
+        &self.entered.0
+    }
+
+    fn sent(&self, stream: &Stream) -> u64 {
+        stream.written().saturating_sub(self.body_at).min(self.range.len())
+    }
+
+    fn arrived(&self, stream: &Stream) -> ByteRange {
+        let acked = stream.acked().saturating_sub(self.body_at).min(self.range.len());
+        ByteRange::new(self.range.start, self.range.start + acked)
+    }
+
+    /// Tells how far it has got.
+    pub(super) fn sample(&self, stream: &Stream) {
+        let arrived = self.arrived(stream);
+        if let Some(request) = self.request
+            && !arrived.is_empty()
+        {
+            self.reports.arrived(request, arrived, self.evidence);
+        }
+    }
+
+    /// Tells how far it got, for the last time. The connection may have failed, but must not have been reset by us.
+    pub(super) async fn end(self, stream: &Stream) {
+        let arrived = self.arrived(stream);
+        let sent_to = self.range.start + self.sent(stream);
+        // An empty file arrived when its head did.
+        let has_arrived = !arrived.is_empty() || (self.range.is_empty() && stream.acked() >= self.body_at);
+        self.end_at(has_arrived.then_some(arrived), arrived.end, sent_to).await;
+    }
+
+    async fn end_at(self, arrived: Option<ByteRange>, arrived_to: u64, sent_to: u64) {
+        if let Some(request) = self.request {
+            let in_doubt = Some(ByteRange::new(arrived_to, sent_to)).filter(|range| !range.is_empty());
+            self.reports.ended(request, arrived, self.evidence, in_doubt).await;
+        }
+    }
+}
+
+/// Sends `head` and the bytes of `file` that `metered` wants. On `Cut` and `Changed` the connection is reset; what had
+/// arrived until then is told here, and `None` comes back. Otherwise whoever called tells the end.
+pub(super) async fn body(
+    stream: &Arc<Stream>,
+    head: Vec<u8>,
+    file: &Arc<OpenFile>,
+    metered: Metered,
+    threads: &Arc<Semaphore>,
+) -> (End, Option<Metered>) {
+    let pinned = metered.pass().file.identity;
+    let end = if metered.range.len() <= MAX_COPIED {
+        copied(stream, head, file, &metered, threads).await
+    } else {
+        sent_by_kernel(stream, &head, file, &metered, threads).await
+    };
+    let end = match end {
+        Ok(()) => End::Sent,
+        Err(end) => end,
+    };
+    match end {
+        End::Sent | End::Failed(_) => (end, Some(metered)),
+        End::Cut | End::Changed => {
+            tracing::debug!(transfer.id = %metered.pass().transfer, file.inode = pinned.inode, "Cut a request for bytes short");
+            // The kernel forgets its counters with the connection.
+            let (arrived, sent_to) = (metered.arrived(stream), metered.range.start + metered.sent(stream));
+            socket::abort(&stream.tcp);
+            let arrived_to = arrived.end;
+            metered.end_at(Some(arrived).filter(|range| !range.is_empty()), arrived_to, sent_to).await;
+            (end, None)
+        }
+    }
+}
+
+async fn copied(
+    stream: &Arc<Stream>,
+    mut head: Vec<u8>,
+    file: &Arc<OpenFile>,
+    metered: &Metered,
+    threads: &Arc<Semaphore>,
+) -> Result<(), End> {
+    let mut watch = Watch::new(stream, metered);
+    let bytes = watch.over(proven_copy(file, metered.range, metered.pass(), threads)).await?.ok_or(End::Changed)?;
+    head.extend_from_slice(&bytes);
+    watch.over(stream.send_all(&head, false)).await
+}
+
+async fn sent_by_kernel(
+    stream: &Arc<Stream>,
+    head: &[u8],
+    file: &Arc<OpenFile>,
+    metered: &Metered,
+    threads: &Arc<Semaphore>,
+) -> Result<(), End> {
+    let mut watch = Watch::new(stream, metered);
+    watch.over(stream.send_all(head, true)).await?;
+    let tail = ByteRange::new(metered.range.end - HELD_BACK, metered.range.end);
+    let plan = Plan { stream: stream.clone(), file: file.clone(), start: metered.range.start, end: tail.start, body_at: metered.body_at };
+    loop {
+        let permit = watch.over(permit(metered.pass(), threads)).await?;
+        let (plan, cut) = (plan.clone(), metered.pass().cut.clone());
+        let burst = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            plan.burst(|| cut.is_cancelled())
+        });
+        match watch.over(async { burst.await.map_err(io::Error::other)? }).await? {
+            Burst::Done => break,
+            Burst::Full => watch.over(socket::writable(&stream.tcp)).await?,
+            Burst::Short => return Err(End::Changed),
+            Burst::Cut => return Err(End::Cut),
+        }
+    }
+    watch.over(settled(stream)).await?;
+    let bytes = watch.over(proven_copy(file, tail, metered.pass(), threads)).await?.ok_or(End::Changed)?;
+    watch.over(stream.send_all(&bytes, false)).await
+}
+
+/// Looks after a body while it is being sent: tells what arrived, and notices when the pass is cut.
+struct Watch<'a> {
+    stream: &'a Stream,
+    metered: &'a Metered,
+    samples: Interval,
+    /// How much was acknowledged when that last grew, and when that was.
+    last: (u64, Instant),
+}
+
+impl<'a> Watch<'a> {
+    fn new(stream: &'a Stream, metered: &'a Metered) -> Self {
+        let mut samples = interval(SAMPLE_EVERY);
+        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        samples.reset();
+        Self { stream, metered, samples, last: (stream.acked(), Instant::now()) }
+    }
+
+    /// Does `work` under the watch.
+    async fn over<T>(&mut self, work: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.metered.pass().cut.cancelled() => return Err(End::Cut),
+                _ = self.samples.tick() => {}
+                result = &mut work => return result.map_err(End::Failed),
+            }
+            self.metered.sample(self.stream);
+            let acked = self.stream.acked();
+            if acked != self.last.0 {
+                self.last = (acked, Instant::now());
+            } else if self.metered.request.is_none() && self.last.1.elapsed() > MAX_SILENCE {
+                return Err(End::Failed(io::ErrorKind::TimedOut.into()));
+            }
+        }
+    }
+}
+
+/// Waits until everything that was written was acknowledged.
+async fn settled(stream: &Stream) -> io::Result<()> {
+    let (mut pause, longest) = SETTLE_PAUSES;
+    while !stream.is_settled() {
+        if let Some(error) = stream.tcp.take_error()? {
+            return Err(error);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+    Ok(())
+}
+
+async fn permit(pass: &Pass, threads: &Arc<Semaphore>) -> io::Result<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+    let of_share = pass.sending.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let of_all = threads.clone().acquire_owned().await.map_err(io::Error::other)?;
+    Ok((of_share, of_all))
+}
+
+/// Reads a range; `None` where the file is not what was pinned, before or behind the reading.
+async fn proven_copy(file: &Arc<OpenFile>, range: ByteRange, pass: &Pass, threads: &Arc<Semaphore>) -> io::Result<Option<Vec<u8>>> {
+    let pinned = pass.file.identity;
+    if file.is_local
+        && let Some(bytes) = read_from_memory(&file.file, range)
+    {
+        return Ok((file.identity_now()? == pinned).then_some(bytes));
+    }
+    let permit = permit(pass, threads).await?;
+    let file = file.clone();
+    let read = move || {
+        let _permit = permit;
+        let mut bytes = vec![0; range.len() as usize];
+        match file.file.read_exact_at(&mut bytes, range.start) {
+            Ok(()) => Ok((file.identity_now()? == pinned).then_some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+/// Reads a range if all of it lies in the page cache.
+fn read_from_memory(file: &File, range: ByteRange) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; range.len() as usize];
+    if bytes.is_empty() {
+        return Some(bytes);
+    }
+    let mut buffers = [io::IoSliceMut::new(&mut bytes)];
+    let n = preadv2(file, &mut buffers, range.start, ReadWriteFlags::NOWAIT).ok()?;
+    (n == bytes.len()).then_some(bytes)
+}
+
+/// What a blocking thread sends.
+#[derive(Clone)]
+struct Plan {
+    stream: Arc<Stream>,
+    file: Arc<OpenFile>,
+    start: u64,
+    end: u64,
+    body_at: u64,
+}
+
+/// Why a blocking thread stopped.
+enum Burst {
+    /// Everything was written.
+    Done,
+    /// The socket is full.
+    Full,
+    /// The file ended too early.
+    Short,
+    /// The pass was cut.
+    Cut,
+}
+
+impl Plan {
+    fn burst(&self, is_cut: impl Fn() -> bool) -> io::Result<Burst> {
+        loop {
+            let at = self.start + (self.stream.written() - self.body_at);
+            if at >= self.end {
+                return Ok(Burst::Done);
+            }
+            if is_cut() {
+                return Ok(Burst::Cut);
+            }
+            let mut offset = at;
+            let length = (self.end - at).min(MAX_CHUNK) as usize;
+            match rustix::fs::sendfile(&self.stream.tcp, &self.file.file, Some(&mut offset), length) {
+                Ok(0) => return Ok(Burst::Short),
+                Ok(n) => self.stream.wrote(n),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    if !socket::is_writable_within(self.stream.tcp.as_fd(), THREAD_PATIENCE) {
+                        return Ok(Burst::Full);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What the kernel offers for a socket beyond what tokio does.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Resets a connection at once: whatever the kernel still holds of it is thrown away, also where a thread is inside a
+/// call on the descriptor. `connect(2)` to AF_UNSPEC "dissolves the association"; with a zero linger time that is a RST.
+pub(super) fn abort(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    let unspecified = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    // SAFETY: the address is a plain value that outlives the call, and its length is right.
+    unsafe { libc::connect(stream.as_raw_fd(), &raw const unspecified, size_of::<libc::sockaddr>() as libc::socklen_t) };
+}
+
+/// Returns whether the socket takes bytes within `timeout`.
+pub(super) fn is_writable_within(socket: BorrowedFd<'_>, timeout: Duration) -> bool {
+    let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(timeout.subsec_nanos()) };
+    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+    poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits until the socket takes bytes, or has an error to tell. `sendfile` runs past tokio, so its idea of readiness is
+/// put right by asking the kernel.
+pub(super) async fn writable(stream: &TcpStream) -> io::Result<()> {
+    stream
+        .async_io(Interest::WRITABLE, || {
+            if is_writable_within(stream.as_fd(), Duration::ZERO) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        })
+        .await
+}
+
+/// Writes what fits, with `MSG_MORE` where more follows at once, so that a head shares a segment with its body.
+pub(super) fn send_now(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
+    let flags = if more { rustix::net::SendFlags::MORE } else { rustix::net::SendFlags::empty() } | rustix::net::SendFlags::NOSIGNAL;
+    stream.try_io(Interest::WRITABLE, || rustix::net::send(stream, bytes, flags).map_err(io::Error::from))
+}

@@ -1,0 +1,33 @@
+//! What every tunnel promises.
+
+use std::sync::Arc;
+
+use super::Tunnel;
+use crate::share::ShareId;
+
+/// Holds `tunnel` to its promises. `reaches` says whether the share's path leads in, asked from outside the tunnel.
+pub(crate) async fn holds(tunnel: Arc<dyn Tunnel>, reaches: impl Fn(ShareId) -> bool) {
+    let (ours, other) = (ShareId::from_random(1), ShareId::from_random(2));
+
+    assert!(!reaches(ours), "nothing leads in before it is opened");
+    tunnel.close(ours).await.expect("closing what was never opened is fine");
+
+    tunnel.open(ours).await.expect("it opens");
+    assert!(reaches(ours) && !reaches(other), "it opens what was asked for and nothing else");
+    tunnel.open(ours).await.expect("opening twice is fine");
+    assert!(tunnel.list().await.expect("it lists").contains(&ours));
+
+    tunnel.open(other).await.expect("two stand side by side");
+    tunnel.close(ours).await.expect("it closes");
+    assert!(!reaches(ours) && reaches(other), "it closes what was asked for and nothing else");
+    tunnel.close(ours).await.expect("closing twice is fine");
+    assert_eq!(tunnel.list().await.expect("it lists").into_iter().collect::<Vec<_>>(), [other]);
+
+    tunnel.open(ours).await.expect("it opens again");
+    assert!(reaches(ours));
+    for share in [ours, other] {
+        tunnel.close(share).await.expect("it closes");
+    }
+    assert!(tunnel.list().await.expect("it lists").is_empty());
+    assert_eq!(tunnel.public_url(), tunnel.public_url(), "its address stays");
+}

@@ -1,0 +1,91 @@
+//! A tunnel that fails, hangs and gets lost on command.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use super::{Doors, PublicUrl, Tunnel, TunnelError};
+use crate::share::ShareId;
+
+/// What the next calls of `open` or `close` do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Mood {
+    #[default]
+    Works,
+    FailsForNow,
+    FailsForGood,
+    Hangs,
+}
+
+/// The fake.
+#[derive(Debug, Default)]
+pub(crate) struct Fake {
+    pub(crate) doors: Doors,
+    pub(crate) opening: Mutex<Mood>,
+    pub(crate) closing: Mutex<Mood>,
+    pub(crate) calls: AtomicUsize,
+}
+
+impl Fake {
+    pub(crate) fn with(doors: Doors) -> Self {
+        Self { doors, ..Self::default() }
+    }
+
+    async fn act(&self, mood: &Mutex<Mood>) -> Result<(), TunnelError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let mood = *mood.lock().unwrap();
+        match mood {
+            Mood::Works => Ok(()),
+            Mood::FailsForNow => Err(TunnelError::Unavailable("the tunnel is away".to_owned())),
+            Mood::FailsForGood => Err(TunnelError::NotPossible("this node may not open tunnels".to_owned())),
+            Mood::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+impl Tunnel for Fake {
+    fn backend(&self) -> &'static str {
+        "fake"
+    }
+
+    fn public_url(&self) -> PublicUrl {
+        PublicUrl::new("https://fake.example")
+    }
+
+    fn open(&self, share: ShareId) -> BoxFuture<'_, Result<(), TunnelError>> {
+        async move {
+            self.act(&self.opening).await?;
+            self.doors.open(share);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn close(&self, share: ShareId) -> BoxFuture<'_, Result<(), TunnelError>> {
+        async move {
+            self.act(&self.closing).await?;
+            self.doors.shut(share);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<HashSet<ShareId>, TunnelError>> {
+        async move { Ok(self.doors.all_open()) }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_fake_keeps_the_contract_too() {
+        let doors = Doors::default();
+        crate::tunnel::contract::holds(Arc::new(Fake::with(doors.clone())), |share| doors.is_open(share)).await;
+    }
+}
