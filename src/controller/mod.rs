@@ -2,15 +2,55 @@
 //!
 //! Every other part of the program holds a [`Handle`]. What changes a share goes through the task behind it, one share at
 //! a time: decide, save, then act. What only looks reads the live views, or the store.
+//!
+//! * `handle.rs`: what the others may ask. `event_loop.rs`: the task: inputs in, one at a time.
+//! * `slot.rs`: one living share, with what is known of it besides what is saved. `speed.rs`: how fast it goes.
+//! * `effects.rs`: opening and closing ways in. `reconcile.rs`: what the store says against what is really open (pure).
+
+mod effects;
+mod event_loop;
+mod handle;
+mod reconcile;
+mod slot;
+mod speed;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+pub use event_loop::Controller;
+pub use handle::Handle;
 
-use crate::catalog::CatalogError;
-use crate::share::{CatalogPath, PolicyError, PolicyRequest, Refused, Share, ShareId, State, TransferId};
-use crate::store::StoreError;
+use crate::catalog::{Catalog, CatalogError, Digests};
+use crate::clock::Clock;
+use crate::delivery::Passes;
+use crate::share::{CatalogPath, Limits, PolicyError, PolicyRequest, Refused, Share, ShareId, State};
+use crate::store::{Store, StoreError};
+use crate::token::Keys;
+use crate::tunnel::Tunnel;
+
+/// What the controller works with.
+pub struct Parts {
+    /// What outlives the process.
+    pub store: Arc<dyn Store>,
+    /// The files.
+    pub catalog: Arc<Catalog>,
+    /// Their digests.
+    pub digests: Arc<Digests>,
+    /// The way in.
+    pub tunnel: Arc<dyn Tunnel>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What signs links.
+    pub keys: Keys,
+    /// What may be fetched.
+    pub passes: Passes,
+    /// The operator's bounds.
+    pub limits: Limits,
+    /// How long transfers may go on once the program stops.
+    pub drain: Duration,
+}
 
 /// What an owner wants shared.
 #[derive(Debug, Clone)]
@@ -43,8 +83,12 @@ pub struct View {
     pub eta: Option<Duration>,
     /// The SHA-256 of the file, where it is known.
     pub sha256: Option<[u8; 32]>,
+    /// Why its way in is not open, where it should be.
+    pub tunnel_problem: Option<String>,
     /// Until when (a wall-clock time) the present state lasts if nothing happens, where that can be said.
     pub until: Option<crate::share::Timestamp>,
+    /// How fast each of its transfers goes, in bytes per second.
+    pub speeds: std::collections::HashMap<crate::share::TransferId, u64>,
 }
 
 /// Something about a share changed.
@@ -90,83 +134,3 @@ pub enum ControllerError {
 
 /// How many shares may live at once; each costs a few kilobytes and a row that is read at every start.
 pub const MAX_LIVING: usize = 20_000;
-
-/// Speaks to the controller. Cheap to clone.
-#[derive(Clone)]
-pub struct Handle {}
-
-impl Handle {
-    /// Makes a share. Answers when its way in is open, or after a short wait with the state `opening`.
-    ///
-    /// # Errors
-    /// [`ControllerError`]; nothing is made then.
-    pub async fn create(&self, new: NewShare) -> Result<Arc<View>, ControllerError> {
-        let _ = new;
-        unimplemented!()
-    }
-
-    /// Closes a share. Doing it twice is fine.
-    ///
-    /// # Errors
-    /// [`ControllerError`] where there is no such share or the store is not available.
-    pub async fn revoke(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
-        let _ = id;
-        unimplemented!()
-    }
-
-    /// Stops one transfer. Doing it twice is fine.
-    ///
-    /// # Errors
-    /// As [`Handle::revoke`].
-    pub async fn stop_transfer(&self, id: ShareId, transfer: TransferId) -> Result<Arc<View>, ControllerError> {
-        let _ = (id, transfer);
-        unimplemented!()
-    }
-
-    /// Lets a share's link live for so long from now.
-    ///
-    /// # Errors
-    /// [`ControllerError`]; nothing is changed then.
-    pub async fn extend(&self, id: ShareId, expires_in: Duration) -> Result<Arc<View>, ControllerError> {
-        let _ = (id, expires_in);
-        unimplemented!()
-    }
-
-    /// Offers a closed share once more, with a new link.
-    ///
-    /// # Errors
-    /// [`ControllerError`]; nothing is changed then.
-    pub async fn reopen(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
-        let _ = id;
-        unimplemented!()
-    }
-
-    /// Returns one share, closed or not.
-    ///
-    /// # Errors
-    /// [`StoreError`] where it is not among the living and the store cannot be read.
-    pub async fn show(&self, id: ShareId) -> Result<Option<Arc<View>>, StoreError> {
-        let _ = id;
-        unimplemented!()
-    }
-
-    /// Returns every share that is not closed, newest first.
-    pub fn living(&self) -> Vec<Arc<View>> {
-        unimplemented!()
-    }
-
-    /// Returns a page of closed shares, newest made first.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store cannot be read.
-    pub async fn history(&self, before: Option<ShareId>, limit: usize) -> Result<Vec<Arc<View>>, StoreError> {
-        let _ = (before, limit);
-        unimplemented!()
-    }
-
-    /// Tells of every change from here on; progress at most twice a second per share. A reader that falls behind loses
-    /// the oldest and is told so.
-    pub fn watch(&self) -> broadcast::Receiver<Change> {
-        unimplemented!()
-    }
-}

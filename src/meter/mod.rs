@@ -40,8 +40,8 @@ pub enum Report {
         /// Where the answer goes; dropped when it cannot be decided at the moment.
         go: oneshot::Sender<Result<(), Refused>>,
     },
-    /// Bytes arrived.
-    Delivered {
+    /// Bytes of a request that runs arrived. It may be lost when too much waits: a later one tells more.
+    Arrived {
         /// Of which request.
         request: Request,
         /// Which.
@@ -49,10 +49,14 @@ pub enum Report {
         /// How sure that is.
         evidence: Evidence,
     },
-    /// A request ended; what had arrived by then has been told.
+    /// A request ended.
     Ended {
         /// Which.
         request: Request,
+        /// What of it arrived, if anything did.
+        arrived: Option<ByteRange>,
+        /// How sure that is.
+        evidence: Evidence,
         /// What was sent and is not known to have arrived.
         in_doubt: Option<ByteRange>,
     },
@@ -81,17 +85,14 @@ impl Reports {
         answer.await.ok()
     }
 
-    /// Tells what has arrived so far. It may be lost when too much waits: a later one tells more.
+    /// Tells what has arrived so far.
     pub fn arrived(&self, request: Request, range: ByteRange, evidence: Evidence) {
-        let _ = self.0.try_send(Report::Delivered { request, range, evidence });
+        let _ = self.0.try_send(Report::Arrived { request, range, evidence });
     }
 
     /// Tells for the last time what has arrived, and that the request ended. Not lost while the controller lives.
     pub async fn ended(&self, request: Request, arrived: Option<ByteRange>, evidence: Evidence, in_doubt: Option<ByteRange>) {
-        if let Some(range) = arrived {
-            let _ = self.0.send(Report::Delivered { request, range, evidence }).await;
-        }
-        let _ = self.0.send(Report::Ended { request, in_doubt }).await;
+        let _ = self.0.send(Report::Ended { request, arrived, evidence, in_doubt }).await;
     }
 
     /// Tells that a share's file is not what was pinned.

@@ -1,0 +1,73 @@
+//! Opening and closing ways in: each with a timeout, each done again until it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::Pass;
+use crate::share::ShareId;
+use crate::tunnel::{Tunnel, TunnelError};
+
+/// How long a backend may take to open or close a way in.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The first and the longest pause before something is tried again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long requests that were cut may take to tell how far they got, before the way in is shut all the same.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Returns how long to wait before the next try, after `failures` of them.
+pub(super) fn pause(failures: u32) -> Duration {
+    if failures == 0 { Duration::ZERO } else { PAUSES.0.saturating_mul(1 << (failures - 1).min(16)).min(PAUSES.1) }
+}
+
+/// Opens a way in, unless `given_up` comes first; `None` then.
+pub(super) async fn open(
+    tunnel: Arc<dyn Tunnel>,
+    share: ShareId,
+    failures: u32,
+    given_up: CancellationToken,
+) -> Option<Result<(), TunnelError>> {
+    let work = async {
+        sleep(pause(failures)).await;
+        within(tunnel.open(share)).await
+    };
+    tokio::select! {
+        () = given_up.cancelled() => None,
+        result = work => Some(result),
+    }
+}
+
+/// Closes a way in, once what was cut has told how far it got.
+pub(super) async fn close(tunnel: Arc<dyn Tunnel>, share: ShareId, failures: u32, cut: Vec<Arc<Pass>>) -> Result<(), TunnelError> {
+    let told = async {
+        while cut.iter().any(|pass| pass.requests() > 0) {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    if timeout(LAST_WORDS, told).await.is_err() {
+        tracing::warn!(share.id = %share, "A request of share {share} did not end when it was cut; shutting the way in all the same");
+    }
+    sleep(pause(failures)).await;
+    within(tunnel.close(share)).await
+}
+
+async fn within(work: impl Future<Output = Result<(), TunnelError>>) -> Result<(), TunnelError> {
+    let seconds = TIMEOUT.as_secs();
+    timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(TunnelError::Unavailable(format!("no answer within {seconds} seconds"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_have_a_longest() {
+        assert_eq!(pause(0), Duration::ZERO);
+        let pauses: Vec<u128> = (1..9).map(|n| pause(n).as_millis()).collect();
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+        assert_eq!(pause(u32::MAX), PAUSES.1);
+    }
+}

@@ -1,0 +1,629 @@
+//! The task: inputs in, one at a time; decide, save, then act.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::handle::{Command, Handle, Shared};
+use super::reconcile::{self, Fix};
+use super::slot::{Answer, Job, MAX_QUEUED, Saving, Slot};
+use super::{Change, ControllerError, Parts, View, effects};
+use crate::delivery::Pass;
+use crate::meter::Report;
+use crate::share::{Effect, Event, FileIdentity, Moment, Phase, Refused, Share, ShareId, Steady};
+use crate::store::{Save, StoreError};
+use crate::tunnel::TunnelError;
+
+/// The longest sleep: what was not told is told, and a jump of the wall clock is noticed, within it.
+const TICK: Duration = Duration::from_millis(250);
+/// How often a share's progress is told at most.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+/// How often progress is saved: after a crash so much must be fetched again at most.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How often the store and what is really open are compared.
+const RECONCILE_EVERY: Duration = Duration::from_secs(15);
+/// How long a save that failed waits before it is tried again.
+const RETRY_SAVE: Duration = Duration::from_secs(1);
+/// How long a way in that never opened is tried for.
+const MAX_OPENING: Duration = Duration::from_secs(60);
+/// How far the two clocks may drift apart between two ticks before that counts as a jump.
+const MAX_DRIFT_MS: u64 = 1000;
+/// How long the last saves and effects may take once the program stops.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
+/// The deciding task.
+pub struct Controller {
+    parts: Parts,
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+    reports: mpsc::Receiver<Report>,
+    digests: broadcast::Receiver<(FileIdentity, [u8; 32])>,
+    slots: HashMap<ShareId, Slot>,
+    timers: BTreeSet<(Steady, ShareId)>,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    is_reconciling: bool,
+    reconciled: Steady,
+    /// The wall clock minus the steady one at the last look.
+    drift_ms: i64,
+    /// When everything is cut, once the program stops.
+    leave_at: Option<Steady>,
+}
+
+/// What came of work that was begun.
+enum Done {
+    Saved(ShareId, Saving, Result<Vec<u64>, StoreError>),
+    ProgressSaved(ShareId, bool),
+    RetrySave(ShareId),
+    Opened(ShareId, Option<Result<(), TunnelError>>),
+    Closed(ShareId, Result<(), TunnelError>),
+    StrayClosed(ShareId, Result<(), TunnelError>),
+    Listed(Steady, Result<HashSet<ShareId>, TunnelError>),
+}
+
+enum Input {
+    Done(Done),
+    Command(Command),
+    Report(Report),
+    Digest(FileIdentity),
+    Tick,
+    Stop,
+}
+
+impl Controller {
+    /// Loads the living shares and takes them up. Nothing is decided until [`Controller::run`] runs.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub async fn load(parts: Parts, reports: mpsc::Receiver<Report>) -> Result<(Self, Handle), StoreError> {
+        let living = parts.store.living().await?;
+        let now = parts.clock.now();
+        let (shared, commands) = Shared::new(&parts);
+        let shared = Arc::new(shared);
+        let mut controller = Self {
+            digests: parts.digests.watch(),
+            shared: shared.clone(),
+            commands,
+            reports,
+            slots: HashMap::new(),
+            timers: BTreeSet::new(),
+            work: FuturesUnordered::new(),
+            is_reconciling: false,
+            reconciled: now.steady,
+            drift_ms: now.wall.0.saturating_sub(now.steady.0),
+            leave_at: None,
+            parts,
+        };
+        for share in living {
+            let id = share.id;
+            controller.parts.digests.want(&share.file.path, share.file.identity);
+            controller.slots.insert(id, Slot::new(share, now));
+            controller.publish(id, None, now);
+        }
+        Ok((controller, Handle(shared)))
+    }
+
+    /// Decides until `shutdown`; then shuts every way in, lets transfers that run go on for as long as the settings say, and
+    /// comes back when all is saved. The shares live on in the store.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let restarted: Vec<ShareId> = self.slots.keys().copied().collect();
+        for id in restarted {
+            self.decide(id, Job::of(Event::Restarted));
+        }
+        self.reconcile();
+        loop {
+            let input = self.next(&shutdown).await;
+            self.handle(input);
+            if self.leave_at.is_some() && self.parts.passes.requests() == 0
+                || self.leave_at.is_some_and(|at| self.parts.clock.now().steady >= at)
+            {
+                return self.leave().await;
+            }
+        }
+    }
+
+    async fn next(&mut self, shutdown: &CancellationToken) -> Input {
+        let now = self.parts.clock.now();
+        let until_timer = self.timers.first().map_or(TICK, |(at, _)| at.since(now.steady));
+        tokio::select! {
+            Some(done) = self.work.next(), if !self.work.is_empty() => Input::Done(done),
+            Some(command) = self.commands.recv() => Input::Command(command),
+            Some(report) = self.reports.recv() => Input::Report(report),
+            Ok((identity, _)) = self.digests.recv() => Input::Digest(identity),
+            () = shutdown.cancelled(), if self.leave_at.is_none() => Input::Stop,
+            () = sleep(until_timer.min(TICK)) => Input::Tick,
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Done(done) => self.done(done),
+            Input::Command(command) => self.command(command),
+            Input::Report(report) => self.report(report),
+            Input::Digest(identity) => {
+                let of_file = |slot: &&Slot| slot.share.file.identity == identity;
+                let ids: Vec<ShareId> = self.slots.values().filter(of_file).map(|slot| slot.share.id).collect();
+                for id in ids {
+                    self.follow(id, None);
+                }
+            }
+            Input::Tick => self.tick(),
+            Input::Stop => self.stop(),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Create { share, facts, answer } => {
+                let (id, now) = (share.id, self.parts.clock.now());
+                let next = Arc::new((*share).clone());
+                let mut slot = Slot::new(*share, now);
+                slot.is_saving = true;
+                self.slots.insert(id, slot);
+                self.save(id, Saving { next, facts, result: Ok(()), job: Job { events: Vec::new(), answer } });
+            }
+            Command::Act { id, event, answer } => self.decide(id, Job { events: vec![event], answer }),
+            Command::TakeUp { share, event, answer } => {
+                let (id, now) = (share.id, self.parts.clock.now());
+                // Two owners may open it again at once; the second is told that it is not closed.
+                self.slots.entry(id).or_insert_with(|| Slot::new(*share, now));
+                self.decide(id, Job { events: vec![event], answer });
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let (share, job) = match report {
+            Report::Opened { request, range, go } => {
+                let event = Event::RequestOpened { transfer: request.transfer, request: request.id, range };
+                (request.share, Job { events: vec![event], answer: Answer::Go(go) })
+            }
+            Report::Arrived { request, range, evidence } => {
+                // What comes while a decision is being saved may be left out: the next reading says it, too.
+                if self.slots.get(&request.share).is_none_or(|slot| slot.is_saving) {
+                    return;
+                }
+                (request.share, Job::of(Event::Delivered { transfer: request.transfer, range, evidence }))
+            }
+            Report::Ended { request, arrived, evidence, in_doubt } => {
+                let arrived = arrived.map(|range| Event::Delivered { transfer: request.transfer, range, evidence });
+                let ended = Event::RequestEnded { transfer: request.transfer, request: request.id, in_doubt };
+                (request.share, Job { events: arrived.into_iter().chain([ended]).collect(), answer: Answer::Nobody })
+            }
+            Report::SourceChanged { share } => (share, Job::of(Event::SourceChanged)),
+        };
+        self.decide(share, job);
+    }
+
+    /// Lets something happen to a share, or puts it behind what is being saved.
+    fn decide(&mut self, id: ShareId, job: Job) {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return job.answer.fail(ControllerError::UnknownShare(id));
+        };
+        if slot.is_saving {
+            if slot.queue.len() < MAX_QUEUED {
+                slot.queue.push_back(job);
+            } else {
+                job.answer.fail(ControllerError::Busy);
+            }
+            return;
+        }
+        let now = self.parts.clock.now();
+        let mut next = (*slot.share).clone();
+        let (mut facts, mut result) = (Vec::new(), Ok(()));
+        for event in &job.events {
+            let decided = next.on(event.clone(), now);
+            facts.extend(decided.facts);
+            result = decided.answer;
+        }
+        if !facts.is_empty() {
+            slot.is_saving = true;
+            return self.save(id, Saving { next: Arc::new(next), facts, result, job });
+        }
+        if next != *slot.share {
+            (slot.share, slot.is_dirty, slot.is_untold) = (Arc::new(next), true, true);
+        }
+        let view = self.follow(id, None);
+        if let Some(view) = view {
+            job.answer.give(result, &view);
+        }
+    }
+
+    fn save(&mut self, id: ShareId, saving: Saving) {
+        let (store, at) = (self.parts.store.clone(), self.parts.clock.now());
+        let work = async move {
+            let save = Save { share: saving.next.clone(), facts: saving.facts.clone(), at };
+            let result = store.save(save).await;
+            Done::Saved(id, saving, result)
+        };
+        self.work.push(work.boxed());
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Saved(id, saving, Ok(seqs)) => self.saved(id, saving, seqs.last().copied()),
+            Done::Saved(id, saving, Err(error)) => self.not_saved(id, saving, error),
+            Done::ProgressSaved(id, is_saved) => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.is_saving = false;
+                    slot.is_dirty |= !is_saved;
+                    self.take_up(id);
+                }
+            }
+            Done::RetrySave(id) => self.take_up(id),
+            Done::Opened(id, result) => self.opened(id, result),
+            Done::Closed(id, result) => self.closed(id, result),
+            Done::StrayClosed(id, Ok(())) => tracing::debug!(share.id = %id, "Shut the way in to {id}"),
+            Done::StrayClosed(id, Err(error)) => tracing::warn!(share.id = %id, %error, "Could not shut the way in to {id}; it is looked at again"),
+            Done::Listed(asked, result) => self.listed(asked, result),
+        }
+    }
+
+    fn saved(&mut self, id: ShareId, saving: Saving, seq: Option<u64>) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        (slot.share, slot.is_saving, slot.is_dirty) = (saving.next, false, false);
+        slot.saved = self.parts.clock.now().steady;
+        for fact in &saving.facts {
+            tracing::info!(share.id = %id, fact = ?fact, "{}", words_of(fact));
+        }
+        let view = self.follow(id, seq);
+        if let Some(view) = view {
+            saving.job.answer.give(saving.result, &view);
+        }
+        self.take_up(id);
+    }
+
+    /// A decision could not be saved: it did not happen. Whoever asked is told; what nobody asked for is tried again. But
+    /// what was to be shut is shut all the same, since that is the safe side.
+    fn not_saved(&mut self, id: ShareId, saving: Saving, error: StoreError) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let is_new = saving.job.events.is_empty();
+        if is_new {
+            // It was never saved, so it never was.
+            self.slots.remove(&id);
+            return saving.job.answer.fail(error.into());
+        }
+        if matches!(error, StoreError::Spent) {
+            slot.is_saving = false;
+            let answer = saving.job.answer;
+            if matches!(answer, Answer::Nobody) {
+                tracing::error!(share.id = %id, "The store refused what was decided for share {id}");
+            }
+            answer.fail(ControllerError::Refused(Refused::Spent));
+            return self.take_up(id);
+        }
+        tracing::error!(share.id = %id, %error, "Could not save share {id}; trying again");
+        let Saving { next, job, .. } = saving;
+        let mut cut = Vec::new();
+        if next.outcome().is_some() {
+            cut = slot.cut_all(&self.parts.passes);
+        }
+        let must_happen = matches!(job.answer, Answer::Nobody) || next.outcome().is_some();
+        if must_happen {
+            slot.queue.push_front(Job { events: job.events, answer: Answer::Nobody });
+        }
+        job.answer.fail(error.into());
+        if next.outcome().is_some() {
+            self.close_stray(id, cut);
+        }
+        // The slot stays shut for decisions until the store had time to come back.
+        self.work.push(
+            async move {
+                sleep(RETRY_SAVE).await;
+                Done::RetrySave(id)
+            }
+            .boxed(),
+        );
+    }
+
+    /// Decides what waited for a save.
+    fn take_up(&mut self, id: ShareId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.is_saving = false;
+        }
+        while let Some(slot) = self.slots.get_mut(&id)
+            && !slot.is_saving
+            && let Some(job) = slot.queue.pop_front()
+        {
+            self.decide(id, job);
+        }
+    }
+
+    /// Makes everything around a share what the share says: passes, effects, its timer, its view.
+    fn follow(&mut self, id: ShareId, seq: Option<u64>) -> Option<Arc<View>> {
+        let now = self.parts.clock.now();
+        let slot = self.slots.get_mut(&id)?;
+        slot.read_speeds(now);
+        let digest = self.parts.digests.known(slot.share.file.identity);
+        let cut = slot.sync_passes(&self.parts.passes, &self.parts.keys, digest);
+        let is_closed = slot.share.is_closed();
+        self.act(id, cut, now);
+        self.set_timer(id);
+        let view = self.publish(id, seq, now);
+        if is_closed {
+            self.forget(id);
+        }
+        view
+    }
+
+    /// Starts what the share wants done, and gives up what it wants no longer.
+    fn act(&mut self, id: ShareId, cut: Vec<Arc<Pass>>, now: Moment) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let wanted = slot.share.effect();
+        if let Some((running, given_up)) = &slot.running {
+            if wanted != Some(*running) {
+                given_up.cancel();
+            }
+            return;
+        }
+        let Some(effect) = wanted else {
+            slot.settled_since.get_or_insert(now.steady);
+            return;
+        };
+        if self.leave_at.is_some() && effect == Effect::OpenTunnel {
+            return;
+        }
+        let given_up = CancellationToken::new();
+        slot.running = Some((effect, given_up.clone()));
+        slot.settled_since = None;
+        let (tunnel, failures) = (self.parts.tunnel.clone(), slot.failures);
+        self.work.push(match effect {
+            Effect::OpenTunnel => async move { Done::Opened(id, effects::open(tunnel, id, failures, given_up).await) }.boxed(),
+            Effect::CloseTunnel => async move { Done::Closed(id, effects::close(tunnel, id, failures, cut).await) }.boxed(),
+        });
+    }
+
+    fn opened(&mut self, id: ShareId, result: Option<Result<(), TunnelError>>) {
+        let now = self.parts.clock.now();
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.running = None;
+        let event = match result {
+            None => None,
+            Some(Ok(())) => {
+                (slot.failures, slot.problem) = (0, None);
+                Some(Event::TunnelOpened)
+            }
+            Some(Err(error)) => {
+                tracing::warn!(share.id = %id, %error, "Could not open the way in to share {id}");
+                slot.failures = slot.failures.saturating_add(1);
+                slot.problem = Some(error.to_string());
+                let never = slot.share.opened.is_none();
+                let began = slot.share.policy.starts.map_or(slot.share.created, |at| at).steady;
+                let is_hopeless = never && (!error.is_retryable() || now.steady.since(began) > MAX_OPENING);
+                is_hopeless.then_some(Event::TunnelFailed)
+            }
+        };
+        match event {
+            Some(event) => {
+                if event == Event::TunnelFailed {
+                    slot.failures = 0;
+                }
+                self.decide(id, Job::of(event));
+            }
+            None => drop(self.follow(id, None)),
+        }
+    }
+
+    fn closed(&mut self, id: ShareId, result: Result<(), TunnelError>) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        slot.running = None;
+        match result {
+            Ok(()) => {
+                (slot.failures, slot.problem) = (0, None);
+                self.decide(id, Job::of(Event::TunnelClosed));
+            }
+            Err(error) => {
+                tracing::error!(share.id = %id, %error, "Could not shut the way in to share {id}; trying again");
+                slot.failures = slot.failures.saturating_add(1);
+                slot.problem = Some(error.to_string());
+                self.follow(id, None);
+            }
+        }
+    }
+
+    fn set_timer(&mut self, id: ShareId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let at = slot.share.deadline().map(|deadline| deadline.at);
+        if at != slot.timer {
+            if let Some(old) = slot.timer {
+                self.timers.remove(&(old, id));
+            }
+            if let Some(new) = at {
+                self.timers.insert((new, id));
+            }
+            slot.timer = at;
+        }
+    }
+
+    /// Writes the share's view, and tells of it unless it is progress that was told a moment ago.
+    fn publish(&mut self, id: ShareId, seq: Option<u64>, now: Moment) -> Option<Arc<View>> {
+        let slot = self.slots.get_mut(&id)?;
+        let view = Arc::new(self.shared.view_of_slot(slot, now));
+        self.shared.put(view.clone());
+        if seq.is_some() || slot.is_untold && now.steady.since(slot.told) >= TELL_EVERY {
+            (slot.is_untold, slot.told) = (false, now.steady);
+            self.shared.tell(Change { view: view.clone(), seq });
+        }
+        Some(view)
+    }
+
+    fn forget(&mut self, id: ShareId) {
+        if let Some(slot) = self.slots.remove(&id) {
+            if let Some(at) = slot.timer {
+                self.timers.remove(&(at, id));
+            }
+            self.shared.remove(id);
+            for job in slot.queue {
+                // Whoever waited in line gets the answer of the closed share.
+                let mut closed = (*slot.share).clone();
+                let now = self.parts.clock.now();
+                let result = job.events.into_iter().fold(Ok(()), |_, event| closed.on(event, now).answer);
+                job.answer.give(result, &Arc::new(self.shared.view_of_share(slot.share.clone(), now)));
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.parts.clock.now();
+        let drift = now.wall.0.saturating_sub(now.steady.0);
+        let jumped = drift.abs_diff(self.drift_ms) > MAX_DRIFT_MS;
+        if jumped {
+            tracing::warn!("The wall clock jumped by {} ms", drift.saturating_sub(self.drift_ms));
+        }
+        self.drift_ms = drift;
+        let due: Vec<ShareId> = if jumped {
+            self.slots.keys().copied().collect()
+        } else {
+            self.timers.iter().take_while(|(at, _)| *at <= now.steady).map(|(_, id)| *id).collect()
+        };
+        for id in due {
+            // What waits for a save is looked at again when that is done.
+            if self.slots.get(&id).is_some_and(|slot| !slot.is_saving) {
+                self.decide(id, Job::of(Event::TimePassed));
+            }
+        }
+        let behind: Vec<ShareId> =
+            self.slots.values().filter(|slot| slot.is_untold || slot.is_dirty || slot.share.transfers.iter().any(|t| t.open_requests() > 0)).map(|slot| slot.share.id).collect();
+        for id in behind {
+            self.refresh(id, now);
+        }
+        if now.steady.since(self.reconciled) >= RECONCILE_EVERY {
+            self.reconcile();
+        }
+    }
+
+    /// Tells and saves the progress of a share, if it is time to.
+    fn refresh(&mut self, id: ShareId, now: Moment) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if now.steady.since(slot.told) >= TELL_EVERY {
+            slot.is_untold = true;
+            slot.read_speeds(now);
+            self.publish(id, None, now);
+        }
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if slot.is_dirty && !slot.is_saving && now.steady.since(slot.saved) >= SAVE_EVERY {
+            (slot.is_dirty, slot.is_saving, slot.saved) = (false, true, now.steady);
+            let (store, share) = (self.parts.store.clone(), slot.share.clone());
+            let work = async move {
+                let result = store.save(Save { share, facts: Vec::new(), at: now }).await;
+                Done::ProgressSaved(id, result.is_ok())
+            };
+            self.work.push(work.boxed());
+        }
+    }
+
+    fn reconcile(&mut self) {
+        let now = self.parts.clock.now().steady;
+        self.reconciled = now;
+        if self.is_reconciling || self.leave_at.is_some() {
+            return;
+        }
+        self.is_reconciling = true;
+        let tunnel = self.parts.tunnel.clone();
+        let work = async move {
+            let listed = tokio::time::timeout(RECONCILE_EVERY, tunnel.list()).await;
+            Done::Listed(now, listed.unwrap_or_else(|_| Err(TunnelError::Unavailable("no answer in time".to_owned()))))
+        };
+        self.work.push(work.boxed());
+    }
+
+    fn listed(&mut self, asked: Steady, result: Result<HashSet<ShareId>, TunnelError>) {
+        self.is_reconciling = false;
+        let open = match result {
+            Ok(open) => open,
+            Err(error) => return tracing::warn!(%error, "Could not see which ways in stand open"),
+        };
+        let living = self.slots.iter().map(|(id, slot)| {
+            let is_settled = !slot.is_saving && slot.settled_since.is_some_and(|since| since < asked);
+            (*id, &slot.share.phase, is_settled)
+        });
+        for fix in reconcile::fixes(living, &open) {
+            match fix {
+                Fix::Lost(id) => self.decide(id, Job::of(Event::TunnelLost)),
+                Fix::Close(id) => self.close_stray(id, Vec::new()),
+            }
+        }
+    }
+
+    /// Shuts every way in: nobody new comes. What runs goes on for a while.
+    fn stop(&mut self) {
+        let now = self.parts.clock.now().steady;
+        self.leave_at = Some(now.plus(self.parts.drain));
+        self.shared.stop();
+        let open: Vec<ShareId> = self.slots.values().filter(|slot| slot.share.phase == Phase::Open).map(|slot| slot.share.id).collect();
+        if self.parts.passes.requests() > 0 {
+            tracing::info!("Stopping: waiting up to {} s for downloads that run", self.parts.drain.as_secs());
+        }
+        for (_, given_up) in self.slots.values().filter_map(|slot| slot.running.as_ref()).filter(|(effect, _)| *effect == Effect::OpenTunnel) {
+            given_up.cancel();
+        }
+        for id in open {
+            self.close_stray(id, Vec::new());
+        }
+    }
+
+    /// Shuts a way in without a word of the share's: it is not wanted, or cannot be waited for.
+    fn close_stray(&mut self, id: ShareId, cut: Vec<Arc<Pass>>) {
+        let tunnel = self.parts.tunnel.clone();
+        self.work.push(async move { Done::StrayClosed(id, effects::close(tunnel, id, 0, cut).await) }.boxed());
+    }
+
+    /// Cuts what still runs, and sees to it that what is known is saved.
+    async fn leave(mut self) {
+        let cut: Vec<_> = self.slots.values_mut().flat_map(|slot| slot.cut_all(&self.parts.passes)).collect();
+        let told = async {
+            while cut.iter().any(|pass| pass.requests() > 0) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+        while let Ok(report) = self.reports.try_recv() {
+            self.report(report);
+        }
+        let last_work = async {
+            while let Some(done) = self.work.next().await {
+                self.done(done);
+            }
+            for slot in self.slots.values().filter(|slot| slot.is_dirty) {
+                let save = Save { share: slot.share.clone(), facts: Vec::new(), at: self.parts.clock.now() };
+                if let Err(error) = self.parts.store.save(save).await {
+                    tracing::warn!(share.id = %slot.share.id, %error, "Could not save the last progress");
+                }
+            }
+        };
+        if tokio::time::timeout(LAST_WORK, last_work).await.is_err() {
+            tracing::warn!("Left before everything was done; the next start takes it up");
+        }
+    }
+}
+
+/// Says a fact as a sentence for the log.
+fn words_of(fact: &crate::share::Fact) -> &'static str {
+    use crate::share::Fact;
+    match fact {
+        Fact::Created => "A share was made",
+        Fact::Opened => "The way in is open",
+        Fact::TunnelLost => "The way in was lost",
+        Fact::Extended { .. } => "The link lives longer",
+        Fact::Reopened => "The share is offered again, with a new link",
+        Fact::Delivered => "Delivered",
+        Fact::Closing { .. } => "Closing",
+        Fact::Closed { .. } => "Closed: nothing of it can be reached",
+        Fact::Redeemed { .. } => "The link was redeemed",
+        Fact::Began { .. } => "The first byte leaves",
+        Fact::Ended { .. } => "A transfer ended",
+    }
+}
+
+impl Shared {
+    fn view_of_slot(&self, slot: &Slot, now: Moment) -> View {
+        let share: &Share = &slot.share;
+        let link = (!share.is_closed()).then(|| self.link(share));
+        slot.view(now, link, self.tunnel.backend(), self.digests.known(share.file.identity))
+    }
+}

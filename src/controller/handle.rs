@@ -1,0 +1,336 @@
+//! What the others may ask of the controller.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::slot::Answer;
+use super::{Change, ControllerError, MAX_LIVING, MAX_NOTE_BYTES, NewShare, Parts, View};
+use crate::catalog::{Catalog, Digests};
+use crate::clock::Clock;
+use crate::share::{
+    CatalogPath, Event, Fact, Limits, Moment, Outcome, Policy, Recipient, Refused, Share, ShareId, SharedFile, State, TokenId, Transfer,
+    TransferId,
+};
+use crate::store::{ShareQuery, Store, StoreError};
+use crate::token::{Keys, TransferSecret, random};
+use crate::tunnel::Tunnel;
+
+/// How many commands may wait. An owner's script that makes a thousand shares at once gets in; a flood is told to wait.
+const MAX_WAITING: usize = 2048;
+/// How many changes a reader may fall behind.
+const MAX_BEHIND: usize = 1024;
+/// How long making a share waits for its way in before it answers `opening`.
+const WAIT_FOR_OPEN: Duration = Duration::from_secs(10);
+/// The longest name of a client that is kept.
+const MAX_AGENT_BYTES: usize = 256;
+/// What a name may not hold where it stands in a link; the rest is percent-encoded.
+const NOT_IN_LINK: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Speaks to the controller. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(pub(super) Arc<Shared>);
+
+/// What is asked of the task.
+pub(super) enum Command {
+    Create { share: Box<Share>, facts: Vec<Fact>, answer: Answer },
+    Act { id: ShareId, event: Event, answer: Answer },
+    TakeUp { share: Box<Share>, event: Event, answer: Answer },
+}
+
+/// What the task and its handles share.
+pub(super) struct Shared {
+    commands: mpsc::Sender<Command>,
+    changes: broadcast::Sender<Change>,
+    living: RwLock<HashMap<ShareId, Arc<View>>>,
+    is_stopping: AtomicBool,
+    store: Arc<dyn Store>,
+    catalog: Arc<Catalog>,
+    pub(super) digests: Arc<Digests>,
+    pub(super) tunnel: Arc<dyn Tunnel>,
+    clock: Arc<dyn Clock>,
+    keys: Keys,
+    limits: Limits,
+}
+
+impl Shared {
+    pub(super) fn new(parts: &Parts) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(MAX_WAITING);
+        let shared = Self {
+            commands,
+            changes: broadcast::channel(MAX_BEHIND).0,
+            living: RwLock::new(HashMap::new()),
+            is_stopping: AtomicBool::new(false),
+            store: parts.store.clone(),
+            catalog: parts.catalog.clone(),
+            digests: parts.digests.clone(),
+            tunnel: parts.tunnel.clone(),
+            clock: parts.clock.clone(),
+            keys: parts.keys.clone(),
+            limits: parts.limits,
+        };
+        (shared, receiver)
+    }
+
+    pub(super) fn put(&self, view: Arc<View>) {
+        self.living.write().expect("nobody panics while holding the views").insert(view.share.id, view);
+    }
+
+    pub(super) fn remove(&self, id: ShareId) {
+        self.living.write().expect("nobody panics while holding the views").remove(&id);
+    }
+
+    pub(super) fn tell(&self, change: Change) {
+        // Nobody may be listening.
+        let _ = self.changes.send(change);
+    }
+
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+    }
+
+    /// Returns a share's link. It is made anew each time: the store holds nothing that anybody could use.
+    pub(super) fn link(&self, share: &Share) -> String {
+        let token = self.keys.mint(share.id, share.link, share.created.wall, share.minted_expiry);
+        let name = share.file.path.name_for_display().replace(['\u{FFFD}', '/', '\\'], "_");
+        self.tunnel.public_url().at(&format!("/{}/{token}/{}", share.id, utf8_percent_encode(&name, NOT_IN_LINK)))
+    }
+
+    /// Returns the view of a share that is not among the living.
+    pub(super) fn view_of_share(&self, share: Arc<Share>, now: Moment) -> View {
+        View {
+            state: share.state(now),
+            url: None,
+            tunnel: self.tunnel.backend(),
+            bytes_per_second: 0,
+            eta: None,
+            sha256: self.digests.known(share.file.identity),
+            tunnel_problem: None,
+            until: None,
+            speeds: HashMap::new(),
+            share,
+        }
+    }
+
+    async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<Arc<View>, ControllerError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(command(Answer::View(reply))).map_err(|_| ControllerError::Busy)?;
+        answer.await.map_err(|_| ControllerError::Busy)?
+    }
+
+    async fn pin(&self, path: &CatalogPath) -> Result<SharedFile, ControllerError> {
+        let identity = self.catalog.open(path).await?.identity;
+        self.digests.want(path, identity);
+        Ok(SharedFile { path: path.clone(), identity })
+    }
+}
+
+impl Handle {
+    /// Makes a share. Answers when its way in is open, or after a short wait with the state `opening`.
+    ///
+    /// # Errors
+    /// [`ControllerError`]; nothing is made then, or it is closed again as `failed`.
+    pub async fn create(&self, new: NewShare) -> Result<Arc<View>, ControllerError> {
+        let shared = &self.0;
+        self.may_begin()?;
+        if new.note.as_ref().is_some_and(|note| note.len() > MAX_NOTE_BYTES) {
+            return Err(ControllerError::NoteTooLong);
+        }
+        let policy = Policy::new(new.policy, shared.limits, shared.clock.now())?;
+        let file = shared.pin(&new.path).await?;
+        let (share, facts) = Share::new(random::share_id(), random::token_id(), file, policy, new.note, shared.clock.now());
+        let changes = self.watch();
+        let view = shared.ask(|answer| Command::Create { share: Box::new(share), facts, answer }).await?;
+        self.when_open(view, changes).await
+    }
+
+    /// Closes a share. Doing it twice is fine.
+    ///
+    /// # Errors
+    /// [`ControllerError`] where there is no such share or the store is not available.
+    pub async fn revoke(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
+        self.act(id, Event::Revoked).await
+    }
+
+    /// Stops one transfer. Doing it twice is fine.
+    ///
+    /// # Errors
+    /// As [`Handle::revoke`].
+    pub async fn stop_transfer(&self, id: ShareId, transfer: TransferId) -> Result<Arc<View>, ControllerError> {
+        let view = self.show(id).await?.ok_or(ControllerError::UnknownShare(id))?;
+        if view.share.transfer(transfer).is_none() {
+            return Err(ControllerError::Refused(Refused::UnknownTransfer));
+        }
+        self.act(id, Event::TransferStopped { transfer }).await
+    }
+
+    /// Lets a share's link live for so long from now.
+    ///
+    /// # Errors
+    /// [`ControllerError`]; nothing is changed then.
+    pub async fn extend(&self, id: ShareId, expires_in: Duration) -> Result<Arc<View>, ControllerError> {
+        match self.act(id, Event::Extended { expires_in }).await {
+            Ok(view) if view.share.is_closed() => {
+                Err(ControllerError::Refused(Refused::Closed(view.share.outcome().unwrap_or(Outcome::Expired))))
+            }
+            result => result,
+        }
+    }
+
+    /// Offers a closed share once more, with a new link.
+    ///
+    /// # Errors
+    /// [`ControllerError`]; nothing is changed then.
+    pub async fn reopen(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
+        let shared = &self.0;
+        self.may_begin()?;
+        if shared.living.read().expect("nobody panics while holding the views").contains_key(&id) {
+            return Err(ControllerError::Refused(Refused::NotClosed));
+        }
+        let share = shared.store.share(id).await?.ok_or(ControllerError::UnknownShare(id))?;
+        let file = shared.pin(&share.file.path).await?;
+        let event = Event::Reopened { link: random::token_id(), file };
+        let changes = self.watch();
+        let view = shared.ask(|answer| Command::TakeUp { share: Box::new(share), event, answer }).await?;
+        self.when_open(view, changes).await
+    }
+
+    /// Returns one share, closed or not.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it is not among the living and the store cannot be read.
+    pub async fn show(&self, id: ShareId) -> Result<Option<Arc<View>>, StoreError> {
+        if let Some(view) = self.0.living.read().expect("nobody panics while holding the views").get(&id) {
+            return Ok(Some(view.clone()));
+        }
+        let share = self.0.store.share(id).await?;
+        Ok(share.map(|share| Arc::new(self.0.view_of_share(Arc::new(share), self.0.clock.now()))))
+    }
+
+    /// Returns every share that is not closed, newest first.
+    pub fn living(&self) -> Vec<Arc<View>> {
+        let mut views: Vec<_> = self.0.living.read().expect("nobody panics while holding the views").values().cloned().collect();
+        views.sort_unstable_by_key(|view| std::cmp::Reverse((view.share.created.wall, view.share.id)));
+        views
+    }
+
+    /// Returns a page of closed shares, newest made first.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    pub async fn history(&self, before: Option<ShareId>, limit: usize) -> Result<Vec<Arc<View>>, StoreError> {
+        let shares = self.0.store.shares(ShareQuery { closed: Some(true), before, limit }).await?;
+        let now = self.0.clock.now();
+        Ok(shares.into_iter().map(|share| Arc::new(self.0.view_of_share(Arc::new(share), now))).collect())
+    }
+
+    /// Tells of every change from here on; progress at most twice a second per share. A reader that falls behind loses
+    /// the oldest and is told so.
+    pub fn watch(&self) -> broadcast::Receiver<Change> {
+        self.0.changes.subscribe()
+    }
+
+    /// Returns what a genuine link leads to, and whether it may be redeemed. `None` where its share is unknown.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the share is not among the living and the store cannot be read.
+    pub async fn offer(&self, share: ShareId, link: TokenId) -> Result<Option<(Arc<View>, Result<(), Refused>)>, StoreError> {
+        let view = self.show(share).await?;
+        let now = self.0.clock.now();
+        Ok(view.map(|view| {
+            let may = view.share.may_redeem(link, now);
+            (view, may)
+        }))
+    }
+
+    /// Exercises a link: one of its uses is spent when this answers, and the transfer's URL works.
+    ///
+    /// # Errors
+    /// [`ControllerError`], mostly `Refused`; nothing is spent then.
+    pub async fn redeem(&self, share: ShareId, link: TokenId, mut recipient: Recipient) -> Result<TransferSecret, ControllerError> {
+        self.may_begin()?;
+        recipient.agent = cut_to(&recipient.agent, MAX_AGENT_BYTES);
+        let transfer = random::transfer_id();
+        let event = Event::Redeemed { link, transfer, recipient };
+        self.act(share, event).await?;
+        Ok(self.0.keys.transfer_secret(transfer))
+    }
+
+    /// Returns the transfer that a recipient who comes back to the link is in the middle of: same address, same client,
+    /// and some bytes already. Spends nothing.
+    pub fn rejoin(&self, share: ShareId, link: TokenId, recipient: &Recipient) -> Option<TransferSecret> {
+        let view = self.0.living.read().expect("nobody panics while holding the views").get(&share)?.clone();
+        recipient.address.as_ref()?;
+        if view.share.link != link || recipient.agent.is_empty() {
+            return None;
+        }
+        let now = self.0.clock.now();
+        let agent = cut_to(&recipient.agent, MAX_AGENT_BYTES);
+        let same = |t: &&Transfer| t.begun && t.recipient.address == recipient.address && t.recipient.agent == agent;
+        let may = |t: &&Transfer| view.share.may_fetch(t.id, now).is_ok();
+        let found = view.share.transfers.iter().rev().filter(same).filter(may).min_by_key(|t| !t.is_active())?;
+        Some(self.0.keys.transfer_secret(found.id))
+    }
+
+    /// Returns where the outside finds shares.
+    pub fn public_url(&self) -> String {
+        self.0.tunnel.public_url().to_string()
+    }
+
+    fn may_begin(&self) -> Result<(), ControllerError> {
+        if self.0.is_stopping.load(Ordering::Acquire) {
+            return Err(ControllerError::Busy);
+        }
+        if self.0.living.read().expect("nobody panics while holding the views").len() >= MAX_LIVING {
+            return Err(ControllerError::TooMany);
+        }
+        Ok(())
+    }
+
+    async fn act(&self, id: ShareId, event: Event) -> Result<Arc<View>, ControllerError> {
+        match self.0.ask(|answer| Command::Act { id, event: event.clone(), answer }).await {
+            // It is closed, or never was.
+            Err(ControllerError::UnknownShare(_)) => {
+                let view = self.show(id).await?.ok_or(ControllerError::UnknownShare(id))?;
+                let asks = matches!(event, Event::Redeemed { .. } | Event::Extended { .. });
+                match view.share.outcome() {
+                    Some(outcome) if asks => Err(ControllerError::Refused(Refused::Closed(outcome))),
+                    Some(_) | None => Ok(view),
+                }
+            }
+            result => result,
+        }
+    }
+
+    /// Waits a while for a share's way in.
+    async fn when_open(&self, mut view: Arc<View>, mut changes: broadcast::Receiver<Change>) -> Result<Arc<View>, ControllerError> {
+        let (id, deadline) = (view.share.id, Instant::now() + WAIT_FOR_OPEN);
+        while view.state == State::Opening {
+            match timeout_at(deadline, changes.recv()).await {
+                Ok(Ok(change)) if change.view.share.id == id => view = change.view,
+                Ok(Ok(_)) => {}
+                Ok(Err(broadcast::error::RecvError::Lagged(_))) => {
+                    view = self.show(id).await?.ok_or(ControllerError::UnknownShare(id))?;
+                }
+                Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => break,
+            }
+        }
+        match view.share.outcome() {
+            Some(Outcome::Failed) => {
+                let why = view.tunnel_problem.clone().unwrap_or_else(|| "it does not say why".to_owned());
+                Err(ControllerError::TunnelUnavailable(why))
+            }
+            Some(_) | None => Ok(view),
+        }
+    }
+}
+
+/// Cuts a text to so many bytes, at the end of a letter.
+fn cut_to(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
+}

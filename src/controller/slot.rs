@@ -1,0 +1,203 @@
+//! One living share, with what is known of it besides what is saved.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::speed::Speed;
+use super::{ControllerError, View};
+use crate::delivery::{Pass, Passes};
+use crate::share::{Effect, Event, Fact, Moment, Phase, Refused, Share, Steady, Timestamp, Transfer, TransferId};
+use crate::token::{Keys, TransferSecret};
+
+/// How many decisions of one share may wait for its save. Each is an owner's click or a recipient's request; more than
+/// all connections together cannot be waiting.
+pub(super) const MAX_QUEUED: usize = 8192;
+
+/// Something to decide, and who waits for it.
+pub(super) struct Job {
+    /// What happened, in order; the answer is the last one's.
+    pub(super) events: Vec<Event>,
+    pub(super) answer: Answer,
+}
+
+/// Who waits for a decision.
+pub(super) enum Answer {
+    /// Nobody: it happened and cannot be refused. It is tried again until it is saved.
+    Nobody,
+    /// A request for bytes.
+    Go(oneshot::Sender<Result<(), Refused>>),
+    /// An owner, or a recipient who redeems.
+    View(oneshot::Sender<Result<Arc<View>, ControllerError>>),
+}
+
+impl Job {
+    pub(super) fn of(event: Event) -> Self {
+        Self { events: vec![event], answer: Answer::Nobody }
+    }
+}
+
+impl Answer {
+    pub(super) fn give(self, result: Result<(), Refused>, view: &Arc<View>) {
+        // Whoever asked may have left; the decision stands.
+        match self {
+            Self::Nobody => {}
+            Self::Go(go) => drop(go.send(result)),
+            Self::View(reply) => drop(reply.send(result.map(|()| view.clone()).map_err(ControllerError::Refused))),
+        }
+    }
+
+    pub(super) fn fail(self, error: ControllerError) {
+        match self {
+            // Dropping the sender says that nobody decides at the moment.
+            Self::Nobody | Self::Go(_) => {}
+            Self::View(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// A decision that is being saved.
+pub(super) struct Saving {
+    pub(super) next: Arc<Share>,
+    pub(super) facts: Vec<Fact>,
+    pub(super) result: Result<(), Refused>,
+    pub(super) job: Job,
+}
+
+/// One living share.
+pub(super) struct Slot {
+    /// The share as it stands: everything but progress in it is saved.
+    pub(super) share: Arc<Share>,
+    /// Whether a save is on its way; decisions wait until it is done.
+    pub(super) is_saving: bool,
+    pub(super) queue: VecDeque<Job>,
+    /// Whether there is progress that is not saved.
+    pub(super) is_dirty: bool,
+    pub(super) saved: Steady,
+    /// Whether there is something that was not told.
+    pub(super) is_untold: bool,
+    pub(super) told: Steady,
+    /// When it wants to be woken, as it stands in the timers.
+    pub(super) timer: Option<Steady>,
+    /// The effect that is under way, and what gives it up.
+    pub(super) running: Option<(Effect, CancellationToken)>,
+    /// How often the wanted effect has failed in a row, and why it did last.
+    pub(super) failures: u32,
+    pub(super) problem: Option<String>,
+    /// Since when nothing is being done about its way in.
+    pub(super) settled_since: Option<Steady>,
+    passes: HashMap<TransferId, (TransferSecret, Arc<Pass>)>,
+    sending: Arc<Semaphore>,
+    speeds: HashMap<TransferId, Speed>,
+}
+
+impl Slot {
+    pub(super) fn new(share: Share, now: Moment) -> Self {
+        Self {
+            share: Arc::new(share),
+            is_saving: false,
+            queue: VecDeque::new(),
+            is_dirty: false,
+            saved: now.steady,
+            is_untold: true,
+            told: now.steady,
+            timer: None,
+            running: None,
+            failures: 0,
+            problem: None,
+            settled_since: None,
+            passes: HashMap::new(),
+            sending: Pass::sending(),
+            speeds: HashMap::new(),
+        }
+    }
+
+    /// Makes the passes what the share says: one for each transfer that may fetch, and no other. Returns those that were
+    /// cut.
+    pub(super) fn sync_passes(&mut self, table: &Passes, keys: &Keys, digest: Option<[u8; 32]>) -> Vec<Arc<Pass>> {
+        let may_fetch = |t: &&Transfer| self.share.phase == Phase::Open && (t.is_active() || t.is_completed());
+        let wanted: HashSet<TransferId> = self.share.transfers.iter().filter(may_fetch).map(|t| t.id).collect();
+        let over: Vec<TransferId> = self.passes.keys().filter(|id| !wanted.contains(id)).copied().collect();
+        let mut cut = Vec::new();
+        for id in over {
+            if let Some((secret, pass)) = self.passes.remove(&id) {
+                table.remove(secret);
+                cut.push(pass);
+            }
+            self.speeds.remove(&id);
+        }
+        for transfer in self.share.transfers.iter().filter(|t| wanted.contains(&t.id)) {
+            let (_, pass) = self.passes.entry(transfer.id).or_insert_with(|| {
+                let etag = etag(&self.share, keys);
+                let pass = Arc::new(Pass::new(self.share.id, transfer.id, self.share.file.clone(), etag, self.sending.clone()));
+                let secret = keys.transfer_secret(transfer.id);
+                table.insert(secret, pass.clone());
+                (secret, pass)
+            });
+            if transfer.is_completed() {
+                pass.set_complete();
+            }
+            if let Some(sha256) = digest {
+                pass.set_digest(sha256);
+            }
+        }
+        cut
+    }
+
+    /// Cuts everything, whatever the share says.
+    pub(super) fn cut_all(&mut self, table: &Passes) -> Vec<Arc<Pass>> {
+        self.passes
+            .drain()
+            .map(|(_, (secret, pass))| {
+                table.remove(secret);
+                pass
+            })
+            .collect()
+    }
+
+    /// Reads how far the transfers have got.
+    pub(super) fn read_speeds(&mut self, now: Moment) {
+        for transfer in self.share.transfers.iter().filter(|t| t.is_active() && t.begun) {
+            self.speeds.entry(transfer.id).or_default().read(transfer.coverage.covered_bytes(), now.steady);
+        }
+    }
+
+    pub(super) fn view(&self, now: Moment, link: Option<String>, tunnel: &'static str, sha256: Option<[u8; 32]>) -> View {
+        let share = &self.share;
+        let speeds: HashMap<TransferId, u64> = self.speeds.iter().map(|(id, speed)| (*id, speed.bytes_per_second(now.steady))).collect();
+        let active = share.transfers.iter().filter(|t| t.is_active());
+        let soonest = active.filter_map(|t| {
+            let left = share.file.size_bytes() - t.coverage.covered_bytes().min(share.file.size_bytes());
+            let speed = speeds.get(&t.id).copied().filter(|speed| *speed > 0)?;
+            Some(Duration::from_secs(left.div_ceil(speed)))
+        });
+        View {
+            share: share.clone(),
+            state: share.state(now),
+            url: link,
+            tunnel,
+            bytes_per_second: speeds.values().sum(),
+            eta: soonest.min(),
+            sha256,
+            tunnel_problem: self.problem.clone(),
+            until: share.deadline().map(|deadline| Timestamp(now.wall.0.saturating_add(deadline.at.0 - now.steady.0))),
+            speeds,
+        }
+    }
+}
+
+/// Makes the strong validator of a share's bytes. It tells one state of the file from another and gives none of it away.
+fn etag(share: &Share, keys: &Keys) -> String {
+    let id = &share.file.identity;
+    let mut digest = Sha256::new_with_prefix(b"portcullis etag\0");
+    digest.update(keys.transfer_secret(TransferId::from_bytes([0; 16])).expose());
+    for part in [id.device, id.inode, id.size_bytes, id.modified_ns as u64, id.changed_ns as u64] {
+        digest.update(part.to_le_bytes());
+    }
+    let hex: String = digest.finalize()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
