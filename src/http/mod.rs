@@ -1,1 +1,4 @@
-//! To come.
+//! What people and programs reach over HTTP: two sides that share no route.
+
+pub mod words;
+pub mod recipient;

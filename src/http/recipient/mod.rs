@@ -1,0 +1,3 @@
+//! The recipient side: the link's page, redeem, transfer, nothing else.
+
+pub mod pages;
