@@ -1,0 +1,94 @@
+// Speaks to the REST API of the owner side.
+
+const BASE = '/api/v1';
+/** How long an answer may take. Opening a door may need half a minute; longer, and something is wrong. */
+const TIMEOUT_MS = 60_000;
+
+/** Says why a request failed, in a sentence for the owner. */
+export class ApiError extends Error {
+  /**
+   * @param {string} detail
+   * @param {string} code the stable word of the API; `unreachable` where nobody answered
+   * @param {number} status
+   */
+  constructor(detail, code, status) {
+    super(detail);
+    this.code = code;
+    this.status = status;
+  }
+}
+
+/**
+ * Sends a request and returns the answer's JSON.
+ * @param {'GET'|'POST'|'DELETE'} method
+ * @param {string} path below `/api/v1`
+ * @param {{body?: object, query?: Record<string, string|number|null|undefined>, signal?: AbortSignal, key?: string}} [options]
+ *   `key` makes a repeated POST safe: the server answers it as it did the first time.
+ * @returns {Promise<any>}
+ */
+export async function request(method, path, { body, query, signal, key } = {}) {
+  const timeout = new AbortController();
+  const timer = setTimeout(() => timeout.abort(), TIMEOUT_MS);
+  const giveUp = () => timeout.abort();
+  signal?.addEventListener('abort', giveUp);
+  if (signal?.aborted) giveUp();
+  try {
+    const response = await fetch(BASE + path + queryString(query), {
+      method,
+      signal: timeout.signal,
+      credentials: 'same-origin',
+      headers: { accept: 'application/json', ...(body && { 'content-type': 'application/json' }), ...(key && { 'idempotency-key': key }) },
+      body: body && JSON.stringify(body),
+    });
+    const text = await response.text();
+    if (response.status === 401) signInAgain();
+    if (!response.ok) throw problem(response, text);
+    return text === '' ? null : JSON.parse(text);
+  } catch (error) {
+    if (error instanceof ApiError || signal?.aborted) throw error;
+    throw new ApiError('Portcullis does not answer. Is it still running?', 'unreachable', 0);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', giveUp);
+  }
+}
+
+/** Makes the value of an `Idempotency-Key`. `crypto.randomUUID` is missing on plain HTTP, which a LAN often is. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** Loads the page anew, which shows the sign-in page once the session is over. */
+export function signInAgain() {
+  location.replace('/');
+}
+
+/** @param {Record<string, string|number|null|undefined>} [query] */
+function queryString(query = {}) {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== '') parameters.set(name, String(value));
+  }
+  const text = parameters.toString();
+  return text && `?${text}`;
+}
+
+/**
+ * @param {Response} response
+ * @param {string} text
+ */
+function problem(response, text) {
+  try {
+    const { detail, code } = JSON.parse(text);
+    if (typeof detail === 'string') return new ApiError(sentence(detail), String(code), response.status);
+  } catch {
+    // Not JSON: something between us and Portcullis answered.
+  }
+  return new ApiError(`The answer was ${response.status}, without a reason.`, 'unknown', response.status);
+}
+
+/** @param {string} text */
+function sentence(text) {
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(begun) ? begun : `${begun}.`;
+}

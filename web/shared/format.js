@@ -1,0 +1,147 @@
+// How sizes, times and names are written. Pure functions; `tests/web/format.test.mjs` holds them.
+
+const UNITS = ['kB', 'MB', 'GB', 'TB', 'PB', 'EB'];
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+/**
+ * Writes a length in decimal units as people do: `1 byte`, `412 MB`, `1.9 GB`; the same as the server writes.
+ * @param {number} bytes
+ */
+export function sizeText(bytes) {
+  if (bytes < 1000) return bytes === 1 ? '1 byte' : `${bytes} bytes`;
+  let value = bytes;
+  for (const [index, unit] of UNITS.entries()) {
+    value /= 1000;
+    if (Math.round(value * 10) < 100) return `${(Math.round(value * 10) / 10).toFixed(1)} ${unit}`;
+    if (Math.round(value) < 1000 || index === UNITS.length - 1) return `${Math.round(value)} ${unit}`;
+  }
+  return `${bytes} bytes`;
+}
+
+/**
+ * Writes a length of time in its one or two largest units: `5 minutes`, `1 hour 30 minutes`.
+ * @param {number} seconds
+ */
+export function durationText(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const counted = (/** @type {number} */ n, /** @type {string} */ word) => (n === 1 ? `1 ${word}` : `${n} ${word}s`);
+  const pair = (/** @type {number} */ size, /** @type {string} */ word, /** @type {number} */ smaller, /** @type {string} */ smallerWord) => {
+    const rest = Math.floor((whole % size) / smaller);
+    return counted(Math.floor(whole / size), word) + (rest ? ` ${counted(rest, smallerWord)}` : '');
+  };
+  if (whole < 60) return counted(whole, 'second');
+  if (whole < 3600) return pair(60, 'minute', 1, 'second');
+  if (whole < 86400) return pair(3600, 'hour', 60, 'minute');
+  return pair(86400, 'day', 3600, 'hour');
+}
+
+/**
+ * Writes a time in the reader's own zone: the time of day, with the date where it is not today's.
+ * @param {Date} at
+ * @param {Date} now
+ */
+export function timeText(at, now) {
+  const clock = `${String(at.getHours()).padStart(2, '0')}:${String(at.getMinutes()).padStart(2, '0')}`;
+  if (at.toDateString() === now.toDateString()) return clock;
+  return `${dateText(at, now)} ${clock}`;
+}
+
+/**
+ * Writes a day, with the year where it is not this one.
+ * @param {Date} at
+ * @param {Date} now
+ */
+export function dateText(at, now) {
+  const day = `${at.getDate()} ${MONTHS[at.getMonth()]}`;
+  return at.getFullYear() === now.getFullYear() ? day : `${day} ${at.getFullYear()}`;
+}
+
+const UTC_TIME = /(?:(\d{1,2}) ([A-Z][a-z]{2}) (?:(\d{4}) )?)?(\d{2}):(\d{2}) UTC/g;
+
+/**
+ * Puts the times in one of the server's sentences (`15:42 UTC`, `21 Nov 15:42 UTC`, `21 Nov 2025 15:42 UTC`) into the
+ * reader's own zone.
+ * @param {string} sentence
+ * @param {Date} written when the server wrote it: what a time without a date is of
+ * @param {Date} [now]
+ */
+export function localTimes(sentence, written, now = new Date()) {
+  return sentence.replace(UTC_TIME, (all, day, month, year, hour, minute) => {
+    const monthIndex = month === undefined ? written.getUTCMonth() : MONTHS.indexOf(month);
+    if (monthIndex < 0) return all;
+    const fullYear = year === undefined ? written.getUTCFullYear() : Number(year);
+    const date = day === undefined ? written.getUTCDate() : Number(day);
+    return timeText(new Date(Date.UTC(fullYear, monthIndex, date, Number(hour), Number(minute))), now);
+  });
+}
+
+/**
+ * Lets the countdown in one of the server's sentences (`Waiting 3:40 more`) run on.
+ * @param {string} sentence
+ * @param {number} elapsedSeconds since the server wrote it
+ */
+export function runDown(sentence, elapsedSeconds) {
+  return sentence.replace(/Waiting (?:(\d+):)?(\d+):(\d{2}) more/, (_, hours, minutes, seconds) => {
+    const total = Number(hours ?? 0) * 3600 + Number(minutes) * 60 + Number(seconds);
+    return `Waiting ${countdownText(total - elapsedSeconds)} more`;
+  });
+}
+
+/**
+ * Writes what is left as a clock does: `3:40`, `1:02:05`.
+ * @param {number} seconds
+ */
+export function countdownText(seconds) {
+  const left = Math.max(0, Math.floor(seconds));
+  const two = (/** @type {number} */ n) => String(n).padStart(2, '0');
+  const minutes = Math.floor(left / 60) % 60;
+  return left < 3600 ? `${minutes}:${two(left % 60)}` : `${Math.floor(left / 3600)}:${two(minutes)}:${two(left % 60)}`;
+}
+
+/**
+ * Makes a name or path fit to be read. Bytes that are not UTF-8 (U+EF80 to U+EFFF in the API's texts), control characters
+ * and those that turn the reading direction are shown as `\uFFFD`, one for one, so that positions in the name stay right.
+ * The text itself is what goes back to the API.
+ * @param {string} text
+ */
+export function displayText(text) {
+  return text.replace(/[\p{Cc}\u061C\u200B-\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB\uEF80-\uEFFF\u{E0000}-\u{E007F}]/gu, '\uFFFD');
+}
+
+/**
+ * Cuts a name into parts that matched a search and parts that did not.
+ * @param {string} name
+ * @param {[number, number][]} highlights ranges of characters (not of UTF-16 units), in order
+ * @returns {{text: string, matched: boolean}[]}
+ */
+export function highlighted(name, highlights) {
+  const characters = Array.from(displayText(name));
+  const parts = [];
+  let at = 0;
+  for (const [start, end] of highlights) {
+    if (start < at || end <= start || end > characters.length) continue;
+    if (start > at) parts.push({ text: characters.slice(at, start).join(''), matched: false });
+    parts.push({ text: characters.slice(start, end).join(''), matched: true });
+    at = end;
+  }
+  if (at < characters.length) parts.push({ text: characters.slice(at).join(''), matched: false });
+  return parts;
+}
+
+/**
+ * Returns the folder that a path lies in; the root is the empty text.
+ * @param {string} path
+ */
+export function parentPath(path) {
+  return path.slice(0, Math.max(0, path.lastIndexOf('/')));
+}
+
+/**
+ * Returns the lengths of time to choose from, in seconds: round ones below the longest allowed, and that one.
+ * @param {number} longest
+ * @returns {number[]}
+ */
+export function durationChoices(longest) {
+  const round = [900, 3600, 4 * 3600, 86400, 3 * 86400, 7 * 86400, 30 * 86400];
+  return [...round.filter((seconds) => seconds < longest), longest];
+}
