@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import {
-  countdownText, displayText, durationChoices, durationText, highlighted, localTimes, parentPath, runDown, sizeText, timeText,
+  agentText, countdownText, displayText, durationChoices, durationText, highlighted, localTimes, parentPath, runDown, sizeText, timeText,
 } from '../../web/shared/format.js';
 
 const now = new Date('2026-11-21T15:50:00Z');
@@ -71,4 +71,18 @@ test('no choice of time is longer than allowed, and the longest is always there'
   assert.deepEqual(durationChoices(3600), [900, 3600]);
   assert.deepEqual(durationChoices(60), [60]);
   assert.deepEqual(durationChoices(5400), [900, 3600, 5400]);
+});
+
+test('a program is named, not quoted', () => {
+  for (const [agent, expected] of [
+    ['curl/8.14.1', 'curl'],
+    ['Wget/1.25.0 (linux-gnu)', 'Wget'],
+    ['Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', 'Firefox on Linux'],
+    ['Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36', 'Chrome on Android'],
+    ['Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1', 'Safari on iOS'],
+    ['Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0', 'Edge on Windows'],
+    ['\u202Eevil/1', '\uFFFDevil'],
+    ['', 'An unnamed program'],
+    ['/', 'An unnamed program'],
+  ]) assert.equal(agentText(agent), expected);
 });

@@ -136,6 +136,27 @@ export function parentPath(path) {
   return path.slice(0, Math.max(0, path.lastIndexOf('/')));
 }
 
+const PROGRAMS = [
+  [/\bEdgA?\//, 'Edge'], [/\bOPR\//, 'Opera'], [/\b(?:Firefox|FxiOS)\//, 'Firefox'], [/\bSamsungBrowser\//, 'Samsung Internet'],
+  [/\b(?:Chrome|CriOS|Chromium)\//, 'Chrome'], [/\bVersion\/.*\bSafari\//, 'Safari'],
+];
+const SYSTEMS = [
+  [/\b(?:iPhone|iPad)\b/, 'iOS'], [/\bAndroid\b/, 'Android'], [/\bWindows\b/, 'Windows'], [/\bMac OS X\b/, 'macOS'], [/\bLinux\b/, 'Linux'],
+];
+
+/**
+ * Names a recipient's program by what it calls itself: `Firefox on Android`, `curl`.
+ * @param {string|null|undefined} agent
+ */
+export function agentText(agent) {
+  if (!agent) return 'An unnamed program';
+  const find = (/** @type {any[]} */ table) => table.find(([pattern]) => pattern.test(agent))?.[1];
+  const program = find(PROGRAMS);
+  if (!program) return displayText(agent.split(/[/ ]/, 1)[0].slice(0, 40)) || 'An unnamed program';
+  const system = find(SYSTEMS);
+  return system ? `${program} on ${system}` : program;
+}
+
 /**
  * Returns the lengths of time to choose from, in seconds: round ones below the longest allowed, and that one.
  * @param {number} longest

@@ -1,0 +1,26 @@
+// What an owner hands on: the link, its QR code, the line for a terminal.
+
+import { element } from '../shared/dom.js';
+import { copyField } from './copy-field.js';
+
+/**
+ * Shows a share's link; where it has none (its door is being opened), says so.
+ * @param {import('./share-book.js').Share} share
+ */
+export function linkView(share) {
+  if (!share.url) return element('p', { class: 'muted' }, 'The link is there as soon as the door is open.');
+  // What opens a share again gives it another link at the same address of the picture.
+  const picture = `/api/v1/shares/${encodeURIComponent(share.id)}/qr.svg?until=${encodeURIComponent(share.expires_at)}`;
+  return element('div', { class: 'link-view' },
+    copyField('Link', share.url, { isPrimary: true }),
+    element('div', { class: 'ways' },
+      element('figure', {},
+        element('img', { src: picture, width: 160, height: 160, alt: 'The link as a QR code' }),
+        element('figcaption', { class: 'muted small' }, 'Scan it with a phone')),
+      element('div', {},
+        share.curl ? element('p', { class: 'small' }, 'On a command line:') : null,
+        share.curl ? copyField('Line for a terminal', share.curl) : null,
+        element('p', { class: 'muted small' }, share.policy.max_downloads === 1
+          ? 'Send it to one person: it works once. Looking at the page does not use it up.'
+          : `It works ${share.policy.max_downloads} times. Looking at the page does not use it up.`))));
+}

@@ -1,0 +1,126 @@
+// The small dialog that shares a file: for how long, for how many, and then the link.
+
+import { newKey, request } from '../shared/api.js';
+import { element } from '../shared/dom.js';
+import { displayText, durationChoices, durationText, localTimes, sizeText } from '../shared/format.js';
+import { linkView } from './link-view.js';
+
+/** The server's own bound on `max_downloads`. */
+const MAX_DOWNLOADS = 1000;
+/** In UTF-16 units, of which none takes more than three bytes: below the server's 2000 bytes whatever is written. */
+const MAX_NOTE_LENGTH = 600;
+
+export class ShareDialog {
+  #session;
+  #book;
+  #dialog = element('dialog', { class: 'share-dialog', 'aria-labelledby': 'dialog-heading' });
+
+  /**
+   * @param {import('./app.js').Session} session
+   * @param {import('./share-book.js').ShareBook} book
+   */
+  constructor(session, book) {
+    this.#session = session;
+    this.#book = book;
+    document.body.append(this.#dialog);
+    // A click beside the dialog leaves it, as Escape does.
+    this.#dialog.addEventListener('click', (event) => event.target === this.#dialog && this.#dialog.close());
+  }
+
+  /** Asks how to share a file. @param {import('./files.js').Entry} entry */
+  offer(entry) {
+    const { defaults, max_tunnel_seconds: longest } = this.#session;
+    const chosen = Math.min(defaults.expires_in_seconds, longest);
+    const choices = [...new Set([...durationChoices(longest), chosen])].sort((a, b) => a - b);
+    const expiry = element('select', { id: 'expiry', name: 'expiry' }, ...choices.map((seconds) =>
+      element('option', { value: String(seconds), selected: seconds === chosen }, durationText(seconds))));
+    const downloads = element('input', {
+      id: 'downloads', name: 'downloads', type: 'number', min: '1', max: String(MAX_DOWNLOADS), required: true, inputMode: 'numeric',
+      value: String(defaults.max_downloads),
+    });
+    const stall = element('select', { id: 'stall', name: 'stall' },
+      element('option', { value: 'close' }, 'Close the door'),
+      element('option', { value: 'reopen' }, 'Let the link be used again'));
+    const note = element('input', { id: 'note', name: 'note', maxLength: MAX_NOTE_LENGTH, placeholder: 'Only you see it', autocomplete: 'off' });
+    const error = element('p', { class: 'error', role: 'alert', hidden: true });
+    const submit = element('button', { class: 'button primary' }, 'Share');
+    // The same wish, sent again after a lost answer, finds the share that was made; another wish is another share.
+    let sent = { wish: '', key: '' };
+
+    const form = element('form', { onsubmit: async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      error.hidden = true;
+      submit.disabled = true;
+      submit.textContent = 'Opening the door…';
+      const policy = { max_downloads: Number(downloads.value), expires_in_seconds: Number(expiry.value), on_stall: stall.value };
+      const text = note.value.trim();
+      const body = { path: entry.path, policy, ...(text && { note: text }) };
+      const wish = JSON.stringify(body);
+      if (wish !== sent.wish) sent = { wish, key: newKey() };
+      try {
+        const share = await request('POST', '/shares', { body, key: sent.key });
+        this.#book.put(share);
+        if (this.#dialog.contains(form)) this.#show(share);
+      } catch (reason) {
+        error.textContent = /** @type {Error} */ (reason).message;
+        error.hidden = false;
+        if (/** @type {any} */ (reason).status !== 0) sent.wish = '';
+        submit.disabled = false;
+        submit.textContent = 'Share';
+      }
+    } },
+    heading('Share', entry.name),
+    element('p', { class: 'muted' }, sizeText(entry.size_bytes)),
+    error,
+    element('div', { class: 'pair' },
+      element('div', {}, element('label', { for: 'expiry' }, 'The link works for'), expiry),
+      element('div', {}, element('label', { for: 'downloads' }, 'Downloads'), downloads)),
+    element('label', { for: 'note' }, 'Note'), note,
+    element('details', {}, element('summary', {}, 'More'),
+      element('label', { for: 'stall' }, 'If a download stops for too long'), stall),
+    element('div', { class: 'buttons' }, this.#leave('Cancel'), submit));
+    this.#open(form);
+    submit.focus();
+  }
+
+  /** Shows the link of a share that was made, as it stands from here on. @param {import('./share-book.js').Share} made */
+  #show(made) {
+    const state = element('p', { class: 'state', role: 'status' });
+    const link = element('div');
+    /** @type {string|null|undefined} */
+    let shown;
+    const update = () => {
+      const share = this.#book.get(made.id) ?? made;
+      state.textContent = localTimes(share.state_text, new Date(share.received ?? Date.now()));
+      if (share.url !== shown) link.replaceChildren(linkView(share));
+      shown = share.url;
+    };
+    update();
+    const clamped = made.clamped.length > 0 && element('p', { class: 'small notice' },
+      `The time was shortened to ${durationText(made.policy.expires_in_seconds)}, the longest that is allowed here.`);
+    const onShare = (/** @type {any} */ event) => event.detail.share.id === made.id && update();
+    this.#book.addEventListener('share', onShare);
+    this.#open(element('div', {}, heading('Shared:', made.name), state, clamped, link, element('div', { class: 'buttons' }, this.#leave('Done'))));
+    this.#dialog.addEventListener('close', () => this.#book.removeEventListener('share', onShare), { once: true });
+    /** @type {HTMLElement|null} */ (link.querySelector('button'))?.focus();
+  }
+
+  /** @param {Node} content */
+  #open(content) {
+    this.#dialog.replaceChildren(element('div', { class: 'inside' }, /** @type {Node} */ (content)));
+    if (!this.#dialog.open) this.#dialog.showModal();
+  }
+
+  /** @param {string} text */
+  #leave(text) {
+    return element('button', { type: 'button', class: 'button', onclick: () => this.#dialog.close() }, text);
+  }
+}
+
+/**
+ * @param {string} word
+ * @param {string} name
+ */
+function heading(word, name) {
+  return element('h2', { id: 'dialog-heading' }, `${word} `, element('bdi', {}, displayText(name)));
+}
