@@ -7,6 +7,9 @@
 //!
 //! * `memory.rs`: for tests. `sqlite.rs`: the embedded default. `contract.rs`: the promises, run on every backend.
 
+pub mod memory;
+pub mod sqlite;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -69,6 +72,14 @@ pub struct ShareQuery {
 /// The most that one page holds: a page stays under a few megabytes.
 pub const MAX_PAGE: usize = 1000;
 
+/// The most sessions that are kept; past it those that end first are forgotten. An owner has a handful of browsers, and
+/// whoever can sign in cannot grow the store without end.
+pub const MAX_SESSIONS: usize = 1000;
+
+/// The most file digests that are kept; past it the ones that were kept first are forgotten, and computed again when they
+/// are wanted. Each costs about a hundred bytes.
+pub const MAX_DIGESTS: usize = 1_000_000;
+
 /// A signed-in browser. Only the digest of its cookie is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
@@ -99,6 +110,12 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable { source: source.into() }
+    }
+}
+
 /// Keeps shares, the event log, the ledger of links, sessions and file digests.
 ///
 /// Every `Ok` of a call that writes means that it is on disk. Calls may run at once from many tasks; saves of one share
@@ -110,7 +127,8 @@ pub trait Store: Send + Sync + 'static {
     /// `Closing` kills the link. Returns the numbers that the facts got.
     ///
     /// # Errors
-    /// [`StoreError::Spent`] where a use is wanted and none is left; nothing is written then.
+    /// [`StoreError::Spent`] where a use is wanted and none is left; nothing is written then. Nor is anything where a share
+    /// is created, or a link entered, that exists already: that is [`StoreError::Unavailable`].
     fn save(&self, save: Save) -> BoxFuture<'_, Result<Vec<u64>, StoreError>>;
 
     /// Returns one share, closed or not.
@@ -131,7 +149,7 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the latest steady instant that any save carried.
     fn latest_steady(&self) -> BoxFuture<'_, Result<Option<Steady>, StoreError>>;
 
-    /// Keeps a session. One that is kept already is prolonged.
+    /// Keeps a session. One that is kept already is prolonged, never shortened. At most [`MAX_SESSIONS`] are kept.
     fn put_session(&self, session: Session) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns a session that has not ended at `now`.
@@ -140,9 +158,22 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets a session, and every one that has ended at `now`.
     fn end_session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Keeps the SHA-256 of a file's state.
+    /// Keeps the SHA-256 of a file's state, in place of one of an earlier state. At most [`MAX_DIGESTS`] are kept.
     fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns the SHA-256 of a file's state, where it is known.
     fn digest(&self, identity: FileIdentity) -> BoxFuture<'_, Result<Option<[u8; 32]>, StoreError>>;
 }
+
+/// Returns the type that a fact has in the event log, as `share.closed`.
+pub fn kind_of(fact: &Fact) -> String {
+    let json = serde_json::to_value(fact).expect("a fact has a JSON form");
+    json["type"].as_str().expect("a fact carries its type").to_owned()
+}
+
+fn page_limit(wanted: usize) -> usize {
+    wanted.clamp(1, MAX_PAGE)
+}
+
+#[cfg(test)]
+mod contract;

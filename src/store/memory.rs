@@ -1,0 +1,223 @@
+//! A store that forgets: for tests, and for nothing that matters.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Mutex, MutexGuard};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+
+use super::{EventQuery, MAX_DIGESTS, MAX_SESSIONS, Record, Save, Session, ShareQuery, Store, StoreError, kind_of, page_limit};
+use crate::share::{Fact, FileIdentity, Share, ShareId, Steady, TokenId};
+
+/// Keeps everything in memory, by the same rules as a store that lasts.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    shares: HashMap<ShareId, Share>,
+    links: HashMap<TokenId, Link>,
+    events: Vec<Record>,
+    latest_steady: Option<Steady>,
+    sessions: HashMap<[u8; 32], Steady>,
+    /// By device and inode: the state, its digest and the order of keeping.
+    digests: HashMap<(u64, u64), (FileIdentity, [u8; 32], u64)>,
+    digests_kept: u64,
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone)]
+struct Link {
+    share: ShareId,
+    uses_max: u32,
+    uses_spent: u32,
+    dead: bool,
+}
+
+impl MemoryStore {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().expect("nobody panics while holding the store")
+    }
+}
+
+impl Kept {
+    fn save(&mut self, save: Save) -> Result<Vec<u64>, StoreError> {
+        let share = &save.share;
+        if save.facts.contains(&Fact::Created) && self.shares.contains_key(&share.id) {
+            return Err(StoreError::unavailable("a share of this id exists already"));
+        }
+        // What a refused save must not have touched is worked on as a copy: the few links of this one share.
+        let mut links: HashMap<TokenId, Link> = self
+            .links
+            .iter()
+            .filter(|(id, link)| link.share == share.id || **id == share.link)
+            .map(|(id, link)| (*id, link.clone()))
+            .collect();
+        for fact in &save.facts {
+            enter(&mut links, share, fact)?;
+        }
+        self.links.extend(links);
+        let mut numbers = Vec::with_capacity(save.facts.len());
+        for fact in save.facts {
+            let seq = self.events.len() as u64 + 1;
+            self.events.push(Record { seq, at: save.at.wall, share: share.id, fact });
+            numbers.push(seq);
+        }
+        self.shares.insert(share.id, Share::clone(share));
+        self.latest_steady = self.latest_steady.max(Some(save.at.steady));
+        Ok(numbers)
+    }
+
+    fn page(&self, query: ShareQuery) -> Vec<Share> {
+        let place = |share: &Share| (share.created.steady, share.id);
+        let before = match query.before.map(|id| self.shares.get(&id)) {
+            Some(None) => return Vec::new(),
+            Some(Some(last)) => Some(place(last)),
+            None => None,
+        };
+        let mut page: Vec<&Share> = self
+            .shares
+            .values()
+            .filter(|share| query.closed.is_none_or(|closed| share.is_closed() == closed))
+            .filter(|share| before.is_none_or(|before| place(share) < before))
+            .collect();
+        page.sort_by_key(|share| std::cmp::Reverse(place(share)));
+        page.into_iter().take(page_limit(query.limit)).cloned().collect()
+    }
+
+    fn put_session(&mut self, session: Session) {
+        let expires = self.sessions.entry(session.digest).or_insert(session.expires);
+        *expires = session.expires.max(*expires);
+        if self.sessions.len() > MAX_SESSIONS
+            && let Some((first, _)) = self.sessions.iter().min_by_key(|(digest, expires)| (**expires, **digest))
+        {
+            let first = *first;
+            self.sessions.remove(&first);
+        }
+    }
+
+    fn put_digest(&mut self, identity: FileIdentity, sha256: [u8; 32]) {
+        self.digests_kept += 1;
+        self.digests.insert((identity.device, identity.inode), (identity, sha256, self.digests_kept));
+        if self.digests.len() > MAX_DIGESTS
+            && let Some((first, _)) = self.digests.iter().min_by_key(|(_, (.., kept))| *kept)
+        {
+            let first = *first;
+            self.digests.remove(&first);
+        }
+    }
+}
+
+/// Keeps the ledger by one fact.
+fn enter(links: &mut HashMap<TokenId, Link>, share: &Share, fact: &Fact) -> Result<(), StoreError> {
+    match fact {
+        Fact::Created | Fact::Reopened => match links.entry(share.link) {
+            Entry::Occupied(_) => return Err(StoreError::unavailable("this link was entered before")),
+            Entry::Vacant(place) => {
+                place.insert(Link { share: share.id, uses_max: share.policy.max_downloads, uses_spent: 0, dead: false });
+            }
+        },
+        Fact::Redeemed { .. } => {
+            let link = links.get_mut(&share.link).filter(|link| !link.dead && link.uses_spent < link.uses_max);
+            link.ok_or(StoreError::Spent)?.uses_spent += 1;
+        }
+        Fact::Ended { given_back: true, .. } => {
+            if let Some(link) = links.get_mut(&share.link) {
+                link.uses_spent = link.uses_spent.saturating_sub(1);
+            }
+        }
+        Fact::Closing { .. } => links.values_mut().filter(|link| link.share == share.id).for_each(|link| link.dead = true),
+        Fact::Ended { given_back: false, .. }
+        | Fact::Opened
+        | Fact::TunnelLost
+        | Fact::Extended { .. }
+        | Fact::Delivered
+        | Fact::Closed { .. }
+        | Fact::Began { .. } => {}
+    }
+    Ok(())
+}
+
+fn is_wanted(record: &Record, query: &EventQuery) -> bool {
+    record.seq > query.after
+        && query.share.is_none_or(|share| record.share == share)
+        && query.since.is_none_or(|since| record.at >= since)
+        && query.kind.as_ref().is_none_or(|wanted| {
+            let kind = kind_of(&record.fact);
+            if wanted.ends_with('.') { kind.starts_with(wanted) } else { kind == *wanted }
+        })
+}
+
+fn done<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, Result<T, StoreError>> {
+    ready(Ok(answer)).boxed()
+}
+
+impl Store for MemoryStore {
+    fn save(&self, save: Save) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        ready(self.kept().save(save)).boxed()
+    }
+
+    fn share(&self, id: ShareId) -> BoxFuture<'_, Result<Option<Share>, StoreError>> {
+        done(self.kept().shares.get(&id).cloned())
+    }
+
+    fn living(&self) -> BoxFuture<'_, Result<Vec<Share>, StoreError>> {
+        let mut living: Vec<Share> = self.kept().shares.values().filter(|share| !share.is_closed()).cloned().collect();
+        living.sort_by_key(|share| (share.created.steady, share.id));
+        done(living)
+    }
+
+    fn shares(&self, query: ShareQuery) -> BoxFuture<'_, Result<Vec<Share>, StoreError>> {
+        done(self.kept().page(query))
+    }
+
+    fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        let kept = self.kept();
+        done(kept.events.iter().filter(|record| is_wanted(record, &query)).take(page_limit(query.limit)).cloned().collect())
+    }
+
+    fn latest_seq(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        done(self.kept().events.len() as u64)
+    }
+
+    fn latest_steady(&self) -> BoxFuture<'_, Result<Option<Steady>, StoreError>> {
+        done(self.kept().latest_steady)
+    }
+
+    fn put_session(&self, session: Session) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.kept().put_session(session);
+        done(())
+    }
+
+    fn session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<Option<Session>, StoreError>> {
+        let expires = self.kept().sessions.get(&digest).copied().filter(|expires| *expires > now);
+        done(expires.map(|expires| Session { digest, expires }))
+    }
+
+    fn end_session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.kept().sessions.retain(|kept, expires| *kept != digest && *expires > now);
+        done(())
+    }
+
+    fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.kept().put_digest(identity, sha256);
+        done(())
+    }
+
+    fn digest(&self, identity: FileIdentity) -> BoxFuture<'_, Result<Option<[u8; 32]>, StoreError>> {
+        let kept = self.kept();
+        let known = kept.digests.get(&(identity.device, identity.inode)).filter(|(state, ..)| *state == identity);
+        done(known.map(|(_, sha256, _)| *sha256))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::MemoryStore;
+    use crate::store::contract::every_promise;
+
+    every_promise!((Arc::new(MemoryStore::default()), ()));
+}
