@@ -12,3 +12,5 @@ pub mod tunnel;
 pub mod delivery;
 pub mod controller;
 pub mod http;
+pub mod telemetry;
+pub mod config;

@@ -1,0 +1,242 @@
+//! Every setting: its name, its flag, its default and what it does.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+/// One setting. Its name is that of its environment variable.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The environment variable, as `STATE_DIR`.
+    pub name: &'static str,
+    /// What holds where it is not set; empty where nothing does.
+    pub default: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// A value, by flag or variable.
+    Value { flag: &'static str },
+    /// Yes or no; the flag alone says yes.
+    Switch { flag: &'static str },
+    /// A secret: never a flag, since everybody on the machine sees the arguments of every process. Its file may be one.
+    Secret { file: &'static str, flag: &'static str },
+    /// Known, and without effect in this version.
+    Later { instead: &'static str },
+}
+
+const fn value(name: &'static str, flag: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { name, default, help, kind: Kind::Value { flag } }
+}
+
+const fn secret(name: &'static str, file: &'static str, flag: &'static str, help: &'static str) -> Setting {
+    Setting { name, default: "", help, kind: Kind::Secret { file, flag } }
+}
+
+const fn later(name: &'static str, help: &'static str, instead: &'static str) -> Setting {
+    Setting { name, default: "", help, kind: Kind::Later { instead } }
+}
+
+/// Every setting, in the order of `env.example`.
+pub const SETTINGS: &[Setting] = &[
+    value("NAS_MOUNT_PATH", "nas-mount-path", "/data", "The folder whose files can be shared; it is only read."),
+    value("STATE_DIR", "state-dir", "./state", "Where shares, keys and the control socket are kept; on a local disk."),
+    value("OWNER_LISTEN", "owner-listen", "0.0.0.0:8000", "Where owners reach their page and the API: address and port on the LAN."),
+    value("RECIPIENT_LISTEN", "recipient-listen", "0.0.0.0:8001", "Where recipients reach their links: the only port to make public."),
+    value(
+        "BASE_URL",
+        "base-url",
+        "",
+        "What every link begins with, as https://files.example.org; unset: the address of the recipient listener.",
+    ),
+    value("AUTH", "auth", "token", "How owners sign in: token, or none (then everybody on the LAN is an owner)."),
+    secret(
+        "OWNER_TOKEN",
+        "OWNER_TOKEN_FILE",
+        "owner-token-file",
+        "What owners sign in with, 16 characters or more; unset: made on first run.",
+    ),
+    value("OWNER_HOSTS", "owner-hosts", "", "More names the owner side answers to, with commas between, as nas.local,files.lan."),
+    secret(
+        "JWT_SECRET",
+        "JWT_SECRET_FILE",
+        "jwt-secret-file",
+        "The key that signs links, 32 characters or more; unset: made on first run.",
+    ),
+    secret(
+        "JWT_SECRET_PREVIOUS",
+        "JWT_SECRET_PREVIOUS_FILE",
+        "jwt-secret-previous-file",
+        "The key that signed links before JWT_SECRET did; they stay good while it is set.",
+    ),
+    value(
+        "MAX_TUNNEL_SECONDS",
+        "max-tunnel-seconds",
+        "3600",
+        "The longest life of a link; a longer wish is shortened and the answer says so.",
+    ),
+    value(
+        "STALL_TIMEOUT_SECONDS",
+        "stall-timeout-seconds",
+        "300",
+        "How long a download that has begun may stand still before it counts as stalled.",
+    ),
+    value(
+        "GRACE_PERIOD_SECONDS",
+        "grace-period-seconds",
+        "3600",
+        "How long after delivery the same recipient may fetch again; nobody else may.",
+    ),
+    value("TUNNEL", "tunnel", "direct", "The public way in: direct (the recipient listener itself)."),
+    value("DELIVERY", "delivery", "embedded", "Who sends the bytes: embedded (portcullis itself)."),
+    value(
+        "TRUSTED_PROXIES",
+        "trusted-proxies",
+        "",
+        "Proxies whose word about a recipient's address is believed: addresses or networks as 10.0.0.0/8, with commas between.",
+    ),
+    Setting {
+        name: "SHOW_HIDDEN",
+        default: "false",
+        help: "Whether files that begin with a dot, and a NAS's own folders, are shown and can be shared.",
+        kind: Kind::Switch { flag: "show-hidden" },
+    },
+    value("MAX_CONNECTIONS", "max-connections", "4096", "How many connections of recipients may be open at once."),
+    value("MAX_CONNECTIONS_PER_ADDRESS", "max-connections-per-address", "64", "How many of them may come from one address."),
+    value("DRAIN_SECONDS", "drain-seconds", "30", "How long running downloads may go on after the program was told to stop."),
+    value(
+        "LOG",
+        "log",
+        "info",
+        "Which log lines are written: error, warn, info, debug or trace, or a filter as info,portcullis::store=debug.",
+    ),
+    value("LOG_FORMAT", "log-format", "text", "How log lines look: text or json."),
+    later("TAILSCALE_AUTH_KEY", "The key of the Tailscale sidecar.", "this version opens no Tailscale tunnel; use TUNNEL=direct"),
+    later("TAILSCALE_SOCKET", "The socket of tailscaled.", "this version opens no Tailscale tunnel; use TUNNEL=direct"),
+    later("REDIS_URL", "State that several controllers share.", "this version keeps its state in STATE_DIR only"),
+    later("NGINX_ACCESS_LOG", "The log of an nginx that sends the bytes.", "this version sends the bytes itself; use DELIVERY=embedded"),
+    later(
+        "TLS_CERT",
+        "A certificate for the recipient side.",
+        "this version serves no TLS itself; put a proxy in front, and its URL into BASE_URL",
+    ),
+    later("TLS_KEY", "The key of that certificate.", "this version serves no TLS itself; put a proxy in front, and its URL into BASE_URL"),
+];
+
+impl Setting {
+    /// Returns the name of the variable that names the secret's file, for a secret.
+    pub fn file_name(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Secret { file, .. } => Some(file),
+            Kind::Value { .. } | Kind::Switch { .. } | Kind::Later { .. } => None,
+        }
+    }
+
+    /// Returns what to do instead, for a name that later versions know.
+    pub(super) fn later(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Later { instead } => Some(instead),
+            Kind::Value { .. } | Kind::Switch { .. } | Kind::Secret { .. } => None,
+        }
+    }
+
+    /// Returns the flag, under the name of the variable that it stands for.
+    fn arg(&self) -> Option<Arg> {
+        let (id, flag) = match self.kind {
+            Kind::Value { flag } | Kind::Switch { flag } => (self.name, flag),
+            Kind::Secret { file, flag } => (file, flag),
+            Kind::Later { .. } => return None,
+        };
+        let default = if self.default.is_empty() { String::new() } else { format!(" [default: {}]", self.default) };
+        let arg = Arg::new(id)
+            .long(flag)
+            .help(format!("{} [env: {id}]{default}", self.help))
+            .value_name(if self.file_name().is_some() { "FILE" } else { "VALUE" })
+            .value_parser(ValueParser::os_string())
+            .action(ArgAction::Set)
+            .hide_short_help(true)
+            .help_heading("Settings");
+        Some(match self.kind {
+            Kind::Switch { .. } => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            Kind::Value { .. } | Kind::Secret { .. } | Kind::Later { .. } => arg,
+        })
+    }
+}
+
+/// Returns the entry of a setting.
+///
+/// # Panics
+/// Where there is none of that name.
+pub(super) fn setting(name: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.name == name).expect("the name stands in the table")
+}
+
+/// The settings that were given as flags, as they were written.
+#[derive(Debug, Clone, Default)]
+pub struct Settings(BTreeMap<&'static str, OsString>);
+
+impl Settings {
+    /// Gives a setting as its flag would.
+    ///
+    /// # Panics
+    /// Where there is no setting of that name.
+    pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        let key = SETTINGS.iter().flat_map(|setting| [Some(setting.name), setting.file_name()]).flatten().find(|known| *known == name);
+        self.0.insert(key.expect("the name stands in the table"), value.into());
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Option<&OsString> {
+        self.0.get(name)
+    }
+}
+
+impl clap::FromArgMatches for Settings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut settings = Self::default();
+        settings.update_from_arg_matches(matches)?;
+        Ok(settings)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for name in SETTINGS.iter().map(|setting| setting.file_name().unwrap_or(setting.name)) {
+            if let Ok(Some(value)) = matches.try_get_one::<OsString>(name) {
+                self.0.insert(name, value.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl clap::Args for Settings {
+    fn augment_args(command: Command) -> Command {
+        command.args(SETTINGS.iter().filter_map(Setting::arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// Returns the text of `env.example`.
+pub fn env_example() -> String {
+    let mut text = "# Every setting of portcullis with its default. Each is also a flag (STATE_DIR is --state-dir); of a secret only its file is.\n\
+                    # An empty value counts as none.\n"
+        .to_owned();
+    let (now, later): (Vec<&Setting>, Vec<_>) = SETTINGS.iter().partition(|setting| setting.later().is_none());
+    for setting in now {
+        text += &format!("\n# {}\n# {}={}\n", setting.help, setting.name, setting.default);
+        if let Some(file) = setting.file_name() {
+            text += &format!("# {file}=\n");
+        }
+    }
+    text += "\n# Names that later versions will know. This one refuses to start where they are set.\n";
+    for setting in later {
+        text += &format!("\n# {}\n# {}=\n", setting.help, setting.name);
+    }
+    text
+}

@@ -1,0 +1,181 @@
+//! How the values of settings are read. Each error is the end of a sentence that begins with the setting's name.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+/// A value that must not be seen: it is not in its Debug form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret into custody.
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// Returns the secret itself. Whoever asks sees to it that it goes into no log and no answer.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A network of addresses, as `10.0.0.0/8`; one address is a network too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    network: IpAddr,
+    prefix: u8,
+}
+
+impl Cidr {
+    /// Returns whether an address lies in it. An IPv4 address that comes as IPv6 (`::ffff:10.0.0.1`) is the IPv4 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.network.is_ipv4() && masked(address, self.prefix) == self.network
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{} is no address and no network; write them as 10.0.0.1 or 10.0.0.0/8", shown(text));
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let digits = |prefix: &str| prefix.parse::<u8>().ok().filter(|bits| bits.to_string() == prefix);
+        let prefix = prefix.map_or(Some(bits), digits).filter(|prefix| *prefix <= bits).ok_or_else(wrong)?;
+        Ok(match address.to_canonical() {
+            canonical if canonical.is_ipv4() && bits == 128 => {
+                let prefix = prefix.checked_sub(96).ok_or_else(wrong)?;
+                Self { network: masked(canonical, prefix), prefix }
+            }
+            canonical => Self { network: masked(canonical, prefix), prefix },
+        })
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::from((address.to_bits() & mask).to_be_bytes())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::from((address.to_bits() & mask).to_be_bytes())
+        }
+    }
+}
+
+/// Reads a whole number within bounds.
+pub(super) fn whole(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = if digits { text.parse().ok() } else { None };
+    number
+        .filter(|number| bounds.contains(number))
+        .ok_or_else(|| format!("{} is not allowed; it must be a whole number from {} to {}", shown(text), bounds.start(), bounds.end()))
+}
+
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{} is no address with a port; write it as 0.0.0.0:8000 or [::]:8000", shown(text)))
+}
+
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(format!("{} is neither true nor false", shown(text))),
+    }
+}
+
+/// Reads one of a few words, some of which only later versions know.
+pub(super) fn word<T: Copy>(text: &str, known: &[(&str, T)], later: &[&str]) -> Result<T, String> {
+    if let Some((_, value)) = known.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+    let words = words.join(" or ");
+    Err(if later.contains(&text) {
+        format!("{text} is not built yet in this version; use {words}")
+    } else {
+        format!("{} is not known; use {words}", shown(text))
+    })
+}
+
+/// Reads values with commas between, and says what is wrong with the first that is wrong.
+pub(super) fn list<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(read).collect()
+}
+
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let address = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    if let Ok(IpAddr::V6(address)) = address {
+        return Ok(format!("[{address}]"));
+    }
+    let label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if text.len() <= 253 && text.split('.').all(label) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("{} is no host name; write names alone, as nas.local (no https://, no port, no slash)", shown(text)))
+    }
+}
+
+/// Reads the beginning of every link.
+pub(super) fn base_url(text: &str) -> Result<String, String> {
+    let wrong = |why: &str| Err(format!("{} {why}; write it as https://files.example.org", shown(text)));
+    let Some((scheme, rest)) = text.split_once("://") else { return wrong("is no URL") };
+    let scheme = scheme.to_ascii_lowercase();
+    if scheme != "http" && scheme != "https" {
+        return wrong("begins with neither http:// nor https://");
+    }
+    if rest.contains('?') || rest.contains('#') {
+        return wrong("may have no ? and no #");
+    }
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    if authority.contains('@') {
+        return wrong("may name no user");
+    }
+    let Some(authority) = authority_of(authority) else { return wrong("has no host name, or a port that is none") };
+    // Links are pasted into shells and pages: nothing but the plainest letters.
+    let path = path.trim_end_matches('/');
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
+    if !path.is_empty() && !path[1..].split('/').all(plain) {
+        return wrong("may have only letters, digits and -._~ in its path");
+    }
+    Ok(format!("{scheme}://{authority}{path}"))
+}
+
+fn authority_of(text: &str) -> Option<String> {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (text, None),
+    };
+    // A bare IPv6 address would have eaten its last part as a port.
+    if name.contains(':') && !name.starts_with('[') {
+        return None;
+    }
+    let name = host(name).ok()?;
+    match port {
+        None => Some(name),
+        Some(port) => whole(port, 1..=65535).ok().map(|port| format!("{name}:{port}")),
+    }
+}
+
+/// Returns a value for a person to read: quoted, escaped and cut short.
+pub(super) fn shown(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let short: String = text.chars().take(LONGEST).collect();
+    if short.len() < text.len() { format!("{:?}", short + "…") } else { format!("{text:?}") }
+}
