@@ -1,1 +1,19 @@
+//! The product as others meet it: each test starts the real binary on free ports and speaks HTTP to it.
+//!
+//! One module per promise; `harness/` holds the server, a client that hides nothing and a proxy that cuts.
+//! What needs another clock (jumps, months) is not here but in the unit tests, which can turn it.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure and wait in real time and choose their own size by the environment")]
+
+mod bodies;
+mod cli;
+mod crash;
+mod ends;
+mod harness;
+mod names;
+mod owner;
+mod previews;
+mod protocol;
+mod race;
+mod resume;
+mod slow_reader;

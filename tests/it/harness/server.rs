@@ -1,0 +1,314 @@
+//! The real binary on free ports, with a folder and a state of its own.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::http::{Answer, Client, path_of};
+use super::{poll, random_hex};
+
+/// How long a start may take: the machine may be busy with other tests.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything else that is awaited may take.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Returns a port that nothing listens on. It lies below the range that outgoing connections draw from, so that none
+/// of them takes it before the server does.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 18_000;
+    loop {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = (FIRST + (std::process::id().wrapping_mul(131) + step) % COUNT) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// How a server is to be started.
+pub(crate) struct Setup {
+    pub(crate) owner: SocketAddr,
+    pub(crate) recipient: SocketAddr,
+    settings: Vec<(String, String)>,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        let [owner, recipient] = [free_port(), free_port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let settings = [
+            ("OWNER_LISTEN", owner.to_string()),
+            ("RECIPIENT_LISTEN", recipient.to_string()),
+            ("BASE_URL", format!("http://{recipient}")),
+            // All clients of a test come from few addresses; the cap has a test of its own.
+            ("MAX_CONNECTIONS_PER_ADDRESS", "1024".to_owned()),
+            ("DRAIN_SECONDS", "1".to_owned()),
+        ];
+        Self { owner, recipient, settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec() }
+    }
+
+    /// Sets a setting, in place of what it was.
+    pub(crate) fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.settings.retain(|(n, _)| n != name);
+        self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    pub(crate) fn start(self) -> Server {
+        let dir = tempfile::Builder::new().prefix("portcullis-it-").tempdir().expect("a folder for the test");
+        let (root, state) = (dir.path().join("nas"), dir.path().join("state"));
+        std::fs::create_dir(&root).expect("the root is made");
+        let token = random_hex(32);
+        let mut server = Server {
+            owner: self.owner,
+            recipient: self.recipient,
+            settings: self.settings,
+            token,
+            root,
+            state,
+            process: None,
+            log: Arc::default(),
+            keeper: dir,
+        };
+        server.start();
+        server
+    }
+}
+
+struct Process {
+    child: Child,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// A running server. Dropping it ends it, and fails the test if the server panicked.
+pub(crate) struct Server {
+    pub(crate) owner: SocketAddr,
+    pub(crate) recipient: SocketAddr,
+    pub(crate) token: String,
+    pub(crate) root: PathBuf,
+    pub(crate) state: PathBuf,
+    settings: Vec<(String, String)>,
+    process: Option<Process>,
+    log: Arc<Mutex<Vec<u8>>>,
+    keeper: TempDir,
+}
+
+/// A share as the API told of it when it was made.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    pub(crate) id: String,
+    pub(crate) url: String,
+    /// `/share/token/name`.
+    pub(crate) link: String,
+}
+
+impl Offer {
+    pub(crate) fn from_json(share: &Value) -> Self {
+        let id = share["id"].as_str().unwrap_or_else(|| panic!("a share without an id: {share}")).to_owned();
+        let url = share["url"].as_str().unwrap_or_else(|| panic!("a share without a url: {share}")).to_owned();
+        Self { id, link: path_of(&url).to_owned(), url }
+    }
+
+    /// Returns `/share/token`, where the link is redeemed.
+    pub(crate) fn redeem_path(&self) -> String {
+        self.link.rsplit_once('/').expect("a link has three parts").0.to_owned()
+    }
+}
+
+impl Server {
+    /// Starts the binary with this folder, state and settings, and waits until it answers.
+    pub(crate) fn start(&mut self) {
+        assert!(self.process.is_none(), "the server runs already");
+        let mut child = self.command().arg("serve").arg(&self.root).stdin(Stdio::null()).spawn().expect("the binary starts");
+        let readers = vec![
+            collect(child.stdout.take().expect("stdout is piped"), self.log.clone()),
+            collect(child.stderr.take().expect("stderr is piped"), self.log.clone()),
+        ];
+        self.process = Some(Process { child, readers });
+        let started = Instant::now();
+        loop {
+            let alive = Client::try_connect(self.owner, None, None).ok().and_then(|mut c| c.request("GET", "/livez", &[]));
+            if alive.is_some_and(|a| a.status == 200) {
+                return;
+            }
+            let process = self.process.as_mut().expect("just started");
+            if let Some(status) = process.child.try_wait().expect("a child can be asked") {
+                panic!("the server ended with {status} instead of starting:\n{}", self.log_text());
+            }
+            assert!(started.elapsed() < START_PATIENCE, "the server does not start:\n{}", self.log_text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Returns the binary as a command with this server's settings and nothing else from the environment.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.env_clear().current_dir(self.keeper.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("PATH", "/usr/bin:/bin").env("STATE_DIR", &self.state).env("OWNER_TOKEN", &self.token);
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
+        self.settings.retain(|(n, _)| n != name);
+        self.settings.push((name.to_owned(), value.to_string()));
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").child.id()
+    }
+
+    /// Ends it as a power cut would: `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let _ = process.child.kill();
+        let _ = process.child.wait();
+        process.readers.drain(..).for_each(|reader| drop(reader.join()));
+    }
+
+    /// Asks it to stop, as `systemctl stop` does, and waits for its end.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("the server runs");
+        let pid = rustix::process::Pid::from_child(&process.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal can be sent");
+        let mut status = None;
+        poll(SOON, "the server ends after SIGTERM", || {
+            status = process.child.try_wait().expect("a child can be asked");
+            status.is_some()
+        });
+        process.readers.drain(..).for_each(|reader| drop(reader.join()));
+        status.expect("it has ended")
+    }
+
+    /// Returns everything it wrote to stdout and stderr, in all its lives.
+    pub(crate) fn log_bytes(&self) -> Vec<u8> {
+        self.log.lock().expect("no reader panicked").clone()
+    }
+
+    pub(crate) fn log_text(&self) -> String {
+        String::from_utf8_lossy(&self.log_bytes()).into_owned()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.keeper.path()
+    }
+
+    /// Asks the owner side, signed in.
+    pub(crate) fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let authorization = format!("Authorization: Bearer {}", self.token);
+        let mut client = Client::connect(self.owner);
+        let answer = match body {
+            Some(body) => {
+                let headers = [&authorization[..], "Content-Type: application/json", "Connection: close"];
+                client.request_with(method, path, &headers, body.to_string().as_bytes())
+            }
+            None => client.request(method, path, &[&authorization, "Connection: close"]),
+        };
+        answer.unwrap_or_else(|| panic!("{method} {path}: closed without an answer\n{}", self.log_text()))
+    }
+
+    /// Shares a file for one download.
+    pub(crate) fn share(&self, path: &str) -> Offer {
+        self.share_with(&json!({ "path": path }))
+    }
+
+    /// Shares as the body says, and waits until the link works.
+    pub(crate) fn share_with(&self, body: &Value) -> Offer {
+        let answer = self.api("POST", "/api/v1/shares", Some(body));
+        assert!(matches!(answer.status, 201 | 202), "{}\n{}", answer.head_text(), answer.text());
+        let share = answer.json();
+        let offer = Offer::from_json(&share);
+        if answer.status == 202 {
+            self.wait_for(&offer.id, "it opens", |share| share["state"] != "opening");
+        }
+        offer
+    }
+
+    pub(crate) fn show(&self, id: &str) -> Value {
+        self.api("GET", &format!("/api/v1/shares/{id}"), None).expect_status(200).json()
+    }
+
+    /// Returns how often the link was redeemed, as the owner sees it.
+    pub(crate) fn uses(&self, id: &str) -> u64 {
+        let share = self.show(id);
+        share["transfers"].as_u64().unwrap_or_else(|| panic!("`transfers` is no number: {share}"))
+    }
+
+    /// Returns the share's transfers, oldest or newest first as the API has it.
+    pub(crate) fn transfers(&self, id: &str) -> Vec<Value> {
+        let answer = self.api("GET", &format!("/api/v1/shares/{id}/transfers"), None).expect_status(200).json();
+        answer["transfers"].as_array().unwrap_or_else(|| panic!("no list of transfers: {answer}")).clone()
+    }
+
+    /// Waits until the share is as wanted, and returns it.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let share = self.show(id);
+            if wanted(&share) {
+                return share;
+            }
+            assert!(started.elapsed() < SOON, "waited {SOON:?} for: {what}; the share is {share:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the share is closed, and returns its outcome.
+    #[track_caller]
+    pub(crate) fn outcome(&self, id: &str) -> String {
+        let share = self.wait_for(id, "it closes", |share| share["state"] == "closed");
+        share["outcome"].as_str().unwrap_or_else(|| panic!("closed without an outcome: {share}")).to_owned()
+    }
+
+    pub(crate) fn revoke(&self, id: &str) {
+        let answer = self.api("DELETE", &format!("/api/v1/shares/{id}"), None);
+        assert!(matches!(answer.status, 200 | 202 | 204), "{}\n{}", answer.head_text(), answer.text());
+    }
+
+    /// Redeems a link as a browser's button does; returns the transfer's path.
+    pub(crate) fn redeem(&self, offer: &Offer) -> String {
+        let answer = Client::connect(self.recipient).request("POST", &offer.redeem_path(), &["Connection: close"]);
+        answer.expect("a genuine link is answered").expect_status(303).location()
+    }
+
+    /// Fetches something of the recipient side over a connection of its own.
+    pub(crate) fn fetch(&self, method: &str, path: &str, headers: &[&str]) -> Option<Answer> {
+        Client::connect(self.recipient).request(method, path, headers)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if !std::thread::panicking() {
+            let log = self.log_text();
+            assert!(!log.contains("panicked at"), "the server panicked:\n{log}");
+        } else {
+            eprintln!("--- the server's log ---\n{}", tail(&self.log_text(), 60));
+        }
+    }
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(n @ 1..) = from.read(&mut chunk) {
+            into.lock().expect("no reader panicked").extend_from_slice(&chunk[..n]);
+        }
+    })
+}
