@@ -1,0 +1,218 @@
+//! A download that is cut goes on where it stopped, with the tools that people have, and is still one use.
+//!
+//! A proxy stands between the tool and the server and cuts everything with a reset at 1, 50 and 99 % of the file.
+
+use std::path::Path;
+use std::process::Output;
+
+use crate::harness::{BROWSER, Client, CuttingProxy, Offer, SOON, Server, Setup, download_folder, poll, put, sha256, sha256_of_file, tool};
+
+/// Large enough that aria2c opens four connections with `-k1M`, and no whole number of anything.
+const SIZE: usize = 9 * 1024 * 1024 + 4321;
+const CUTS_PERCENT: [u64; 3] = [1, 50, 99];
+/// The shares close this long after delivery: enough for a tool to come back for what the proxy swallowed.
+const GRACE_SECONDS: u64 = 4;
+/// What the downloads are called.
+const OUT: &str = "out.bin";
+
+struct Scene {
+    server: Server,
+    proxy: CuttingProxy,
+    digest: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let setup = Setup::new().set("GRACE_PERIOD_SECONDS", GRACE_SECONDS);
+        let proxy = CuttingProxy::before(setup.recipient);
+        let server = setup.set("BASE_URL", proxy.url()).start();
+        let digest = sha256(&put(&server, "film.mkv", SIZE));
+        Self { server, proxy, digest }
+    }
+
+    /// Runs `tool` once into the cut and once more, and holds the result against the promises.
+    fn cut_and_resume(&self, what: &str, percent: u64, url: Url, first: impl Fn(&Path, &str) -> Output, again: impl Fn(&Path, &str) -> Output) {
+        let offer = self.server.share("film.mkv");
+        let url = match url {
+            Url::Link => offer.url.clone(),
+            Url::Transfer => format!("{}{}", self.proxy.url(), self.server.redeem(&offer)),
+        };
+        let folder = download_folder(&self.server);
+        let cuts_before = self.proxy.cuts();
+        self.proxy.cut_after(SIZE as u64 * percent / 100);
+        let output = first(&folder, &url);
+        assert_eq!(self.proxy.cuts(), cuts_before + 1, "{what}: it was cut");
+        assert!(!output.status.success(), "{what} at {percent} %: a cut download must not look like a whole one");
+        let output = again(&folder, &url);
+        assert!(output.status.success(), "{what} at {percent} %: {}\n{}", text(&output.stdout), text(&output.stderr));
+        self.arrived(what, percent, &offer, &folder.join(OUT));
+    }
+
+    fn arrived(&self, what: &str, percent: u64, offer: &Offer, file: &Path) {
+        assert_eq!(sha256_of_file(file), self.digest, "{what} at {percent} %: the file is another");
+        assert_eq!(self.server.outcome(&offer.id), "completed", "{what} at {percent} %");
+        assert_eq!(self.server.uses(&offer.id), 1, "{what} at {percent} %");
+        let share = self.server.show(&offer.id);
+        assert_eq!(share["progress"]["percent"], 100, "{what} at {percent} %: {share:#}");
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Url {
+    Link,
+    Transfer,
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn curl(folder: &Path, arguments: &[&str], url: &str) -> Output {
+    tool(folder, "curl", &[&["-sS", "-q", "--fail", "--max-time", "60"], arguments, &[url]].concat())
+}
+
+fn wget(folder: &Path, arguments: &[&str], url: &str) -> Output {
+    tool(folder, "wget", &[&["--no-config", "--no-verbose", "--tries=1", "-O", OUT], arguments, &[url]].concat())
+}
+
+fn aria2c(folder: &Path, arguments: &[&str], url: &str) -> Output {
+    let usual = ["--no-conf", "--quiet", "-x4", "-s4", "-k1M", "--auto-file-renaming=false", "-o", OUT];
+    tool(folder, "aria2c", &[&usual[..], arguments, &[url]].concat())
+}
+
+fn curl_at(url: Url) {
+    let scene = Scene::new();
+    for percent in CUTS_PERCENT {
+        let first = |folder: &Path, url: &str| curl(folder, &["-L", "-o", OUT], url);
+        let again = |folder: &Path, url: &str| curl(folder, &["-L", "-o", OUT, "-C", "-"], url);
+        scene.cut_and_resume("curl -C -", percent, url, first, again);
+    }
+}
+
+fn wget_at(url: Url) {
+    let scene = Scene::new();
+    for percent in CUTS_PERCENT {
+        let again = |folder: &Path, url: &str| wget(folder, &["-c"], url);
+        scene.cut_and_resume("wget -c", percent, url, |folder, url| wget(folder, &[], url), again);
+    }
+}
+
+fn aria2c_at(url: Url) {
+    let scene = Scene::new();
+    for percent in CUTS_PERCENT {
+        let first = |folder: &Path, url: &str| aria2c(folder, &["--max-tries=1"], url);
+        scene.cut_and_resume("aria2c -x4", percent, url, first, |folder, url| aria2c(folder, &["-c"], url));
+    }
+}
+
+#[test]
+fn curl_resumes_at_the_link() {
+    curl_at(Url::Link);
+}
+
+#[test]
+fn curl_resumes_at_the_transfer() {
+    curl_at(Url::Transfer);
+}
+
+#[test]
+fn wget_resumes_at_the_link() {
+    wget_at(Url::Link);
+}
+
+#[test]
+fn wget_resumes_at_the_transfer() {
+    wget_at(Url::Transfer);
+}
+
+#[test]
+fn aria2c_with_four_connections_resumes_at_the_link() {
+    aria2c_at(Url::Link);
+}
+
+#[test]
+fn aria2c_with_four_connections_resumes_at_the_transfer() {
+    aria2c_at(Url::Transfer);
+}
+
+#[test]
+fn tools_that_try_again_by_themselves_need_no_help() {
+    let scene = Scene::new();
+    let tries: [(&str, &[&str]); 3] = [
+        ("curl", &["-sS", "-q", "--fail", "-L", "--retry", "5", "--retry-all-errors", "--retry-delay", "0", "-C", "-", "-o", OUT]),
+        ("wget", &["--no-config", "--no-verbose", "--tries=5", "--waitretry=0", "--retry-connrefused", "-O", OUT]),
+        ("aria2c", &["--no-conf", "--quiet", "-x4", "-s4", "-k1M", "--max-tries=10", "-o", OUT]),
+    ];
+    for (program, arguments) in tries {
+        for percent in CUTS_PERCENT {
+            let offer = scene.server.share("film.mkv");
+            let folder = download_folder(&scene.server);
+            scene.proxy.cut_after(SIZE as u64 * percent / 100);
+            let output = tool(&folder, program, &[arguments, &[&offer.url]].concat());
+            assert!(output.status.success(), "{program} at {percent} %: {}\n{}", text(&output.stdout), text(&output.stderr));
+            scene.arrived(program, percent, &offer, &folder.join(OUT));
+        }
+    }
+}
+
+#[test]
+fn a_link_that_somebody_else_took_gives_a_stranger_nothing_even_with_a_range() {
+    let server = Setup::new().start();
+    put(&server, "film.mkv", SIZE);
+    let offer = server.share("film.mkv");
+    server.redeem(&offer);
+    for headers in [vec!["User-Agent: curl/8.5.0", "Range: bytes=100-"], vec!["User-Agent: curl/8.5.0"], vec![BROWSER]] {
+        let mut stranger = Client::connect_from(server.recipient, std::net::Ipv4Addr::new(127, 9, 9, 9));
+        let answer = stranger.request("GET", &offer.link, &headers).expect("a genuine link is answered");
+        assert!(!matches!(answer.status, 200..=399) || answer.header("location").is_none(), "{}", answer.head_text());
+        assert!(answer.body.len() < 15_000, "not the file");
+    }
+    assert_eq!(server.uses(&offer.id), 1);
+}
+
+#[test]
+fn parallel_ranges_that_cover_the_file_complete_it_in_any_order() {
+    let server = Setup::new().set("GRACE_PERIOD_SECONDS", 1).start();
+    let content = put(&server, "film.mkv", SIZE);
+    let offer = server.share("film.mkv");
+    let transfer = server.redeem(&offer);
+    let parts: Vec<(usize, usize)> = (0..8).rev().map(|n| (n * SIZE / 8, (n + 1) * SIZE / 8)).collect();
+    std::thread::scope(|scope| {
+        for (start, end) in &parts {
+            let (server, transfer, content) = (&server, &transfer, &content);
+            scope.spawn(move || {
+                let range = format!("Range: bytes={start}-{}", end - 1);
+                let answer = server.fetch("GET", transfer, &[&range]).expect("an answer").expect_status(206);
+                assert_eq!(answer.header("content-range").unwrap(), format!("bytes {start}-{}/{SIZE}", end - 1));
+                assert!(answer.body == content[*start..*end], "the bytes of {start}..{end}");
+            });
+        }
+    });
+    assert_eq!(server.outcome(&offer.id), "completed");
+    assert_eq!(server.uses(&offer.id), 1);
+}
+
+#[test]
+fn a_download_that_never_got_a_byte_can_be_taken_again() {
+    let server = Setup::new().set("STALL_TIMEOUT_SECONDS", 1).start();
+    let digest = sha256(&put(&server, "film.mkv", 100_000));
+    let offer = server.share("film.mkv");
+    let lost = server.redeem(&offer);
+    poll(SOON, "the use is given back", || server.show(&offer.id)["state"] == "offered");
+    let transfer = server.redeem(&offer);
+    assert_ne!(lost, transfer);
+    let answer = server.fetch("GET", &transfer, &[BROWSER]).expect("an answer").expect_status(200);
+    assert_eq!(sha256(&answer.body), digest);
+}
+
+#[test]
+fn an_empty_file_is_delivered_by_its_empty_answer() {
+    let server = Setup::new().set("GRACE_PERIOD_SECONDS", 1).start();
+    put(&server, "empty.txt", 0);
+    let offer = server.share("empty.txt");
+    let transfer = server.redeem(&offer);
+    let answer = server.fetch("GET", &transfer, &[BROWSER]).expect("an answer").expect_status(200);
+    assert_eq!(answer.header("content-length").as_deref(), Some("0"));
+    assert_eq!(server.outcome(&offer.id), "completed");
+    assert_eq!(server.uses(&offer.id), 1);
+}
