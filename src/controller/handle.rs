@@ -97,8 +97,7 @@ impl Shared {
     /// Returns a share's link. It is made anew each time: the store holds nothing that anybody could use.
     pub(super) fn link(&self, share: &Share) -> String {
         let token = self.keys.mint(share.id, share.link, share.created.wall, share.minted_expiry);
-        let name = share.file.path.name_for_display().replace(['\u{FFFD}', '/', '\\'], "_");
-        self.tunnel.public_url().at(&format!("/{}/{token}/{}", share.id, utf8_percent_encode(&name, NOT_IN_LINK)))
+        self.tunnel.public_url().at(&format!("/{}/{token}/{}", share.id, name_in_link(share)))
     }
 
     /// Returns the view of a share that is not among the living.
@@ -328,6 +327,12 @@ impl Handle {
             Some(_) | None => Ok(view),
         }
     }
+}
+
+/// Returns a share's file name as it stands at the end of its links: for people and for clients that name files by it.
+pub fn name_in_link(share: &Share) -> String {
+    let name = share.file.path.name_for_display().replace(['\u{FFFD}', '/', '\\'], "_");
+    utf8_percent_encode(&name, NOT_IN_LINK).to_string()
 }
 
 /// Cuts a text to so many bytes, at the end of a letter.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use event_loop::Controller;
-pub use handle::Handle;
+pub use handle::{Handle, name_in_link};
 
 use crate::catalog::{Catalog, CatalogError, Digests};
 use crate::clock::Clock;

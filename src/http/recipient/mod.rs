@@ -1,3 +1,222 @@
-//! The recipient side: the link's page, redeem, transfer, nothing else.
+//! The recipient side's pages: the link and its redeem. The bytes themselves are `delivery`'s.
+//!
+//! A link's GET and HEAD spend nothing, whoever asks: chat previews, mail scanners and prefetchers all fetch links. A
+//! browser gets a page with a button whose POST redeems. Command-line clients that are known to be that get the bytes at
+//! the link itself, by redirect; so does `?dl=1`. Everything that is not a genuine link is met with silence.
 
 pub mod pages;
+mod who;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+
+use self::pages::Page;
+use crate::clock::Clock;
+use crate::controller::{ControllerError, Handle, View, name_in_link};
+use crate::delivery::{Over, Peer, Silence};
+use crate::share::{Moment, Outcome, Recipient, Refused, Share, TransferEnd};
+use crate::token::{Keys, TransferSecret, Verified};
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub struct RecipientPages {
+    /// Who decides.
+    pub controller: Handle,
+    /// What verifies links.
+    pub keys: Arc<Keys>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Makes the recipient side's routes, all of them.
+pub fn router(pages: RecipientPages) -> axum::Router {
+    axum::Router::new()
+        .route("/{share}/{token}", get(link).post(redeem))
+        .route("/{share}/{token}/", get(link))
+        .route("/{share}/{token}/{name}", get(link))
+        .route("/{share}/get/{transfer}", get(over))
+        .route("/{share}/get/{transfer}/{name}", get(over))
+        .fallback(silence)
+        .method_not_allowed_fallback(silence)
+        .with_state(pages)
+}
+
+async fn silence() -> Response {
+    let mut response = StatusCode::NOT_FOUND.into_response();
+    response.extensions_mut().insert(Silence);
+    response
+}
+
+/// GET and HEAD of a link.
+async fn link(
+    State(pages): State<RecipientPages>,
+    Extension(peer): Extension<Peer>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let Some(verified) = pages.verify(&uri) else { return silence().await };
+    let wants_bytes = method == Method::GET && who::wants_bytes_at_the_link(&headers, uri.query());
+    let recipient = recipient(&peer, &headers);
+    if wants_bytes
+        && who::resumes(&headers)
+        && let Some(secret) = pages.controller.rejoin(verified.share, verified.link, &recipient)
+    {
+        return pages.to_transfer(StatusCode::FOUND, &uri, verified, secret).await;
+    }
+    let (view, may) = match pages.controller.offer(verified.share, verified.link).await {
+        Ok(Some(offer)) => offer,
+        Ok(None) => return page(pages::gone()),
+        Err(error) => {
+            tracing::warn!(%error, "Could not look a link up");
+            return page(pages::a_moment());
+        }
+    };
+    match may {
+        Err(refused) => page(page_of(&refused, &view.share)),
+        Ok(()) if wants_bytes => pages.redeem(StatusCode::FOUND, &uri, verified, recipient).await,
+        Ok(()) => {
+            let token = uri.path().split('/').nth(2).unwrap_or_default();
+            page(pages::ready(&offer(&view, pages.clock.now(), form_action(&uri, token))))
+        }
+    }
+}
+
+/// POST of a link: the button.
+async fn redeem(State(pages): State<RecipientPages>, Extension(peer): Extension<Peer>, uri: Uri, headers: HeaderMap) -> Response {
+    let Some(verified) = pages.verify(&uri) else { return silence().await };
+    pages.redeem(StatusCode::SEE_OTHER, &uri, verified, recipient(&peer, &headers)).await
+}
+
+/// A transfer's URL when the transfer is over. While it lives, `delivery` answers it and it does not come here.
+async fn over(State(pages): State<RecipientPages>, over: Option<Extension<Over>>) -> Response {
+    let Some(Extension(Over(share, transfer))) = over else { return silence().await };
+    let view = match pages.controller.show(share).await {
+        Ok(Some(view)) => view,
+        Ok(None) => return page(pages::gone()),
+        Err(_) => return page(pages::a_moment()),
+    };
+    let ended = view.share.transfer(transfer).and_then(|transfer| transfer.ended).map(|(end, _)| end);
+    page(match (view.share.outcome(), ended) {
+        (Some(outcome), _) => page_of_outcome(outcome),
+        (None, Some(TransferEnd::Completed)) => pages::used(),
+        (None, Some(TransferEnd::Stalled)) => pages::stalled(),
+        (None, Some(TransferEnd::Stopped | TransferEnd::Cut)) => pages::revoked(),
+        (None, Some(TransferEnd::NeverBegan) | None) => pages::a_moment(),
+    })
+}
+
+impl RecipientPages {
+    /// Reads the link that stands in a path; `None` for everything that was not minted here.
+    fn verify(&self, uri: &Uri) -> Option<Verified> {
+        let mut parts = uri.path().split('/').skip(1);
+        let (share, token) = (parts.next()?, parts.next()?);
+        self.keys.verify(token).ok().filter(|verified| verified.share.as_str() == share)
+    }
+
+    async fn redeem(&self, status: StatusCode, uri: &Uri, verified: Verified, recipient: Recipient) -> Response {
+        match self.controller.redeem(verified.share, verified.link, recipient).await {
+            Ok(secret) => self.to_transfer(status, uri, verified, secret).await,
+            Err(ControllerError::Refused(refused)) => match self.controller.show(verified.share).await {
+                Ok(Some(view)) => page(page_of(&refused, &view.share)),
+                Ok(None) | Err(_) => page(pages::a_moment()),
+            },
+            Err(ControllerError::UnknownShare(_)) => page(pages::gone()),
+            Err(error) => {
+                tracing::warn!(share.id = %verified.share, %error, "Could not redeem a link");
+                page(pages::a_moment())
+            }
+        }
+    }
+
+    /// Leads to the transfer's own URL, relative to the link's: it holds below whatever prefix a proxy puts before us.
+    async fn to_transfer(&self, status: StatusCode, uri: &Uri, verified: Verified, secret: TransferSecret) -> Response {
+        let name = match self.controller.show(verified.share).await {
+            Ok(Some(view)) => name_in_link(&view.share),
+            Ok(None) | Err(_) => String::new(),
+        };
+        let up = if uri.path().split('/').count() > 3 { "../" } else { "" };
+        let location = HeaderValue::try_from(format!("{up}get/{}/{name}", secret.expose())).expect("it is hexadecimal and percent-encoded");
+        with_headers((status, [(header::LOCATION, location)]).into_response())
+    }
+}
+
+/// Returns where a link's form leads, relative to the page's own URL.
+fn form_action(uri: &Uri, token: &str) -> String {
+    if uri.path().split('/').count() > 3 { format!("../{token}") } else { token.to_owned() }
+}
+
+fn offer(view: &View, now: Moment, form_action: String) -> pages::Offer {
+    let share = &view.share;
+    let ends_in = share.expires.steady.since(now.steady);
+    pages::Offer {
+        name: share.file.path.name_for_display(),
+        size_bytes: share.file.size_bytes(),
+        sha256: view.sha256,
+        ends: now.wall.plus(ends_in),
+        ends_in,
+        downloads: share.policy.max_downloads,
+        form_action,
+    }
+}
+
+fn recipient(peer: &Peer, headers: &HeaderMap) -> Recipient {
+    let agent = headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    Recipient { address: peer.address.map(|address| address.to_string()), agent: agent.unwrap_or_default() }
+}
+
+fn page_of(refused: &Refused, share: &Share) -> Page {
+    match refused {
+        Refused::NotStarted => pages::not_yet(share.policy.starts.map(|at| at.wall)),
+        Refused::NotOpen | Refused::TooManyRequests => pages::a_moment(),
+        Refused::Expired => pages::expired(),
+        Refused::Running { max_downloads } => pages::running(*max_downloads),
+        Refused::Spent => pages::used(),
+        Refused::Closed(outcome) => page_of_outcome(*outcome),
+        Refused::Replaced | Refused::UnknownTransfer | Refused::TransferOver(_) | Refused::NotClosed => pages::gone(),
+    }
+}
+
+fn page_of_outcome(outcome: Outcome) -> Page {
+    match outcome {
+        Outcome::Completed => pages::used(),
+        Outcome::Expired | Outcome::TimedOut => pages::expired(),
+        Outcome::Stalled => pages::stalled(),
+        Outcome::Revoked => pages::revoked(),
+        Outcome::SourceChanged => pages::source_changed(),
+        Outcome::Failed => pages::gone(),
+    }
+}
+
+fn page(page: Page) -> Response {
+    let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::OK);
+    let mut response = (status, axum::response::Html(page.html)).into_response();
+    let policy = HeaderValue::from_static(pages::content_security_policy());
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    with_headers(response)
+}
+
+/// Adds what every answer of the recipient side carries.
+fn with_headers(mut response: Response) -> Response {
+    for (name, value) in [
+        ("cache-control", "private, no-store, no-transform"),
+        ("x-content-type-options", "nosniff"),
+        ("x-robots-tag", "noindex, nofollow, noarchive"),
+        ("referrer-policy", "no-referrer"),
+        ("x-frame-options", "DENY"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
