@@ -1,12 +1,57 @@
 //! The NAS, read-only: list, search, and open a file below the root.
 //!
-//! A path is never trusted twice. [`Catalog::open`] is the only way to bytes: one `openat2` below the root, and what it
-//! opened is what is compared, measured and sent.
+//! A path is never trusted twice. [`Catalog::open`] is the only way to bytes: below the root, through no symbolic link, and what
+//! it opened is what is compared, measured and sent. Symbolic links, devices, pipes and sockets do not exist here, and neither do
+//! hidden names (unless the owner asks for them) and the folders of the program itself. Names are bytes throughout.
+//!
+//! A NAS can hang for ever. Nothing here waits for it on a runtime thread, and no answer takes longer than [`PATIENCE`].
+//!
+//! * `below_root.rs`: from a path to a descriptor. `hidden.rs`: what is not shown. `file_system.rs`: what is local.
+//! * `folder.rs`: reads one folder. `listing.rs`: pages of it. `natural.rs`, `fold.rs`: how names sort and compare.
+//! * `index.rs`: walks in the background into a `tree.rs`, which `search.rs` and `fuzzy.rs` search.
+//! * `digests.rs`: SHA-256 in the background. `gate.rs`, `priority.rs`: how little of the machine all this may take.
+
+mod below_root;
+mod digests;
+mod error;
+mod file_system;
+mod fold;
+mod folder;
+mod fuzzy;
+mod gate;
+mod hidden;
+mod index;
+mod listing;
+mod mime;
+mod natural;
+mod priority;
+mod search;
+mod tree;
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::share::{CatalogPath, FileIdentity};
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::share::{CatalogPath, FileIdentity, Timestamp};
+
+pub use digests::Digests;
+pub use error::CatalogError;
+pub use mime::mime_type;
+
+/// How long a question may wait for the NAS before it is answered with [`CatalogError::Busy`]: longer than a disk takes to
+/// spin up, shorter than a person waits.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How many calls may be with the NAS at once: enough for its disks to be busy, few beside the runtime's 512 blocking threads.
+const MAX_CALLS: usize = 32;
+/// How many searches may run at once; they read memory and so are as many as a small machine has cores.
+const MAX_SEARCHES: usize = 4;
+/// How long a list of all files waits for what has just been added.
+const FRESHNESS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An open regular file below the root: the descriptor that is compared with what was pinned, and that is sent.
 #[derive(Debug)]
@@ -25,53 +70,8 @@ impl OpenFile {
     /// # Errors
     /// What `fstat(2)` says.
     pub fn identity_now(&self) -> io::Result<FileIdentity> {
-        unimplemented!()
+        Ok(below_root::identity_of(&rustix::fs::fstat(&self.file)?))
     }
-}
-
-/// Says why a path of the catalog gave no file.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// There is nothing of that name (or it is hidden, or behind a symbolic link, which is not followed).
-    #[error("there is no file {}", .path.for_display())]
-    NotFound {
-        /// What was asked for.
-        path: CatalogPath,
-    },
-    /// It is a folder.
-    #[error("{} is a folder; share a file in it", .path.for_display())]
-    IsFolder {
-        /// What was asked for.
-        path: CatalogPath,
-    },
-    /// It is neither a file nor a folder.
-    #[error("{} is a device, a pipe or a socket, which cannot be shared", .path.for_display())]
-    NotRegular {
-        /// What was asked for.
-        path: CatalogPath,
-    },
-    /// It is a file where a folder was asked for.
-    #[error("{} is not a folder", .path.for_display())]
-    NotFolder {
-        /// What was asked for.
-        path: CatalogPath,
-    },
-    /// The process may not read it.
-    #[error("portcullis may not read {}; check its permissions on the NAS", .path.for_display())]
-    Denied {
-        /// What was asked for.
-        path: CatalogPath,
-    },
-    /// The NAS did not answer in time, or too many calls wait for it already.
-    #[error("the NAS does not answer at the moment")]
-    Busy,
-    /// Anything else that the file system said.
-    #[error("the NAS could not be read")]
-    Io {
-        /// What it said.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// What a catalog shows.
@@ -103,7 +103,7 @@ pub struct Entry {
     /// How long, in bytes; 0 for a folder.
     pub size_bytes: u64,
     /// When its content last changed.
-    pub modified: crate::share::Timestamp,
+    pub modified: Timestamp,
 }
 
 /// In which order a folder is listed; folders stand first in each.
@@ -175,22 +175,32 @@ pub struct IndexState {
 
 /// The files an owner may pick, read-only.
 #[derive(Debug)]
-pub struct Catalog {}
+pub struct Catalog {
+    root: Arc<below_root::Root>,
+    listings: Arc<listing::Listings>,
+    index: index::Index,
+    calls: gate::Gate,
+    searches: gate::Gate,
+}
 
 impl Catalog {
     /// Opens the root. Everything is found relative to this descriptor from here on.
     ///
     /// # Errors
-    /// [`CatalogError`] where it is no readable folder.
-    pub fn new(root: &std::path::Path, options: CatalogOptions) -> Result<Self, CatalogError> {
-        let _ = (root, options);
-        unimplemented!()
+    /// [`CatalogError::Io`] where it is no readable folder, or is itself excluded; the source names the folder.
+    pub fn new(root: &Path, options: CatalogOptions) -> Result<Self, CatalogError> {
+        Ok(Self {
+            root: Arc::new(below_root::Root::open(root, options)?),
+            listings: Arc::default(),
+            index: index::Index::new(),
+            calls: gate::Gate::new(MAX_CALLS, PATIENCE),
+            searches: gate::Gate::new(MAX_SEARCHES, PATIENCE),
+        })
     }
 
     /// Builds the index and keeps it fresh until `shutdown`.
-    pub async fn run(self: std::sync::Arc<Self>, shutdown: tokio_util::sync::CancellationToken) {
-        let _ = shutdown;
-        unimplemented!()
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        self.index.keep_fresh(Arc::clone(&self.root), shutdown).await;
     }
 
     /// Opens a regular file.
@@ -198,8 +208,8 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn open(&self, path: &CatalogPath) -> Result<OpenFile, CatalogError> {
-        let _ = path;
-        unimplemented!()
+        let path = path.clone();
+        self.call(move |root| root.open_file(&path)).await
     }
 
     /// Says what a path is.
@@ -207,84 +217,67 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn entry(&self, path: &CatalogPath) -> Result<Entry, CatalogError> {
-        let _ = path;
-        unimplemented!()
+        let path = path.clone();
+        self.call(move |root| {
+            let stat = root.stat(&path)?;
+            let kind = folder::kind_of(&stat).ok_or_else(|| CatalogError::NotRegular { path: path.clone() })?;
+            Ok(Entry { kind, size_bytes: folder::size_of(&stat, kind), modified: folder::modified_of(&stat), path })
+        })
+        .await
     }
 
     /// Lists a page of a folder.
     ///
     /// # Errors
-    /// [`CatalogError`].
+    /// [`CatalogError`]; [`CatalogError::InvalidQuery`] where the cursor is of no page in this order.
     pub async fn list(&self, path: &CatalogPath, query: ListQuery) -> Result<Listing, CatalogError> {
-        let _ = (path, query);
-        unimplemented!()
+        let (path, listings) = (path.clone(), Arc::clone(&self.listings));
+        self.call(move |root| listings.list(root, &path, &query)).await
     }
 
-    /// Finds files and folders by a part of their names or paths, then by letters in order (fuzzy).
+    /// Finds files and folders by a part of their names or paths, then by letters in order (fuzzy). At most [`MAX_ENTRIES`].
     ///
     /// # Errors
-    /// [`CatalogError`].
+    /// [`CatalogError::InvalidQuery`] where the text is too long, [`CatalogError::Busy`] where too many search.
     pub async fn search(&self, text: &str, limit: usize) -> Result<SearchAnswer, CatalogError> {
-        let _ = (text, limit);
-        unimplemented!()
+        let query = search::Query::parse(text)?;
+        self.index.want_fresh();
+        let (tree, index) = self.index.snapshot();
+        let limit = limit.clamp(1, MAX_ENTRIES);
+        let hits = self.searches.run(move || search::search(&tree, &query, limit)).await?;
+        Ok(SearchAnswer { hits, index })
     }
 
     /// Returns every file's path, sorted, as far as the index knows them, at most `limit`.
+    ///
+    /// Waits a moment for the index to learn of what has just been added. Empty where too many search at once.
     pub async fn all_files(&self, limit: usize) -> Vec<CatalogPath> {
-        let _ = limit;
-        unimplemented!()
+        self.index.freshen(FRESHNESS_PATIENCE).await;
+        let (tree, _) = self.index.snapshot();
+        self.searches.run(move || tree.files_sorted(limit)).await.unwrap_or_default()
     }
 
     /// Returns whether the root is still there and is the folder it was at the start: false when a NAS was unmounted.
     pub async fn is_reachable(&self) -> bool {
-        unimplemented!()
+        self.call(|root| Ok(root.is_reachable())).await.unwrap_or(false)
     }
-}
 
-/// Returns the media type that a name suggests, as `video/mp4`; `application/octet-stream` where it suggests none.
-pub fn mime_type(name: &[u8]) -> String {
-    let _ = name;
-    unimplemented!()
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&below_root::Root) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let root = Arc::clone(&self.root);
+        self.calls.run(move || call(&root)).await?
+    }
 }
 
 /// Where digests outlive the process; the store is one.
 pub trait DigestCache: Send + Sync + 'static {
     /// Returns the SHA-256 of a file's state, where it is known.
-    fn load(&self, identity: FileIdentity) -> futures_util::future::BoxFuture<'_, Option<[u8; 32]>>;
+    fn load(&self, identity: FileIdentity) -> BoxFuture<'_, Option<[u8; 32]>>;
     /// Keeps the SHA-256 of a file's state. A failure costs that it is computed again.
-    fn keep(&self, identity: FileIdentity, sha256: [u8; 32]) -> futures_util::future::BoxFuture<'_, ()>;
+    fn keep(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, ()>;
 }
 
-/// Computes SHA-256 in the background, one file after the other, at idle priority.
-pub struct Digests {}
-
-impl Digests {
-    /// Sets up the queue. `run` does the work.
-    pub fn new(catalog: std::sync::Arc<Catalog>, cache: std::sync::Arc<dyn DigestCache>) -> Self {
-        let _ = (catalog, cache);
-        unimplemented!()
-    }
-
-    /// Computes what is wanted until `shutdown`.
-    pub async fn run(self: std::sync::Arc<Self>, shutdown: tokio_util::sync::CancellationToken) {
-        let _ = shutdown;
-        unimplemented!()
-    }
-
-    /// Asks for a file's digest. Asking twice is fine; past a bound of waiting files it is forgotten.
-    pub fn want(&self, path: &CatalogPath, identity: FileIdentity) {
-        let _ = (path, identity);
-        unimplemented!()
-    }
-
-    /// Returns a digest that is known already, from memory only.
-    pub fn known(&self, identity: FileIdentity) -> Option<[u8; 32]> {
-        let _ = identity;
-        unimplemented!()
-    }
-
-    /// Tells of each digest as it becomes known.
-    pub fn watch(&self) -> tokio::sync::broadcast::Receiver<(FileIdentity, [u8; 32])> {
-        unimplemented!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Pages of a folder.
+//!
+//! A folder is read and sorted once and kept for a moment, so that the next page of 100 000 entries costs a binary search. A
+//! cursor names the entry where the page before ended by what it was sorted by, not by its number: entries that come and go
+//! between two pages make none other appear twice or get lost.
+
+use std::cmp::{Ordering, Reverse};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::below_root::{Root, identity_of};
+use super::folder::{self, Content, Row, rank};
+use super::{CatalogError, Entry, ListQuery, Listing, MAX_ENTRIES, Sort, natural};
+use crate::share::{CatalogPath, FileIdentity};
+
+/// The most entries that are listed of one folder; each costs about 100 bytes while it is kept. Beyond it a person searches.
+pub(super) const MAX_LISTED: usize = 200_000;
+/// The most folders that are kept: a few owners, each with a few open.
+const MAX_KEPT_FOLDERS: usize = 32;
+/// The most entries that are kept over all folders: about 40 MB.
+const MAX_KEPT_ENTRIES: usize = 400_000;
+/// How long a folder is kept at least. Its own times tell of names that come and go, but not of files that grow.
+const MIN_AGE: Duration = Duration::from_secs(5);
+/// A folder that takes long to read is kept so many times as long as that took, ...
+const AGE_PER_READING: u32 = 10;
+/// ... but no longer than this.
+const MAX_AGE: Duration = Duration::from_secs(120);
+
+/// The folders that were listed last.
+#[derive(Debug, Default)]
+pub(super) struct Listings {
+    /// The latest last.
+    kept: Mutex<Vec<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    path: CatalogPath,
+    /// What the folder was before it was read.
+    stamp: FileIdentity,
+    until: Instant,
+    folder: Arc<Folder>,
+}
+
+/// A folder as it was read, with its orders.
+#[derive(Debug)]
+struct Folder {
+    /// In order of names.
+    content: Content,
+    newest: OnceLock<Vec<u32>>,
+    largest: OnceLock<Vec<u32>>,
+}
+
+impl Listings {
+    /// Lists a page. Blocks.
+    pub(super) fn list(&self, root: &Root, path: &CatalogPath, query: &ListQuery) -> Result<Listing, CatalogError> {
+        let after = query.cursor.as_deref().map(|text| Cursor::parse(text, query.sort)).transpose()?;
+        let folder = self.folder(root, path)?;
+        Ok(folder.page(path, query.sort, after.as_ref(), query.limit.clamp(1, MAX_ENTRIES)))
+    }
+
+    fn folder(&self, root: &Root, path: &CatalogPath) -> Result<Arc<Folder>, CatalogError> {
+        let opened = root.open_folder(path)?;
+        let stat = rustix::fs::fstat(&opened).map_err(|errno| CatalogError::from_errno(errno, path))?;
+        let stamp = identity_of(&stat);
+        let now = Instant::now();
+        if let Some(folder) = self.find(path, stamp, now) {
+            return Ok(folder);
+        }
+        let content = folder::read(root, path, opened.as_fd(), MAX_LISTED)?;
+        let age = (now.elapsed() * AGE_PER_READING).clamp(MIN_AGE, MAX_AGE);
+        let folder = Arc::new(Folder::new(content));
+        self.keep(Kept { path: path.clone(), stamp, until: now + age, folder: Arc::clone(&folder) });
+        Ok(folder)
+    }
+
+    fn find(&self, path: &CatalogPath, stamp: FileIdentity, now: Instant) -> Option<Arc<Folder>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|one| one.until > now);
+        let index = kept.iter().position(|one| one.path == *path && one.stamp == stamp)?;
+        let found = kept.remove(index);
+        let folder = Arc::clone(&found.folder);
+        kept.push(found);
+        Some(folder)
+    }
+
+    fn keep(&self, new: Kept) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|one| one.path != new.path);
+        kept.push(new);
+        let entries = |kept: &[Kept]| kept.iter().map(|one| one.folder.content.rows.len()).sum::<usize>();
+        while kept.len() > MAX_KEPT_FOLDERS || entries(&kept) > MAX_KEPT_ENTRIES {
+            kept.remove(0);
+        }
+    }
+}
+
+impl Folder {
+    fn new(content: Content) -> Self {
+        Self { content, newest: OnceLock::new(), largest: OnceLock::new() }
+    }
+
+    fn page(&self, path: &CatalogPath, sort: Sort, after: Option<&Cursor>, limit: usize) -> Listing {
+        let count = self.content.rows.len();
+        let start = after.map_or(0, |cursor| self.first_behind(cursor, sort));
+        let end = (start + limit).min(count);
+        let rows = (start..end).map(|index| self.row(sort, index));
+        let entries = rows.clone().map(|row| entry_of(path, row)).collect();
+        let next_cursor = (end < count).then(|| rows.last().map(|row| Cursor::of(row, sort).to_text())).flatten();
+        Listing { entries, total: self.content.total, next_cursor }
+    }
+
+    /// Returns the index of the first entry that stands behind the cursor.
+    fn first_behind(&self, cursor: &Cursor, sort: Sort) -> usize {
+        let (mut low, mut high) = (0, self.content.rows.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match cursor.compare(self.row(sort, middle)) {
+                Ordering::Less => high = middle,
+                Ordering::Equal | Ordering::Greater => low = middle + 1,
+            }
+        }
+        low
+    }
+
+    fn row(&self, sort: Sort, index: usize) -> &Row {
+        let rows = &self.content.rows;
+        match sort {
+            Sort::Name => &rows[index],
+            Sort::Newest => &rows[self.newest.get_or_init(|| order(rows, sort))[index] as usize],
+            Sort::Largest => &rows[self.largest.get_or_init(|| order(rows, sort))[index] as usize],
+        }
+    }
+}
+
+/// Returns the numbers of the rows in another order. The sort is stable, so equals stay in the order of their names.
+fn order(rows: &[Row], sort: Sort) -> Vec<u32> {
+    let count = u32::try_from(rows.len()).expect("a folder is read up to MAX_LISTED entries");
+    let mut order: Vec<u32> = (0..count).collect();
+    order.sort_by_key(|index| {
+        let row = &rows[*index as usize];
+        (rank(row.kind), Reverse(weight(row, sort)))
+    });
+    order
+}
+
+/// Returns what an order goes by, before the name.
+fn weight(row: &Row, sort: Sort) -> i64 {
+    match sort {
+        Sort::Name => 0,
+        Sort::Newest => row.modified.0,
+        Sort::Largest => i64::try_from(row.size_bytes).unwrap_or(i64::MAX),
+    }
+}
+
+fn entry_of(folder: &CatalogPath, row: &Row) -> Entry {
+    let path = folder.join(&row.name).expect("folder::read leaves out names that make no path");
+    Entry { path, kind: row.kind, size_bytes: row.size_bytes, modified: row.modified }
+}
+
+/// Where a page ended: all that its last entry was sorted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cursor {
+    sort: Sort,
+    rank: u8,
+    weight: i64,
+    name: Vec<u8>,
+}
+
+/// A cursor's bytes before the name: its sort, its rank and its weight.
+const CURSOR_HEAD: usize = 10;
+/// The longest cursor in bytes: a name is no longer than 255.
+const MAX_CURSOR: usize = CURSOR_HEAD + 255;
+
+impl Cursor {
+    fn of(row: &Row, sort: Sort) -> Self {
+        Self { sort, rank: rank(row.kind), weight: weight(row, sort), name: row.name.to_vec() }
+    }
+
+    /// Compares where the cursor stands with a row.
+    fn compare(&self, row: &Row) -> Ordering {
+        let place = (self.rank, Reverse(self.weight)).cmp(&(rank(row.kind), Reverse(weight(row, self.sort))));
+        place.then_with(|| natural::compare(&self.name, &row.name))
+    }
+
+    /// Writes the cursor in hexadecimal digits, which need no escape anywhere.
+    fn to_text(&self) -> String {
+        let mut bytes = vec![letter(self.sort), self.rank];
+        bytes.extend_from_slice(&self.weight.to_be_bytes());
+        bytes.extend_from_slice(&self.name);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads a cursor back.
+    ///
+    /// # Errors
+    /// [`CatalogError::InvalidQuery`] where it is no cursor, or one of another sort.
+    fn parse(text: &str, sort: Sort) -> Result<Self, CatalogError> {
+        let invalid =
+            || CatalogError::InvalidQuery { reason: "this cursor does not continue a list in this order; start again without it" };
+        let bytes = from_hex(text).ok_or_else(invalid)?;
+        let (head, name) = bytes.split_at_checked(CURSOR_HEAD).ok_or_else(invalid)?;
+        let weight = i64::from_be_bytes(head[2..].try_into().expect("the head is two bytes and eight"));
+        if head[0] != letter(sort) {
+            return Err(invalid());
+        }
+        Ok(Self { sort, rank: head[1], weight, name: name.to_vec() })
+    }
+}
+
+fn letter(sort: Sort) -> u8 {
+    match sort {
+        Sort::Name => b'n',
+        Sort::Newest => b't',
+        Sort::Largest => b's',
+    }
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) || digits.len() > 2 * MAX_CURSOR {
+        return None;
+    }
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    digits.chunks_exact(2).map(|pair| Some((value(pair[0])? * 16 + value(pair[1])?) as u8)).collect()
+}
+
+#[cfg(test)]
+mod tests;

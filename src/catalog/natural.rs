@@ -1,0 +1,117 @@
+//! The order in which a person expects names: numbers by their value, letters whatever their case or accent.
+//!
+//! A name becomes a key of bytes whose plain order is the natural one, so a folder of 100 000 names is sorted by comparing
+//! bytes. Names with equal keys (`A` and `a`, `1` and `01`) are told apart by their own bytes, so the order is total.
+
+use std::cmp::Ordering;
+
+use super::fold::fold;
+
+/// Stands before each number in a key, where a digit would: numbers sort among other characters as digits do.
+const NUMBER: u8 = b'0';
+
+/// Returns the key of a name; its bytes compare as the name sorts.
+pub(super) fn key(name: &[u8]) -> Vec<u8> {
+    let folded = fold(name);
+    let mut key = Vec::with_capacity(folded.len() + 8);
+    let mut rest = &folded[..];
+    while let Some(first) = rest.first() {
+        if first.is_ascii_digit() {
+            let end = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+            push_number(&mut key, &rest[..end]);
+            rest = &rest[end..];
+        } else {
+            key.push(*first);
+            rest = &rest[1..];
+        }
+    }
+    key
+}
+
+/// Compares two names.
+pub(super) fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    key(a).cmp(&key(b)).then_with(|| a.cmp(b))
+}
+
+/// A number with more digits is larger, so its length goes first; zeros in front do not count.
+fn push_number(key: &mut Vec<u8>, digits: &[u8]) {
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    for block in number_blocks(&digits[zeros..]) {
+        key.push(NUMBER);
+        key.push(u8::try_from(block.len()).expect("a block has at most 255 digits"));
+        key.extend_from_slice(block);
+    }
+}
+
+/// A name has at most 255 bytes, so one block it is; a longer text only costs the exact value of a number beyond 255 digits.
+fn number_blocks(digits: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let empty = digits.is_empty().then_some(digits);
+    empty.into_iter().chain(digits.chunks(255))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+        names.sort_by(|a, b| compare(a.as_bytes(), b.as_bytes()));
+        names
+    }
+
+    #[test]
+    fn numbers_sort_by_value_and_letters_whatever_their_case() {
+        assert_eq!(sorted(vec!["b10", "B9", "b1", "a", "C"]), ["a", "b1", "B9", "b10", "C"]);
+        assert_eq!(sorted(vec!["v1.10", "v1.9", "v1"]), ["v1", "v1.9", "v1.10"]);
+        assert_eq!(sorted(vec!["x 02 b", "x 2 a", "x 10"]), ["x 2 a", "x 02 b", "x 10"]);
+        assert_eq!(sorted(vec!["0", "00", "1", "000a"]), ["0", "00", "000a", "1"]);
+        assert_eq!(
+            sorted(vec!["99999999999999999999999", "100000000000000000000000"]),
+            ["99999999999999999999999", "100000000000000000000000"]
+        );
+    }
+
+    #[test]
+    fn accents_stand_with_their_letters_however_they_are_written() {
+        assert_eq!(sorted(vec!["zoo", "Ärger", "apfel", "bar"]), ["apfel", "Ärger", "bar", "zoo"]);
+        assert_eq!(key("café".as_bytes()), key("cafe\u{301}".as_bytes()));
+    }
+
+    #[test]
+    fn a_name_of_nothing_but_digits_has_a_key() {
+        let nines = [b'9'; 255];
+        let mut more = [b'9'; 254];
+        more[0] = b'1';
+        assert_eq!(compare(&more, &nines), Ordering::Less);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_total(
+            a in proptest::collection::vec(any::<u8>(), 0..12),
+            b in proptest::collection::vec(any::<u8>(), 0..12),
+            c in proptest::collection::vec(any::<u8>(), 0..12),
+        ) {
+            prop_assert_eq!(compare(&a, &b), compare(&b, &a).reverse());
+            prop_assert_eq!(compare(&a, &b) == Ordering::Equal, a == b);
+            if compare(&a, &b).is_le() && compare(&b, &c).is_le() {
+                prop_assert!(compare(&a, &c).is_le());
+            }
+        }
+
+        #[test]
+        fn numbers_in_equal_surroundings_sort_by_value(before in "[a-z._-]{0,4}", behind in "[a-z._-]{0,4}", a: u64, b: u64) {
+            let (x, y) = (format!("{before}{a}{behind}"), format!("{before}{b}{behind}"));
+            prop_assert_eq!(compare(x.as_bytes(), y.as_bytes()), a.cmp(&b));
+        }
+
+        #[test]
+        fn case_decides_only_between_equals(a in "[a-zA-Z0-9]{1,6}", b in "[a-zA-Z0-9]{1,6}") {
+            let (low_a, low_b) = (a.to_lowercase(), b.to_lowercase());
+            if key(low_a.as_bytes()) != key(low_b.as_bytes()) {
+                prop_assert_eq!(compare(a.as_bytes(), b.as_bytes()), compare(low_a.as_bytes(), low_b.as_bytes()));
+            }
+        }
+    }
+}
