@@ -1,0 +1,233 @@
+//! The owner's side, for the LAN: the REST API, the page over it, and the loop that serves both.
+//!
+//! A request walks in through `finish` (an id, one shape of errors), `harden` (headers), `guard` (who may come in) and the
+//! one table of [`routes`] to a handler, which asks the controller, the catalog or the store. Nothing here decides anything
+//! about a share.
+//!
+//! * `shares.rs`, `transfers.rs`, `files.rs`, `events.rs`, `stream.rs`, `session.rs`, `health.rs`: the routes, by what they are about.
+//! * `wire.rs`: the JSON of answers. `body.rs`: the JSON of requests. `once.rs`: `Idempotency-Key`. `serve.rs`: the loop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, any, on};
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+
+use super::auth::{self, Auth, Gate, SecretDigest};
+use super::{assets, legacy, problem};
+use crate::catalog::{Catalog, Digests};
+use crate::clock::Clock;
+use crate::controller::Handle;
+use crate::share::{Limits, Moment};
+use crate::store::Store;
+
+pub(super) mod body;
+mod events;
+mod files;
+pub(super) mod health;
+mod once;
+mod query;
+mod serve;
+mod session;
+mod shares;
+mod stream;
+mod transfers;
+pub(super) mod wire;
+
+pub(super) use query::share_id;
+pub use serve::{Draining, OwnerListener, serve};
+pub(super) use shares::view_of;
+
+/// What the page may load and do: its own files and its own API, and no script that stands in the page.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+                           form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// What everything else may do when a browser is brought to show it: nothing.
+const DATA_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What the owner's side works over.
+pub struct OwnerSide {
+    /// Decides about shares.
+    pub controller: Handle,
+    /// The files an owner may pick.
+    pub catalog: Arc<Catalog>,
+    /// Their checksums.
+    pub digests: Arc<Digests>,
+    /// The event log and the sessions.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How the operator wants it.
+    pub settings: OwnerSettings,
+    pub(super) gate: Gate,
+    pub(super) started: Moment,
+    once: once::Once,
+    streams: Arc<Semaphore>,
+    health: health::Cache,
+}
+
+/// How the operator wants the owner's side.
+#[derive(Debug, Clone)]
+pub struct OwnerSettings {
+    /// Whether an owner must show a credential.
+    pub auth: Auth,
+    /// The owner's token.
+    pub owner_token: SecretDigest,
+    /// Names under which the owner's side may be called, besides addresses, `localhost` and the machine's own name.
+    pub hosts: Vec<String>,
+    /// Where the owner's side is found, as `http://nas.local:8000`: for sign-in links that are asked for over the local socket.
+    pub address: String,
+    /// The bounds of every share.
+    pub limits: Limits,
+    /// The folder whose files may be shared.
+    pub root: PathBuf,
+    /// This program's version.
+    pub version: &'static str,
+    /// Where state is kept: `embedded` or `redis`.
+    pub store_kind: &'static str,
+    /// How the way in is opened, as `direct`.
+    pub tunnel: &'static str,
+}
+
+impl OwnerSide {
+    /// Puts the owner's side together.
+    pub fn new(
+        controller: Handle,
+        catalog: Arc<Catalog>,
+        digests: Arc<Digests>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        settings: OwnerSettings,
+    ) -> Self {
+        Self {
+            gate: Gate::new(settings.auth, settings.owner_token, &settings.hosts, store.clone()),
+            started: clock.now(),
+            once: once::Once::default(),
+            streams: Arc::new(Semaphore::new(stream::MAX_STREAMS)),
+            health: health::Cache::default(),
+            controller,
+            catalog,
+            digests,
+            store,
+            clock,
+            settings,
+        }
+    }
+
+    /// Makes the path of a link that signs a browser in, as `/?token=…`. The one of the start holds until the process ends.
+    pub fn new_sign_in_path(&self) -> String {
+        format!("/?token={}", self.gate.new_code())
+    }
+}
+
+/// One way in: a method, a path, and who answers.
+struct Route {
+    method: Method,
+    path: &'static str,
+    answer: MethodRouter<Arc<OwnerSide>>,
+}
+
+impl Route {
+    /// Sends long lists of files compressed. Not what holds a link: how well a secret compresses must tell nobody anything.
+    fn compressed(mut self) -> Self {
+        self.answer = self.answer.layer(CompressionLayer::new().gzip(true));
+        self
+    }
+}
+
+fn route<H, T>(method: Method, path: &'static str, handler: H) -> Route
+where
+    H: Handler<T, Arc<OwnerSide>>,
+    T: 'static,
+{
+    let filter = MethodFilter::try_from(method.clone()).expect("the methods of the table are among the usual ones");
+    Route { method, path, answer: on(filter, handler) }
+}
+
+/// The one table of routes.
+fn routes() -> Vec<Route> {
+    vec![
+        route(Method::GET, "/", session::index),
+        route(Method::GET, auth::SIGN_IN, session::sign_in_page),
+        route(Method::POST, auth::SIGN_IN, session::sign_in),
+        route(Method::GET, "/assets/{*path}", assets::asset).compressed(),
+        route(Method::GET, "/health", health::health),
+        route(Method::GET, "/healthz", health::health),
+        route(Method::GET, "/livez", health::alive),
+        route(Method::GET, "/api/v1/files", files::list).compressed(),
+        route(Method::GET, "/api/v1/files/{*path}", files::show),
+        route(Method::POST, "/api/v1/shares", shares::create),
+        route(Method::GET, "/api/v1/shares", shares::list),
+        route(Method::GET, "/api/v1/shares/{id}", shares::show),
+        route(Method::DELETE, "/api/v1/shares/{id}", shares::revoke),
+        route(Method::POST, "/api/v1/shares/{id}/extend", shares::extend),
+        route(Method::POST, "/api/v1/shares/{id}/reopen", shares::reopen),
+        route(Method::GET, "/api/v1/shares/{id}/qr.svg", shares::qr),
+        route(Method::GET, "/api/v1/shares/{id}/transfers", transfers::list),
+        route(Method::DELETE, "/api/v1/shares/{id}/transfers/{transfer}", transfers::stop),
+        route(Method::GET, "/api/v1/history", shares::history),
+        route(Method::GET, "/api/v1/events", events::list),
+        route(Method::GET, "/api/v1/events/stream", stream::stream),
+        route(Method::GET, "/api/v1/session", session::show),
+        route(Method::DELETE, "/api/v1/session", session::sign_out),
+        route(Method::POST, "/api/v1/session/link", session::link),
+        route(Method::POST, "/generate-link", legacy::generate_link),
+        route(Method::GET, "/api/files", legacy::files).compressed(),
+        route(Method::GET, "/download/{token}", legacy::download),
+        route(Method::GET, "/admin/tunnels", legacy::tunnels),
+        route(Method::GET, "/admin/tunnels/{id}/stats", legacy::stats),
+        route(Method::DELETE, "/admin/tunnels/{id}", legacy::close),
+        route(Method::GET, "/admin/history", legacy::history),
+        route(Method::GET, "/admin/monitor/status", legacy::monitor),
+        route(Method::POST, "/admin/cleanup", legacy::cleanup),
+    ]
+}
+
+/// Returns the method and the path of every route: what a test or a description of the API must cover to be complete.
+pub fn route_list() -> Vec<(Method, &'static str)> {
+    routes().into_iter().map(|Route { method, path, .. }| (method, path)).collect()
+}
+
+/// Returns the router of the owner's side.
+pub fn router(side: Arc<OwnerSide>) -> Router {
+    let not_found = || async { problem::Problem::not_found("not_found", "There is nothing at this address.") };
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, Route { path, answer, .. }| router.route(path, answer))
+        .fallback_service(any(not_found).with_state(()))
+        .with_state(side.clone())
+        .layer(CatchPanicLayer::custom(problem::of_panic))
+        .layer(middleware::from_fn_with_state(side, auth::guard))
+        .layer(middleware::from_fn(problem::finish))
+        .layer(middleware::from_fn(harden))
+}
+
+/// Tells browsers what no answer of ours is: something to sniff, to frame, to keep, or to run.
+async fn harden(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let is_page = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let policy = if is_page { PAGE_POLICY } else { DATA_POLICY };
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! The loop that accepts owners' connections.
+//!
+//! `axum::serve` never closes a silent or dribbling client; this loop does, and it says who stands at the other end.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use crate::http::auth::Peer;
+
+/// How many connections live at once: a household's tabs and scripts, at six each, many times over. Each costs at most
+/// [`MAX_BUFFER_BYTES`] twice.
+const MAX_CONNECTIONS: usize = 512;
+/// How long the head of a request may take, and how long a connection may be idle before it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a request's head, or of an answer, waits in memory.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+/// How long a peer may leave what we sent unacknowledged: one that vanished frees its place.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long answers that run may go on once the program is asked to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait when the system has no descriptor left for another connection.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where owners come in.
+#[derive(Debug)]
+pub enum OwnerListener {
+    /// From the LAN.
+    Tcp(TcpListener),
+    /// From this machine: root and our own user need no credential there.
+    Unix(UnixListener),
+}
+
+/// Tells an answer that would go on for ever (a stream) that the program stops.
+#[derive(Debug, Clone, Default)]
+pub struct Draining(pub CancellationToken);
+
+/// Serves `router` until `shutdown`, then lets what runs come to its end for a moment.
+///
+/// # Errors
+/// Where the listener itself is broken; a connection that fails is only logged.
+pub async fn serve(listener: OwnerListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        // A place first: beyond the bound, those who connect wait in the kernel's queue.
+        let place = tokio::select! {
+            () = shutdown.cancelled() => break,
+            place = places.clone().acquire_owned() => place.expect("the semaphore is never closed"),
+        };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accept(&listener) => accepted,
+        };
+        match accepted {
+            Ok(Accepted::Tcp(stream, peer)) => {
+                connections.spawn(converse(stream, peer, router.clone(), shutdown.clone(), place));
+            }
+            Ok(Accepted::Unix(stream, peer)) => {
+                connections.spawn(converse(stream, peer, router.clone(), shutdown.clone(), place));
+            }
+            Err(error) if is_about_one_connection(&error) => debug!(%error, "A connection was gone before it was accepted"),
+            Err(error) if is_exhausted(&error) => {
+                warn!(%error, "No connection can be accepted at the moment");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(2 * DRAIN_TIMEOUT, connections.wait()).await.is_err() {
+        debug!("Some connections of owners were cut at the end");
+    }
+    Ok(())
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream, Peer),
+    Unix(tokio::net::UnixStream, Peer),
+}
+
+async fn accept(listener: &OwnerListener) -> io::Result<Accepted> {
+    match listener {
+        OwnerListener::Tcp(listener) => {
+            let (stream, address) = listener.accept().await?;
+            // A connection that cannot be tuned works all the same.
+            let _ = stream.set_nodelay(true);
+            let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
+            Ok(Accepted::Tcp(stream, Peer::Tcp(address)))
+        }
+        OwnerListener::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let uid = stream.peer_cred()?.uid();
+            Ok(Accepted::Unix(stream, Peer::Local { uid }))
+        }
+    }
+}
+
+async fn converse<S>(stream: S, peer: Peer, router: Router, shutdown: CancellationToken, place: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let draining = Draining(shutdown.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(draining.clone());
+        let router = router.clone();
+        async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(DRAIN_TIMEOUT, connection).await {
+                Ok(ended) => ended,
+                Err(_) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "A connection of an owner ended early");
+    }
+    drop(place);
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NotConnected, PermissionDenied, TimedOut, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | NotConnected | PermissionDenied | TimedOut | WouldBlock)
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

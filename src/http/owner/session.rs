@@ -1,0 +1,116 @@
+//! Signing in and out, and the page itself.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, FromRequest, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Form, Json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{OwnerSide, body};
+use crate::http::assets;
+use crate::http::auth::{self, Caller, Peer, SIGN_IN, address_of};
+use crate::http::problem::Problem;
+use crate::share::{Policy, PolicyRequest};
+
+/// The longest secret that is looked at; the owner's own token may be a long sentence.
+const MAX_SECRET_BYTES: usize = 1024;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Entering {
+    token: Option<String>,
+}
+
+/// Answers `GET /`: the page, or the sign-in page. With `?token=…` it signs the browser in and leads away from the secret.
+pub(super) async fn index(
+    State(side): State<Arc<OwnerSide>>,
+    caller: Option<Extension<Caller>>,
+    peer: Option<Extension<Peer>>,
+    Query(Entering { token }): Query<Entering>,
+    headers: HeaderMap,
+) -> Response {
+    match (token, caller) {
+        (None, Some(_)) => assets::page("index.html", StatusCode::OK),
+        (None, None) => assets::page("sign-in.html", StatusCode::UNAUTHORIZED),
+        // An old link in the hands of who is signed in already: no guess.
+        (Some(_), Some(_)) => Redirect::to("/").into_response(),
+        (Some(token), None) => enter(&side, &token, peer, &headers).await,
+    }
+}
+
+/// Answers `GET /sign-in`.
+pub(super) async fn sign_in_page() -> Response {
+    assets::page("sign-in.html", StatusCode::OK)
+}
+
+/// Answers `POST /sign-in`, the form of the sign-in page.
+pub(super) async fn sign_in(
+    State(side): State<Arc<OwnerSide>>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Problem> {
+    let mut form = Request::new(Body::from(body::read(request).await?));
+    *form.method_mut() = Method::POST;
+    *form.headers_mut() = headers.clone();
+    let Ok(Form(Entering { token: Some(token) })) = Form::<Entering>::from_request(form, &()).await else {
+        return Err(Problem::unprocessable("bad_field", "The form must have the field token."));
+    };
+    Ok(enter(&side, token.trim(), peer, &headers).await)
+}
+
+async fn enter(side: &OwnerSide, secret: &str, peer: Option<Extension<Peer>>, headers: &HeaderMap) -> Response {
+    let address = address_of(peer.map(|Extension(peer)| peer));
+    let secret = if secret.len() <= MAX_SECRET_BYTES { secret } else { "" };
+    let is_browser = headers.get(header::ACCEPT).is_some_and(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")));
+    match side.gate.sign_in(secret, address, side.clock.now().steady).await {
+        Ok(Some(cookie)) => ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response(),
+        Ok(None) if is_browser => Redirect::to(&format!("{SIGN_IN}?wrong")).into_response(),
+        Ok(None) => {
+            Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", "This is neither the owner's token nor a sign-in code.").into_response()
+        }
+        Err(problem) if is_browser && problem.status() == StatusCode::TOO_MANY_REQUESTS => {
+            Redirect::to(&format!("{SIGN_IN}?slow")).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Answers `GET /api/v1/session`: what the page needs to know.
+pub(super) async fn show(State(side): State<Arc<OwnerSide>>) -> Json<Value> {
+    let settings = &side.settings;
+    // What an empty wish becomes is what is offered first.
+    let defaults = Policy::new(PolicyRequest::default(), settings.limits, side.clock.now()).expect("an empty wish is a good one");
+    Json(json!({
+        "auth": settings.auth.as_str(),
+        "version": settings.version,
+        "root": settings.root.to_string_lossy(),
+        "tunnel": settings.tunnel,
+        "defaults": { "expires_in_seconds": defaults.expires_in.as_secs(), "max_downloads": defaults.max_downloads },
+        "max_tunnel_seconds": settings.limits.max_tunnel.as_secs(),
+        "stall_timeout_seconds": settings.limits.stall_timeout.as_secs(),
+        "grace_period_seconds": settings.limits.grace_period.as_secs(),
+    }))
+}
+
+/// Answers `DELETE /api/v1/session`: signs this browser out.
+pub(super) async fn sign_out(State(side): State<Arc<OwnerSide>>, Extension(caller): Extension<Caller>) -> Result<Response, Problem> {
+    if let Caller::Browser(session) = caller {
+        side.gate.sign_out(session, side.clock.now().steady).await?;
+    }
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, auth::removal_cookie())]).into_response())
+}
+
+/// Answers `POST /api/v1/session/link`: a link that signs another browser in.
+pub(super) async fn link(State(side): State<Arc<OwnerSide>>, peer: Option<Extension<Peer>>, headers: HeaderMap) -> Json<Value> {
+    // Who came by a name of ours can come by it again; the local socket has no such name.
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let base = match (peer, host) {
+        (Some(Extension(Peer::Local { .. })), _) | (_, None) => side.settings.address.trim_end_matches('/').to_owned(),
+        (_, Some(host)) => format!("http://{host}"),
+    };
+    Json(json!({ "url": format!("{base}{}", side.new_sign_in_path()) }))
+}

@@ -1,0 +1,261 @@
+//! The JSON of answers. Times are RFC 3339 in UTC, sizes are bytes, names of files are text forms that can be sent back.
+
+use serde::Serialize;
+
+use crate::catalog::{Entry, EntryKind, IndexState, mime_type};
+use crate::controller::View;
+use crate::http::words;
+use crate::share::{Clamped, Evidence, Moment, OnStall, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd, TransferId};
+
+/// Writes a time as RFC 3339 has it; one beyond the calendar as its nearest end.
+pub(in crate::http) fn time(at: Timestamp) -> String {
+    let nearest = if at.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    jiff::Timestamp::from_millisecond(at.0).unwrap_or(nearest).to_string()
+}
+
+/// Writes bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A share as owners see it.
+#[derive(Debug, Serialize)]
+pub(super) struct ShareJson {
+    id: String,
+    state: State,
+    state_text: String,
+    outcome: Option<Outcome>,
+    path: String,
+    name: String,
+    size_bytes: u64,
+    sha256: Option<String>,
+    policy: PolicyJson,
+    clamped: Vec<Clamped>,
+    url: Option<String>,
+    curl: Option<String>,
+    tunnel: TunnelJson,
+    progress: ProgressJson,
+    transfers: usize,
+    created_at: String,
+    expires_at: String,
+    closed_at: Option<String>,
+    until: Option<String>,
+    note: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PolicyJson {
+    max_downloads: u32,
+    expires_in_seconds: u64,
+    on_stall: OnStall,
+    starts_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TunnelJson {
+    backend: &'static str,
+    state: &'static str,
+    opened_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProgressJson {
+    delivered_bytes: u64,
+    size_bytes: u64,
+    percent: u8,
+    evidence: Option<Evidence>,
+    bytes_per_second: u64,
+    eta_seconds: Option<u64>,
+}
+
+impl ShareJson {
+    /// Writes down what a view holds at `now`.
+    pub(super) fn new(view: &View, now: Moment) -> Self {
+        let share: &Share = &view.share;
+        let file = &share.file;
+        Self {
+            id: share.id.to_string(),
+            state: view.state,
+            state_text: words::state_text(share, view.state, now, view.bytes_per_second, view.eta),
+            outcome: share.outcome(),
+            path: file.path.to_text(),
+            name: file.path.name(),
+            size_bytes: file.size_bytes(),
+            sha256: view.sha256.map(|digest| hex(&digest)),
+            policy: PolicyJson {
+                max_downloads: share.policy.max_downloads,
+                expires_in_seconds: share.policy.expires_in.as_secs(),
+                on_stall: share.policy.on_stall,
+                starts_at: share.policy.starts.map(|at| time(at.wall)),
+            },
+            clamped: share.policy.clamped.clone(),
+            url: view.url.clone(),
+            curl: view.url.as_deref().map(curl),
+            tunnel: TunnelJson { backend: view.tunnel, state: tunnel_state(&share.phase), opened_at: share.opened.map(|at| time(at.wall)) },
+            progress: ProgressJson {
+                delivered_bytes: share.delivered_bytes(),
+                size_bytes: file.size_bytes(),
+                percent: share.percent(),
+                evidence: share.furthest_transfer().and_then(|transfer| transfer.coverage.weakest_evidence()),
+                bytes_per_second: view.bytes_per_second,
+                eta_seconds: view.eta.map(|eta| eta.as_secs()),
+            },
+            transfers: share.transfers.len(),
+            created_at: time(share.created.wall),
+            expires_at: time(share.expires.wall),
+            closed_at: closed_at(share).map(|at| time(at.wall)),
+            until: view.until.map(time),
+            note: share.note.clone(),
+        }
+    }
+}
+
+/// Returns when a share closed.
+pub(in crate::http) fn closed_at(share: &Share) -> Option<Moment> {
+    match share.phase {
+        Phase::Closed { at, .. } => Some(at),
+        Phase::Scheduled | Phase::Opening | Phase::Open | Phase::Closing { .. } => None,
+    }
+}
+
+fn tunnel_state(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Scheduled => "scheduled",
+        Phase::Opening => "opening",
+        Phase::Open => "open",
+        Phase::Closing { .. } => "closing",
+        Phase::Closed { .. } => "closed",
+    }
+}
+
+/// Returns a line for a shell that downloads a link and names the file as the sender did.
+fn curl(url: &str) -> String {
+    format!("curl -fLOJ '{}'", url.replace('\'', r"'\''"))
+}
+
+/// One recipient's exercise of a link as owners see it.
+#[derive(Debug, Serialize)]
+pub(super) struct TransferJson {
+    id: TransferId,
+    state: &'static str,
+    agent: String,
+    address: Option<String>,
+    delivered_bytes: u64,
+    percent: u8,
+    coverage: Vec<(u64, u64)>,
+    evidence: Option<Evidence>,
+    bytes_per_second: Option<u64>,
+    redeemed_at: String,
+    ended_at: Option<String>,
+    end: Option<TransferEnd>,
+    given_back: bool,
+}
+
+impl TransferJson {
+    /// Writes down a transfer of the share in `view`.
+    pub(super) fn new(view: &View, transfer: &Transfer) -> Self {
+        let share = &view.share;
+        let delivered_bytes = transfer.coverage.covered_bytes();
+        // The controller measures a share as a whole: the speed is this transfer's where it is the only one.
+        let is_only_one = share.transfers.iter().filter(|other| other.is_active()).count() == 1;
+        Self {
+            id: transfer.id,
+            state: transfer_state(transfer),
+            agent: transfer.recipient.agent.clone(),
+            address: transfer.recipient.address.clone(),
+            delivered_bytes,
+            percent: percent(delivered_bytes, share.file.size_bytes(), transfer.is_completed()),
+            coverage: transfer.coverage.ranges().into_iter().map(|range| (range.start, range.end)).collect(),
+            evidence: transfer.coverage.weakest_evidence(),
+            bytes_per_second: (transfer.is_active() && is_only_one).then_some(view.bytes_per_second),
+            redeemed_at: time(transfer.redeemed.wall),
+            ended_at: transfer.ended.map(|(_, at)| time(at.wall)),
+            end: transfer.ended.map(|(end, _)| end),
+            given_back: transfer.given_back,
+        }
+    }
+}
+
+fn transfer_state(transfer: &Transfer) -> &'static str {
+    match transfer.ended {
+        None if !transfer.begun => "redeemed",
+        None if transfer.open_requests() > 0 => "transferring",
+        None => "waiting",
+        Some((TransferEnd::Completed, _)) => "completed",
+        Some((TransferEnd::Stalled, _)) => "stalled",
+        Some((TransferEnd::NeverBegan, _)) => "never_began",
+        Some((TransferEnd::Stopped, _)) => "stopped",
+        Some((TransferEnd::Cut, _)) => "cut",
+    }
+}
+
+/// Returns how much of a file has arrived: 100 only for all of it.
+pub(super) fn percent(delivered_bytes: u64, size_bytes: u64, is_completed: bool) -> u8 {
+    if size_bytes == 0 {
+        return if is_completed { 100 } else { 0 };
+    }
+    u8::try_from((u128::from(delivered_bytes) * 100 / u128::from(size_bytes)).min(100)).expect("100 fits")
+}
+
+/// One thing in the catalog.
+#[derive(Debug, Serialize)]
+pub(super) struct EntryJson {
+    path: String,
+    name: String,
+    kind: EntryKind,
+    size_bytes: u64,
+    modified: String,
+    mime_type: Option<String>,
+    highlights: Vec<(usize, usize)>,
+}
+
+impl EntryJson {
+    /// Writes down an entry; `highlights` is what of its name a search found.
+    pub(super) fn new(entry: &Entry, highlights: Vec<(usize, usize)>) -> Self {
+        Self {
+            path: entry.path.to_text(),
+            name: entry.path.name(),
+            kind: entry.kind,
+            size_bytes: entry.size_bytes,
+            modified: time(entry.modified),
+            mime_type: (entry.kind == EntryKind::File).then(|| mime_type(entry.path.name_bytes())),
+            highlights,
+        }
+    }
+}
+
+/// A page of a folder, or what a search found.
+#[derive(Debug, Serialize)]
+pub(super) struct FilesJson {
+    pub(super) path: String,
+    pub(super) entries: Vec<EntryJson>,
+    pub(super) next_cursor: Option<String>,
+    pub(super) total: usize,
+    /// How much the search knows; `null` for a folder, which is read as it is.
+    pub(super) index: Option<IndexState>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_in_utc_whatever_they_are() {
+        assert_eq!(time(Timestamp(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(time(Timestamp(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+        assert!(time(Timestamp(i64::MAX)).starts_with("9999-"));
+        assert!(time(Timestamp(i64::MIN)).starts_with('-'));
+    }
+
+    #[test]
+    fn a_shell_cannot_be_broken_out_of() {
+        assert_eq!(curl("https://a/it's"), r"curl -fLOJ 'https://a/it'\''s'");
+    }
+
+    #[test]
+    fn only_all_of_a_file_is_a_hundred_percent() {
+        assert_eq!(percent(u64::MAX - 1, u64::MAX, false), 99);
+        assert_eq!(percent(u64::MAX, u64::MAX, true), 100);
+        assert_eq!((percent(0, 0, false), percent(0, 0, true)), (0, 100));
+    }
+}
