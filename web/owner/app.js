@@ -21,6 +21,7 @@ async function start() {
   byId('open-banner').hidden = session.auth !== 'none';
   byId('sign-out').hidden = session.auth === 'none';
   byId('sign-out').addEventListener('click', signOut);
+  for (const link of document.querySelectorAll('a[href="#search"]')) link.addEventListener('click', goToSearch);
 
   const book = new ShareBook();
   const dialog = new ShareDialog(session, book);
@@ -32,6 +33,13 @@ async function start() {
   files.start();
   panel.start();
   new Live(book, showConnection).start();
+}
+
+/** The address keeps the folder, so this may not be a jump within the page. @param {Event} event */
+function goToSearch(event) {
+  event.preventDefault();
+  byId('search').focus({ preventScroll: true });
+  byId('search').scrollIntoView();
 }
 
 async function signOut() {

@@ -67,6 +67,7 @@ export class FileBrowser {
     await this.#list.show({
       load: async (cursor, signal) => {
         const where = query ? { query } : { path, sort: sort.value };
+        if (cursor === null) count.textContent = '';
         const page = await request('GET', '/files', { query: { ...where, cursor, limit: PAGE }, signal });
         count.textContent = countText(page, query);
         return { items: page.entries, cursor: page.next_cursor, total: page.total };
@@ -147,8 +148,9 @@ function hashOfPath(path) {
 
 /** @param {string} hash */
 function pathOfHash(hash) {
+  if (!hash.startsWith('#/')) return '';
   try {
-    return hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent).join('/');
+    return hash.slice(2).split('/').map(decodeURIComponent).join('/');
   } catch {
     // An address that somebody typed by hand.
     return '';

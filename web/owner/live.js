@@ -8,8 +8,10 @@ const RETRY_MS = [1_000, 30_000];
 export class Live {
   #book;
   #onConnection;
+  /** @type {EventSource|null} */
+  #source = null;
+  #timer = 0;
   #failures = 0;
-  #wasLost = false;
 
   /**
    * @param {import('./share-book.js').ShareBook} book
@@ -20,40 +22,58 @@ export class Live {
     this.#onConnection = onConnection;
   }
 
+  /**
+   * Listens for as long as the page is looked at. A browser opens six connections to one host at most: six forgotten tabs
+   * that went on listening would leave none for the seventh.
+   */
   start() {
+    document.addEventListener('visibilitychange', () => (document.hidden ? this.#disconnect() : this.#connect()));
+    if (!document.hidden) this.#connect();
+  }
+
+  #connect() {
+    this.#disconnect();
     const source = new EventSource('/api/v1/events/stream');
+    this.#source = source;
     source.addEventListener('open', () => {
-      this.#failures = 0;
-      this.#onConnection(true);
-      // Also the first time: what happened between the page and the stream must not be missed.
+      // Each time: what happened while nobody listened must not be missed.
       this.#resync();
     });
     source.addEventListener('share', (event) => this.#book.put(JSON.parse(event.data)));
     source.addEventListener('resync', () => this.#resync());
     source.addEventListener('error', () => {
       this.#onConnection(false);
-      this.#wasLost = true;
-      if (source.readyState === EventSource.CLOSED) this.#later();
+      if (source.readyState === EventSource.CLOSED) this.#connectLater();
     });
+  }
+
+  #disconnect() {
+    clearTimeout(this.#timer);
+    this.#source?.close();
+    this.#source = null;
   }
 
   async #resync() {
     try {
       await this.#book.load();
-    } catch (error) {
-      if (this.#wasLost) console.warn('Loading the shares anew did not work:', error);
+      this.#failures = 0;
+      this.#onConnection(true);
+    } catch {
+      this.#onConnection(false);
+      this.#connectLater();
     }
   }
 
   /** A browser gives up on an answer that is no stream, as of a signed-out session or a proxy's error page. */
-  #later() {
+  #connectLater() {
+    this.#disconnect();
     const [first, last] = RETRY_MS;
     const wait = Math.min(last, first * 2 ** this.#failures);
     this.#failures += 1;
-    setTimeout(async () => {
+    this.#timer = setTimeout(async () => {
       // Where the session is over this leads to the sign-in page.
       await request('GET', '/session').catch(() => null);
-      this.start();
+      if (!document.hidden) this.#connect();
     }, wait);
   }
 }

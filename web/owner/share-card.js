@@ -86,10 +86,10 @@ class ShareCard extends HTMLElement {
   }
 
   /** Opens the part with the link, and brings the card into view. */
-  showLink() {
+  #showLink() {
     this.#open('link');
     this.scrollIntoView({ block: 'nearest' });
-    this.#heading.focus();
+    this.#heading.focus({ preventScroll: true });
   }
 
   #showProgress() {
@@ -181,14 +181,11 @@ class ShareCard extends HTMLElement {
 
   async #reopen() {
     const button = /** @type {HTMLButtonElement} */ (this.#actions.querySelector('[data-action=reopen]'));
-    await this.#do(button, async () => {
-      await this.#book.reopen(this.#share.id);
-      this.dispatchEvent(new CustomEvent('reopened', { bubbles: true, detail: this.#share.id }));
-    });
+    if (await this.#do(button, () => this.#book.reopen(this.#share.id))) this.#showLink();
   }
 
   /**
-   * Does something that takes a moment, and says why it did not work.
+   * Does something that takes a moment, and says why it did not work. Returns whether it did.
    * @param {HTMLButtonElement} button
    * @param {() => Promise<void>} action
    */
@@ -199,9 +196,12 @@ class ShareCard extends HTMLElement {
       await action();
       this.#shut();
       if (this.isConnected) this.#heading.focus();
+      return true;
     } catch (error) {
       button.disabled = false;
+      button.focus();
       this.#say(/** @type {Error} */ (error));
+      return false;
     }
   }
 

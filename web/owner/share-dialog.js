@@ -67,6 +67,7 @@ export class ShareDialog {
         if (/** @type {any} */ (reason).status !== 0) sent.wish = '';
         submit.disabled = false;
         submit.textContent = 'Share';
+        submit.focus();
       }
     } },
     heading('Share', entry.name),
@@ -92,9 +93,13 @@ export class ShareDialog {
     const update = () => {
       const share = this.#book.get(made.id) ?? made;
       state.textContent = localTimes(share.state_text, new Date(share.received ?? Date.now()));
-      if (share.url !== shown) link.replaceChildren(linkView(share));
+      if (share.url === shown) return;
       shown = share.url;
+      link.replaceChildren(linkView(share));
+      // Where it was the door that took its time, the owner waits for this button.
+      if (this.#dialog.contains(link)) focusCopy();
     };
+    const focusCopy = () => /** @type {HTMLElement|null} */ (link.querySelector('button'))?.focus();
     update();
     const clamped = made.clamped.length > 0 && element('p', { class: 'small notice' },
       `The time was shortened to ${durationText(made.policy.expires_in_seconds)}, the longest that is allowed here.`);
@@ -102,7 +107,7 @@ export class ShareDialog {
     this.#book.addEventListener('share', onShare);
     this.#open(element('div', {}, heading('Shared:', made.name), state, clamped, link, element('div', { class: 'buttons' }, this.#leave('Done'))));
     this.#dialog.addEventListener('close', () => this.#book.removeEventListener('share', onShare), { once: true });
-    /** @type {HTMLElement|null} */ (link.querySelector('button'))?.focus();
+    focusCopy();
   }
 
   /** @param {Node} content */

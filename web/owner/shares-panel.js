@@ -28,8 +28,6 @@ export class SharesPanel {
     this.#boxes.history.open = matchMedia(WIDE).matches;
     this.#book.addEventListener('change', () => this.#arrange());
     this.#book.addEventListener('share', (/** @type {any} */ event) => this.#cards.get(event.detail.share.id)?.update(event.detail.share));
-    // By the time it says so, the card has moved up to the living.
-    this.#boxes.living.addEventListener('reopened', (/** @type {any} */ event) => this.#cards.get(event.detail)?.showLink());
     setInterval(() => this.#cards.forEach((card) => card.isConnected && card.tick()), 1000);
   }
 
