@@ -47,9 +47,26 @@ fn broken() -> Vec<(String, Vec<u8>)> {
         ("ten megabytes".into(), [b"{\"path\":\"".to_vec(), vec![b'a'; HUGE], b"\"}".to_vec()].concat()),
     ];
     for text in [
-        " ", "null", "true", "0", "1e999", "\"film.mkv\"", "[]", "[{\"path\":\"film.mkv\"}]", "{", "{}}", "{\"path\"}", "{\"path\":}",
-        "{\"path\":\"film.mkv\"", "{\"path\":\"film.mkv\",}", "{'path':'film.mkv'}", "path=film.mkv", "{\"path\":\"\\ud800\"}",
-        "{\"path\":\"film.mkv\"} {}", "\u{feff}{\"path\":\"film.mkv\"}", "{}",
+        " ",
+        "null",
+        "true",
+        "0",
+        "1e999",
+        "\"film.mkv\"",
+        "[]",
+        "[{\"path\":\"film.mkv\"}]",
+        "{",
+        "{}}",
+        "{\"path\"}",
+        "{\"path\":}",
+        "{\"path\":\"film.mkv\"",
+        "{\"path\":\"film.mkv\",}",
+        "{'path':'film.mkv'}",
+        "path=film.mkv",
+        "{\"path\":\"\\ud800\"}",
+        "{\"path\":\"film.mkv\"} {}",
+        "\u{feff}{\"path\":\"film.mkv\"}",
+        "{}",
     ] {
         all.push((text.to_owned(), text.as_bytes().to_vec()));
     }
@@ -58,8 +75,25 @@ fn broken() -> Vec<(String, Vec<u8>)> {
 
 /// Expiries and counts that are none.
 const NO_NUMBERS: &[&str] = &[
-    "0", "-1", "-5", "0.5", "1.5", "1e400", "-1e400", "NaN", "Infinity", "\"3600\"", "\"\"", "[]", "{}", "true", "[3600]", "-0", "-0.0",
-    "-9223372036854775809", "-170141183460469231731687303715884105728",
+    "0",
+    "-1",
+    "-5",
+    "0.5",
+    "1.5",
+    "1e400",
+    "-1e400",
+    "NaN",
+    "Infinity",
+    "\"3600\"",
+    "\"\"",
+    "[]",
+    "{}",
+    "true",
+    "[3600]",
+    "-0",
+    "-0.0",
+    "-9223372036854775809",
+    "-170141183460469231731687303715884105728",
 ];
 
 #[test]
@@ -68,9 +102,19 @@ fn the_shares_endpoint_refuses_every_bad_body() {
     put(&server, "film.mkv", 1000);
     let mut bodies = broken();
     for policy in [
-        json!(1), json!([]), json!("x"), json!({ "unknown": 1 }), json!({ "max_downloads": 1001 }), json!({ "max_downloads": u64::MAX }),
-        json!({ "on_stall": "explode" }), json!({ "on_stall": 1 }), json!({ "starts_at": "yesterday" }), json!({ "starts_at": 12 }),
-        json!({ "starts_at": "9999-12-31T23:59:59Z" }), json!({ "starts_at": "-9999999-01-01T00:00:00Z" }), json!({ "limits": {} }),
+        json!(1),
+        json!([]),
+        json!("x"),
+        json!({ "unknown": 1 }),
+        json!({ "max_downloads": 1001 }),
+        json!({ "max_downloads": u64::MAX }),
+        json!({ "on_stall": "explode" }),
+        json!({ "on_stall": 1 }),
+        json!({ "starts_at": "yesterday" }),
+        json!({ "starts_at": 12 }),
+        json!({ "starts_at": "9999-12-31T23:59:59Z" }),
+        json!({ "starts_at": "-9999999-01-01T00:00:00Z" }),
+        json!({ "limits": {} }),
         json!({ "clamped": [] }),
     ] {
         let body = json!({ "path": "film.mkv", "policy": policy }).to_string();
@@ -83,10 +127,17 @@ fn the_shares_endpoint_refuses_every_bad_body() {
         }
     }
     for whole in [
-        json!({ "path": 1 }), json!({ "path": null }), json!({ "path": ["film.mkv"] }), json!({ "path": {} }),
-        json!({ "path": "film.mkv", "note": 1 }), json!({ "path": "film.mkv", "note": "x".repeat(3000) }),
-        json!({ "path": "film.mkv", "unknown": true }), json!({ "path": "film.mkv", "__proto__": {} }), json!({ "Path": "film.mkv" }),
-        json!({ "path": "x".repeat(60_000) }), json!({ "path": "x/".repeat(3000) }),
+        json!({ "path": 1 }),
+        json!({ "path": null }),
+        json!({ "path": ["film.mkv"] }),
+        json!({ "path": {} }),
+        json!({ "path": "film.mkv", "note": 1 }),
+        json!({ "path": "film.mkv", "note": "x".repeat(3000) }),
+        json!({ "path": "film.mkv", "unknown": true }),
+        json!({ "path": "film.mkv", "__proto__": {} }),
+        json!({ "Path": "film.mkv" }),
+        json!({ "path": "x".repeat(60_000) }),
+        json!({ "path": "x/".repeat(3000) }),
     ] {
         bodies.push((whole.to_string().chars().take(80).collect(), whole.to_string().into_bytes()));
     }

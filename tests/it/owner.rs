@@ -49,7 +49,8 @@ fn sign_in_link(server: &Server) -> String {
     let mut link = None;
     poll(SOON, "a sign-in link is printed", || {
         let log = server.log_text();
-        link = log.split_whitespace().find(|word| word.contains("/?token=")).map(|word| word.trim_matches(['"', '\'', ',', '.']).to_owned());
+        link =
+            log.split_whitespace().find(|word| word.contains("/?token=")).map(|word| word.trim_matches(['"', '\'', ',', '.']).to_owned());
         link.is_some()
     });
     link.expect("just found")
@@ -167,11 +168,26 @@ fn a_foreign_host_is_misdirected() {
     let server = Setup::new().set("OWNER_HOSTS", "nas.example").start();
     let bearer = bearer(&server);
     let port = server.owner.port();
-    for host in ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "nas.example.evil", "", "nas.example@evil"] {
+    for host in [
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "nas.example.evil",
+        "",
+        "nas.example@evil",
+    ] {
         let answer = ask(&server, "GET", "/api/v1/shares", &[&format!("Host: {host}"), &bearer]);
         assert!(matches!(answer.status, 400 | 421), "Host: {host}: {}", answer.head_text());
     }
-    for host in ["localhost".to_owned(), format!("localhost:{port}"), format!("127.0.0.1:{port}"), "192.168.1.5".into(), "[::1]:8000".into(), "NAS.example:1".into()] {
+    for host in [
+        "localhost".to_owned(),
+        format!("localhost:{port}"),
+        format!("127.0.0.1:{port}"),
+        "192.168.1.5".into(),
+        "[::1]:8000".into(),
+        "NAS.example:1".into(),
+    ] {
         let answer = ask(&server, "GET", "/api/v1/shares", &[&format!("Host: {host}"), &bearer]);
         assert_eq!(answer.status, 200, "Host: {host}: {}", answer.head_text());
     }
@@ -185,7 +201,8 @@ fn a_foreign_page_cannot_write_with_the_owners_cookie() {
     let body = json!({ "path": "film.mkv" }).to_string();
     let own = format!("Origin: http://{}", server.owner);
     let write = |headers: &[&str]| {
-        let headers: Vec<&str> = [&cookie[..], "Content-Type: application/json", "Connection: close"].iter().chain(headers).copied().collect();
+        let headers: Vec<&str> =
+            [&cookie[..], "Content-Type: application/json", "Connection: close"].iter().chain(headers).copied().collect();
         Client::connect(server.owner).request_with("POST", "/api/v1/shares", &headers, body.as_bytes()).expect("an answer").status
     };
     for foreign in [
@@ -298,7 +315,8 @@ fn the_stream_tells_of_a_shares_whole_life_and_replays_what_was_missed() {
 
     let first = first.expect("what changes the log has a number");
     let mut again = Stream::open(&server, &[&format!("Last-Event-ID: {first}")]);
-    let (_, data) = again.wait("what was missed is told or a fresh look is asked for", |event, data| event == "resync" || mine(event, data));
+    let (_, data) =
+        again.wait("what was missed is told or a fresh look is asked for", |event, data| event == "resync" || mine(event, data));
     if !data.is_null() && data["id"].is_string() {
         assert_eq!(data["state"], "closed", "{data}");
     }
@@ -318,7 +336,13 @@ fn the_event_log_tells_the_story_in_order() {
     let events = answer["events"].as_array().unwrap_or_else(|| panic!("no events: {answer}"));
     let kinds: Vec<&str> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
     let story = [
-        "share.created", "share.opened", "transfer.redeemed", "transfer.began", "transfer.ended", "share.delivered", "share.closing",
+        "share.created",
+        "share.opened",
+        "transfer.redeemed",
+        "transfer.began",
+        "transfer.ended",
+        "share.delivered",
+        "share.closing",
         "share.closed",
     ];
     assert_eq!(kinds, story);
@@ -343,7 +367,8 @@ fn no_secret_reaches_the_log() {
     let token = offer.redeem_path().rsplit_once('/').unwrap().1.to_owned();
     let secret = transfer.split('/').nth(3).unwrap().to_owned();
     let cookie = cookie.rsplit_once('=').unwrap().1.to_owned();
-    for (what, text) in [("the owner's token", &server.token), ("a link", &token), ("a transfer's secret", &secret), ("a cookie", &cookie)] {
+    for (what, text) in [("the owner's token", &server.token), ("a link", &token), ("a transfer's secret", &secret), ("a cookie", &cookie)]
+    {
         assert!(text.len() >= 16, "{what} is too short to look for: {text}");
         assert!(!log.contains(text.as_str()), "{what} stands in the log");
     }
@@ -387,7 +412,8 @@ fn the_originals_endpoints_answer_in_its_shapes() {
     let tunnels = server.api("GET", "/admin/tunnels", None).expect_status(200).json();
     assert_eq!((keys(&tunnels), &tunnels["count"]), (BTreeSet::from(["active_tunnels", "count"]), &json!(2)));
     let tunnel = tunnels["active_tunnels"].as_array().unwrap().iter().find(|t| t["tunnel_id"] == id).expect("it is listed");
-    for key in ["tunnel_id", "file_path", "status", "created_at", "expires_at", "bytes_served", "file_size", "public_url", "is_downloading"] {
+    for key in ["tunnel_id", "file_path", "status", "created_at", "expires_at", "bytes_served", "file_size", "public_url", "is_downloading"]
+    {
         assert!(!tunnel[key].is_null(), "{key} is missing: {tunnel}");
     }
     assert_eq!((&tunnel["is_downloading"], &tunnel["file_size"]), (&json!(false), &json!(1000)));
@@ -400,8 +426,15 @@ fn the_originals_endpoints_answer_in_its_shapes() {
 
     let status = server.api("GET", "/admin/monitor/status", None).expect_status(200).json();
     for key in [
-        "monitor_active", "active_downloads", "active_tunnels_count", "funnel_active", "stall_timeout_seconds", "max_tunnel_seconds",
-        "redis_connected", "redis_memory_usage", "uptime",
+        "monitor_active",
+        "active_downloads",
+        "active_tunnels_count",
+        "funnel_active",
+        "stall_timeout_seconds",
+        "max_tunnel_seconds",
+        "redis_connected",
+        "redis_memory_usage",
+        "uptime",
     ] {
         assert!(status.get(key).is_some(), "{key} is missing: {status}");
     }

@@ -59,21 +59,39 @@ fn one_connection_carries_the_page_the_button_and_the_bytes() {
     let scene = scene();
     let mut client = scene.client();
     let page = client.request("GET", &scene.offer.link, &[BROWSER]).expect("the page").expect_status(200);
-    let action = form_action(&page.text());
-    let target = if action.starts_with('/') { action } else { format!("{}/{action}", scene.offer.redeem_path().rsplit_once('/').unwrap().0) };
-    let answer = client.request("POST", &target, &[BROWSER, "Origin: null"]);
-    // The form's address is relative to the page, as a browser resolves it; where this does not find it, the contract's address does.
-    let answer = match answer {
-        Some(answer) if answer.status == 303 => answer,
-        _ => panic!("the page's form leads nowhere: {target}"),
-    };
+    let target = resolve(&scene.offer.link, &form_action(&page.text()));
+    // A page with `Referrer-Policy: no-referrer` posts its form with `Origin: null`.
+    let answer = client.request("POST", &target, &[BROWSER, "Origin: null"]).expect("the button works").expect_status(303);
     let bytes = client.request("GET", &answer.location(), &[BROWSER]).expect("the bytes on the same connection").expect_status(200);
     assert!(bytes.body == scene.content);
     let again = client.request("HEAD", &answer.location(), &[BROWSER]).expect("and more").expect_status(200);
     assert_eq!(again.header("content-length").as_deref(), Some("1000"));
 }
 
-/// Returns the page's one form's address as an absolute path or relative to the page.
+/// Resolves a relative address against a page's path, as a browser does.
+fn resolve(page: &str, address: &str) -> String {
+    if address.is_empty() {
+        return page.to_owned();
+    }
+    if address.starts_with('/') {
+        return address.to_owned();
+    }
+    let mut parts: Vec<&str> = page[1..].split('/').collect();
+    parts.pop();
+    let mut last = "";
+    for part in address.split('/') {
+        last = part;
+        match part {
+            "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let slash = if matches!(last, "." | "..") { "/" } else { "" };
+    format!("/{}{slash}", parts.join("/"))
+}
+
+/// Returns the address of the page's one form, absolute or relative to the page.
 fn form_action(page: &str) -> String {
     let form = page.split("<form").nth(1).expect("the page has a form").split('>').next().unwrap();
     assert!(form.to_lowercase().contains("method=\"post\""), "{form}");
@@ -273,8 +291,24 @@ fn ranges_beyond_the_end_are_416_and_nonsense_is_ignored() {
         assert_eq!(answer.header("content-range").unwrap(), "bytes */1000", "{range}");
     }
     for range in [
-        "", "bytes", "bytes=", "bytes=-", "bytes=abc", "bytes=5-2", "bytes=--1", "bytes=1-2-3", "bytes=0x0-5", "bytes=+1-5", "bytes=1.5-7",
-        "items=0-5", "BYTES", "bytes 0-5", "bytes=0-5;x", "=0-5", "bytes=99999999999999999999999-", "bytes=0-99999999999999999999999999",
+        "",
+        "bytes",
+        "bytes=",
+        "bytes=-",
+        "bytes=abc",
+        "bytes=5-2",
+        "bytes=--1",
+        "bytes=1-2-3",
+        "bytes=0x0-5",
+        "bytes=+1-5",
+        "bytes=1.5-7",
+        "items=0-5",
+        "BYTES",
+        "bytes 0-5",
+        "bytes=0-5;x",
+        "=0-5",
+        "bytes=99999999999999999999999-",
+        "bytes=0-99999999999999999999999999",
     ] {
         let answer = scene.server.fetch("GET", &transfer, &[&format!("Range: {range}")]).expect("an answer");
         match answer.status {
@@ -373,9 +407,28 @@ fn what_is_no_link_gets_no_answer() {
     let offer = &scene.offer;
     let (share, token) = offer.redeem_path()[1..].split_once('/').map(|(s, t)| (s.to_owned(), t.to_owned())).unwrap();
     let mut paths: Vec<String> = [
-        "/", "/robots.txt", "/favicon.ico", "/.env", "/wp-login.php", "/admin", "/api/v1/shares", "/api/files", "/generate-link", "/health",
-        "/healthz", "/livez", "/metrics", "/openapi.json", "/assets/owner/app.js", "/download/x", "/files/0123abcd/x", "/nginx-status", "//",
-        "/../", "/%2e%2e/%2e%2e/etc/passwd", "*",
+        "/",
+        "/robots.txt",
+        "/favicon.ico",
+        "/.env",
+        "/wp-login.php",
+        "/admin",
+        "/api/v1/shares",
+        "/api/files",
+        "/generate-link",
+        "/health",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi.json",
+        "/assets/owner/app.js",
+        "/download/x",
+        "/files/0123abcd/x",
+        "/nginx-status",
+        "//",
+        "/../",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "*",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -529,7 +582,8 @@ fn the_bytes_known_digest_is_told_and_true() {
     assert_eq!(scene.server.show(&scene.offer.id)["sha256"], sha256);
     let page = scene.server.fetch("GET", &scene.offer.link, &[BROWSER]).expect("an answer").expect_status(200).text();
     assert!(page.contains(&sha256), "the page shows the checksum");
-    let digest = scene.server.fetch("GET", &transfer, &["Range: bytes=0-9"]).expect("an answer").header("repr-digest").expect("Repr-Digest");
+    let digest =
+        scene.server.fetch("GET", &transfer, &["Range: bytes=0-9"]).expect("an answer").header("repr-digest").expect("Repr-Digest");
     let encoded = digest.strip_prefix("sha-256=:").and_then(|d| d.strip_suffix(':')).unwrap_or_else(|| panic!("{digest}"));
     assert_eq!(crate::harness::hex(&from_base64(encoded)), sha256);
 }
@@ -543,10 +597,13 @@ fn from_base64(text: &str) -> Vec<u8> {
         _ => 63,
     };
     let letters: Vec<u8> = text.bytes().filter(|c| *c != b'=').map(value).collect();
-    letters.chunks(4).flat_map(|four| {
-        let bits = four.iter().fold(0u32, |bits, v| bits << 6 | u32::from(*v)) << (6 * (4 - four.len()));
-        bits.to_be_bytes()[1..four.len()].to_vec()
-    }).collect()
+    letters
+        .chunks(4)
+        .flat_map(|four| {
+            let bits = four.iter().fold(0u32, |bits, v| bits << 6 | u32::from(*v)) << (6 * (4 - four.len()));
+            bits.to_be_bytes()[1..four.len()].to_vec()
+        })
+        .collect()
 }
 
 #[test]
@@ -633,9 +690,7 @@ fn all_connections_together_have_a_cap() {
     let alive = held.iter_mut().map(|c| c.request("GET", &offer.link, &[BROWSER])).filter(Option::is_some).count();
     assert!(alive + usize::from(answered) <= CAP, "{alive} of {CAP} live on and a newcomer was answered: {answered}");
     drop(held);
-    poll(CLOSED_WITHIN, "places are free again", || {
-        server.fetch("GET", &offer.link, &[BROWSER]).is_some_and(|a| a.status == 200)
-    });
+    poll(CLOSED_WITHIN, "places are free again", || server.fetch("GET", &offer.link, &[BROWSER]).is_some_and(|a| a.status == 200));
     // The owner is never shut out by recipients.
     server.api("GET", "/api/v1/shares", None).expect_status(200);
 }

@@ -31,7 +31,14 @@ impl Scene {
     }
 
     /// Runs `tool` once into the cut and once more, and holds the result against the promises.
-    fn cut_and_resume(&self, what: &str, percent: u64, url: Url, first: impl Fn(&Path, &str) -> Output, again: impl Fn(&Path, &str) -> Output) {
+    fn cut_and_resume(
+        &self,
+        what: &str,
+        percent: u64,
+        url: Url,
+        first: impl Fn(&Path, &str) -> Output,
+        again: impl Fn(&Path, &str) -> Output,
+    ) {
         let offer = self.server.share("film.mkv");
         let url = match url {
             Url::Link => offer.url.clone(),

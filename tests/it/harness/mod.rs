@@ -18,7 +18,8 @@ pub(crate) use proxy::CuttingProxy;
 pub(crate) use server::{Offer, SOON, Server, Setup, free_port};
 
 /// What a browser calls itself.
-pub(crate) const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
+pub(crate) const BROWSER: &str =
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
 
 /// How long a tool may run before the test calls it hung.
 const TOOL_PATIENCE: Duration = Duration::from_secs(120);

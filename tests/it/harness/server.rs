@@ -158,11 +158,6 @@ impl Server {
         command
     }
 
-    pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
-        self.settings.retain(|(n, _)| n != name);
-        self.settings.push((name.to_owned(), value.to_string()));
-    }
-
     pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().expect("the server runs").child.id()
     }
