@@ -1,1 +1,483 @@
+//! Holds the code to its map: which module may use which, and where each outside crate lives.
+//!
+//! `src/lib.rs` lists the modules lowest first; a module uses only what stands above it. `share/` does no I/O and reads
+//! no clock. An outside crate with a home appears nowhere else. The public side and the owner side do not know each other.
+//! The checker reads the source as text, without comments, literals and test code; its own tests feed it bad samples.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Outside crates, and the only places where each may appear, as paths below `src/`: a file, or a folder with its slash.
+const HOMES: &[(&str, &[&str])] = &[
+    ("rusqlite", &["store/sqlite.rs", "store/sqlite/"]),
+    ("jsonwebtoken", &["token/"]),
+    ("hmac", &["token/"]),
+    ("httparse", &["delivery/"]),
+    ("hyper", &["http/", "cli/"]),
+    ("hyper_util", &["http/", "cli/"]),
+    ("maud", &["http/recipient/"]),
+    ("rust_embed", &["http/assets.rs"]),
+    ("mime_guess", &["catalog/", "http/assets.rs"]),
+    ("fast_qr", &["http/", "cli/"]),
+    ("axum_extra", &["http/"]),
+    ("tower_http", &["http/"]),
+    ("clap", &["config.rs", "config/", "cli/", "main.rs"]),
+    ("indicatif", &["cli/"]),
+    ("socket2", &["delivery/", "app.rs"]),
+    ("tracing_subscriber", &["telemetry.rs"]),
+    ("getrandom", &["token/random.rs"]),
+    ("uuid", &["token/random.rs", "share/ids.rs"]),
+];
+
+/// What the core may not name: I/O, tasks, clocks, randomness.
+const NOT_IN_THE_CORE: &[&str] = &[
+    "async ",
+    ".await",
+    "tokio",
+    "futures_util",
+    "std::fs",
+    "std::net",
+    "std::io",
+    "std::env",
+    "std::thread",
+    "std::process",
+    "Instant",
+    "SystemTime",
+    "getrandom",
+    "now_v7",
+    "new_v4",
+    "rustix",
+    "libc",
+];
+
+/// Two sides that may not know each other: files, and the modules that they may not name in a path.
+const SIDES: &[(&[&str], &[&str])] = &[
+    (&["http/recipient/", "http/recipient.rs", "delivery/"], &["owner", "legacy", "auth", "assets"]),
+    (&["http/owner/", "http/legacy.rs", "http/auth.rs", "http/assets.rs"], &["recipient"]),
+];
+
+/// A source file: its path below `src/`, and its text without comments, literals and test code.
+struct Source {
+    path: String,
+    code: String,
+}
+
+impl Source {
+    fn new(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), code: without_tests(&without_comments_and_literals(text)) }
+    }
+
+    /// Returns the top-level module that the file belongs to.
+    fn module(&self) -> &str {
+        let first = self.path.split('/').next().unwrap_or_default();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    fn is_in(&self, places: &[&str]) -> bool {
+        places.iter().any(|place| if place.ends_with('/') { self.path.starts_with(place) } else { self.path == *place })
+    }
+}
+
+/// Blanks comments, strings and characters; line breaks stay.
+fn without_comments_and_literals(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < chars.len() {
+        let (here, next) = (chars[at], chars.get(at + 1).copied().unwrap_or('\0'));
+        let end = match (here, next) {
+            ('/', '/') => chars[at..].iter().position(|c| *c == '\n').map_or(chars.len(), |n| at + n),
+            ('/', '*') => end_of_block_comment(&chars, at),
+            ('"', _) => end_of_string(&chars, at),
+            ('r', '"' | '#') if !at.checked_sub(1).is_some_and(|p| is_word(chars[p]) && chars[p] != 'b' && chars[p] != 'c') => {
+                end_of_raw_string(&chars, at)
+            }
+            ('\'', _) => end_of_character(&chars, at),
+            _ => at,
+        };
+        if end == at {
+            out.push(here);
+            at += 1;
+        } else {
+            out.push(' ');
+            out.extend(chars[at..end].iter().filter(|c| **c == '\n'));
+            at = end;
+        }
+    }
+    out
+}
+
+fn end_of_block_comment(chars: &[char], start: usize) -> usize {
+    let (mut depth, mut at) = (0, start);
+    while at + 1 < chars.len() {
+        match (chars[at], chars[at + 1]) {
+            ('/', '*') => (depth, at) = (depth + 1, at + 2),
+            ('*', '/') => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    chars.len()
+}
+
+fn end_of_string(chars: &[char], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < chars.len() {
+        match chars[at] {
+            '\\' => at += 2,
+            '"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    chars.len()
+}
+
+fn end_of_raw_string(chars: &[char], start: usize) -> usize {
+    let hashes = chars[start + 1..].iter().take_while(|c| **c == '#').count();
+    let open = start + 1 + hashes;
+    if chars.get(open) != Some(&'"') {
+        return start;
+    }
+    let closing: Vec<char> = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
+    let rest = &chars[open + 1..];
+    rest.windows(closing.len()).position(|w| w == closing).map_or(chars.len(), |n| open + 1 + n + closing.len())
+}
+
+/// A character literal ends with a quote soon; a lifetime does not.
+fn end_of_character(chars: &[char], start: usize) -> usize {
+    match chars.get(start + 1) {
+        Some('\\') => chars[start + 3..].iter().take(12).position(|c| *c == '\'').map_or(start, |n| start + 3 + n + 1),
+        Some(_) if chars.get(start + 2) == Some(&'\'') => start + 3,
+        _ => start,
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Drops every item behind `#[cfg(test)]`: up to its semicolon, or to the end of its block.
+fn without_tests(code: &str) -> String {
+    let mut out = String::new();
+    let mut rest = code;
+    while let Some(at) = rest.find("#[cfg(test)]") {
+        out.push_str(&rest[..at]);
+        rest = skip_item(&rest[at + "#[cfg(test)]".len()..]);
+    }
+    out + rest
+}
+
+fn skip_item(code: &str) -> &str {
+    let mut depth = 0usize;
+    for (at, c) in code.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return &code[at + 1..];
+                }
+            }
+            ';' if depth == 0 => return &code[at + 1..],
+            _ => {}
+        }
+    }
+    ""
+}
+
+/// Returns the modules that the code names behind `crate::` (or `portcullis::` in `main.rs`), groups taken apart.
+fn used_modules(code: &str, root: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, text) in code.match_indices(root) {
+        if code[..at].ends_with(is_word) || code[..at].ends_with(':') {
+            continue;
+        }
+        let behind = code[at + text.len()..].trim_start();
+        match behind.strip_prefix('{') {
+            None => found.push(word(behind).to_owned()),
+            Some(group) => found.extend(heads_of_group(group)),
+        }
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+fn word(text: &str) -> &str {
+    text.split(|c| !is_word(c)).next().unwrap_or_default()
+}
+
+/// Returns the first word of each entry of a `use` group, up to its closing brace.
+fn heads_of_group(group: &str) -> Vec<String> {
+    let (mut depth, mut heads, mut expects) = (1, Vec::new(), true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => expects = true,
+            c if expects && is_word(c) => {
+                heads.push(word(&group[at..]).to_owned());
+                expects = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    heads
+}
+
+/// Returns whether the code names an outside crate: as the first word of a path, or in a `use` of it alone.
+fn names_crate(code: &str, name: &str) -> bool {
+    code.match_indices(name).any(|(at, _)| {
+        let before = &code[..at];
+        let behind = &code[at + name.len()..];
+        let starts_path = !before.ends_with(is_word) && (!before.ends_with("::") || before.ends_with("use ::") || before.ends_with(" ::"));
+        let alone = before.ends_with("use ") && (behind.starts_with(';') || behind.starts_with(" as "));
+        starts_path && (behind.starts_with("::") || alone)
+    })
+}
+
+/// Returns whether the code names a module as a part of a path: `owner::x`, `super::owner`, `http::{owner, …}`.
+fn names_in_path(code: &str, name: &str) -> bool {
+    code.match_indices(name).any(|(at, _)| {
+        let (before, behind) = (&code[..at], &code[at + name.len()..]);
+        if before.ends_with(is_word) || behind.starts_with(is_word) {
+            return false;
+        }
+        let in_group = in_use(before) && (behind.starts_with([',', '}', ';']) || behind.starts_with("::") || behind.starts_with(" as "));
+        in_group || behind.starts_with("::") || before.ends_with("::") && !behind.starts_with('(') && !before.ends_with("self::")
+    })
+}
+
+/// Returns whether the text ends within a `use` item.
+fn in_use(before: &str) -> bool {
+    let item = before.rsplit(';').next().unwrap_or_default();
+    item.trim_start().starts_with("use ") || item.contains("\nuse ") || item.contains("pub use ")
+}
+
+fn check_order(order: &[String], sources: &[Source]) -> Vec<String> {
+    let place = |name: &str| order.iter().position(|module| module == name);
+    let mut faults = Vec::new();
+    for source in sources {
+        let own = match source.module() {
+            // The thin binary stands above them all.
+            "main" => order.len(),
+            "lib" => continue,
+            module => match place(module) {
+                Some(place) => place,
+                None => {
+                    faults.push(format!("src/{} belongs to no module of src/lib.rs", source.path));
+                    continue;
+                }
+            },
+        };
+        let mut used = used_modules(&source.code, "crate::");
+        used.extend(used_modules(&source.code, "portcullis::"));
+        for name in used {
+            match place(&name) {
+                Some(at) if at <= own => {}
+                Some(_) => faults.push(format!("src/{} uses {name}, which stands below it in src/lib.rs", source.path)),
+                None => faults.push(format!("src/{} uses crate::{name}, which is no module of src/lib.rs", source.path)),
+            }
+        }
+    }
+    faults
+}
+
+fn check_core(sources: &[Source]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for source in sources.iter().filter(|s| s.module() == "share") {
+        for banned in NOT_IN_THE_CORE {
+            let word_like = banned.ends_with(is_word) && !banned.starts_with('.');
+            let found = source.code.match_indices(banned).any(|(at, text)| {
+                !source.code[..at].ends_with(is_word) && !(word_like && source.code[at + text.len()..].starts_with(is_word))
+            });
+            if found {
+                faults.push(format!("src/{} names `{}`: the core takes values and returns values", source.path, banned.trim()));
+            }
+        }
+    }
+    faults
+}
+
+fn check_homes(sources: &[Source]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for source in sources {
+        for (name, homes) in HOMES {
+            if !source.is_in(homes) && names_crate(&source.code, name) {
+                faults.push(format!("src/{} uses {name}, whose home is {homes:?}", source.path));
+            }
+        }
+    }
+    faults
+}
+
+fn check_sides(sources: &[Source]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (places, strangers) in SIDES {
+        for source in sources.iter().filter(|s| s.is_in(places)) {
+            for stranger in strangers.iter().filter(|name| names_in_path(&source.code, name)) {
+                faults.push(format!("src/{} names {stranger}, which belongs to the other side", source.path));
+            }
+        }
+    }
+    faults
+}
+
+/// Returns the modules that `src/lib.rs` lists, in its order.
+fn listed_modules(lib: &str) -> Vec<String> {
+    let code = without_tests(&without_comments_and_literals(lib));
+    let names = code.split(';').filter_map(|item| item.trim().rsplit_once("mod ").filter(|(before, _)| !before.contains('{')));
+    names.map(|(_, name)| name.trim().to_owned()).collect()
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = BTreeMap::new();
+    collect(&root, &mut files);
+    let is_test = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");
+    let of = |(path, text): (PathBuf, String)| {
+        let path = path.strip_prefix(&root).expect("it lies below src").to_str().expect("a path of ours is UTF-8").to_owned();
+        (!is_test(&path)).then(|| Source::new(&path, &text))
+    };
+    files.into_iter().filter_map(of).collect()
+}
+
+fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, String>) {
+    for entry in fs::read_dir(folder).expect("src can be read") {
+        let path = entry.expect("src can be read").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = fs::read_to_string(&path).expect("a source file can be read");
+            files.insert(path, text);
+        }
+    }
+}
+
+fn order() -> Vec<String> {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("src/lib.rs can be read");
+    listed_modules(&lib)
+}
+
+#[track_caller]
+fn assert_clean(faults: &[String]) {
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn a_module_uses_only_what_stands_above_it() {
+    let order = order();
+    assert!(order.len() >= 10 && order[0] == "share", "the list was read: {order:?}");
+    assert_clean(&check_order(&order, &sources()));
+}
+
+#[test]
+fn the_core_does_no_io_and_reads_no_clock() {
+    let sources = sources();
+    assert!(sources.iter().filter(|s| s.module() == "share").count() >= 5, "the core was read");
+    assert_clean(&check_core(&sources));
+}
+
+#[test]
+fn every_outside_crate_stays_at_home() {
+    assert_clean(&check_homes(&sources()));
+}
+
+#[test]
+fn the_public_side_and_the_owner_side_do_not_know_each_other() {
+    assert_clean(&check_sides(&sources()));
+}
+
+mod the_checker {
+    use super::*;
+
+    fn order() -> Vec<String> {
+        ["share", "store", "http"].map(str::to_owned).to_vec()
+    }
+
+    fn faults(check: impl Fn(&[Source]) -> Vec<String>, path: &str, text: &str) -> usize {
+        check(&[Source::new(path, text)]).len()
+    }
+
+    #[test]
+    fn sees_a_use_of_what_stands_below() {
+        let check = |path, text| faults(|s| check_order(&order(), s), path, text);
+        assert_eq!(check("store/mod.rs", "use crate::share::Share;"), 0);
+        assert_eq!(check("store/mod.rs", "use crate::store::Save; pub(crate) fn f() {}"), 0);
+        assert_eq!(check("share/mod.rs", "use crate::store::Save;"), 1);
+        assert_eq!(check("share/a/b.rs", "fn f() { crate::http::serve(); }"), 1);
+        assert_eq!(check("share/mod.rs", "use crate::{share::Share, store::{Save, http}, http};"), 2);
+        assert_eq!(check("share/mod.rs", "use crate::nowhere::X;"), 1);
+        assert_eq!(check("stray.rs", ""), 1);
+        assert_eq!(check("main.rs", "fn main() { portcullis::http::serve() }"), 0);
+        assert_eq!(check("share/mod.rs", "// use crate::store::Save;\n/* crate::http::x */ const S: &str = \"crate::http::x\";"), 0);
+        assert_eq!(check("share/mod.rs", "#[cfg(test)]\nmod tests { use crate::store::Save; fn f() { {} } }"), 0);
+        assert_eq!(check("share/mod.rs", "#[cfg(test)]\nmod tests { fn f() { {} } }\nuse crate::store::Save;"), 1);
+        assert_eq!(check("share/mod.rs", "#[cfg(test)]\nmod tests;\nuse crate::store::Save;"), 1);
+    }
+
+    #[test]
+    fn sees_io_clocks_and_tasks_in_the_core() {
+        let check = |text| faults(check_core, "share/mod.rs", text);
+        for bad in [
+            "async fn f() {}",
+            "fn f() { g().await }",
+            "use std::fs::File;",
+            "use std::time::{Duration, Instant};",
+            "fn f() { std::time::SystemTime::now(); }",
+            "use tokio::sync::mpsc;",
+            "let id = Uuid::now_v7();",
+        ] {
+            assert!(check(bad) > 0, "{bad}");
+        }
+        for good in [
+            "use std::time::Duration;",
+            "/// No async, no tokio.\nfn f() {}",
+            "struct Instantly; fn tokionomics() {}",
+            "const S: &str = \"std::fs\";",
+        ] {
+            assert_eq!(check(good), 0, "{good}");
+        }
+        assert_eq!(faults(check_core, "store/mod.rs", "use tokio::sync::mpsc;"), 0);
+    }
+
+    #[test]
+    fn sees_a_crate_outside_its_home() {
+        let check = |path, text| faults(check_homes, path, text);
+        assert_eq!(check("store/sqlite.rs", "use rusqlite::Connection;"), 0);
+        assert_eq!(check("store/mod.rs", "use rusqlite::Connection;"), 1);
+        assert_eq!(check("http/mod.rs", "fn f() { ::rusqlite::Connection::open(); }"), 1);
+        assert_eq!(check("http/mod.rs", "use rusqlite as sql;"), 1);
+        assert_eq!(check("http/mod.rs", "use crate::store::rusqlite::x; // rusqlite::Connection"), 0);
+        assert_eq!(check("http/mod.rs", "let x = my_rusqlite::y;"), 0);
+        assert_eq!(check("delivery/mod.rs", "use hyper::Request;"), 1);
+        assert_eq!(check("delivery/mod.rs", "let hyper = 1; hyper_fast::x();"), 0);
+    }
+
+    #[test]
+    fn sees_one_side_name_the_other() {
+        let check = |path, text| faults(check_sides, path, text);
+        assert_eq!(check("http/recipient/mod.rs", "use crate::http::owner::router;"), 1);
+        assert_eq!(check("http/recipient/mod.rs", "use super::super::owner;"), 1);
+        assert_eq!(check("http/recipient/mod.rs", "use crate::http::{problem, owner};"), 1);
+        assert_eq!(check("http/recipient/mod.rs", "use crate::http::auth::Auth;"), 1);
+        assert_eq!(check("http/owner/shares.rs", "use crate::http::recipient::pages;"), 1);
+        assert_eq!(check("http/owner/shares.rs", "use crate::share::Recipient; let recipient = t.recipient; f(recipient, 1);"), 0);
+        assert_eq!(check("http/recipient/mod.rs", "/// The owner's side.\nlet owner = 1; struct Owner;"), 0);
+        assert_eq!(check("http/mod.rs", "pub mod owner; pub mod recipient;"), 0);
+    }
+
+    #[test]
+    fn reads_the_list_and_literals_as_the_compiler_does() {
+        let lib = "//! Story; of pub mod fake;\n\npub mod share;\npub(crate) mod store;\nmod http;\n#[cfg(test)]\nmod only_tests;\n";
+        assert_eq!(listed_modules(lib), ["share", "store", "http"]);
+        let code = without_comments_and_literals("a('\"') /* x /* y */ z */ \"s\\\"t\" r#\"r\"q\"# 'l: loop { '\\u{1F600}' b\"b\" }");
+        assert!(!code.contains(['x', 'y', 'z', 's', 't', 'q', 'F']), "{code}");
+        assert!(code.contains("'l: loop {") && code.ends_with('}'), "{code}");
+    }
+}
