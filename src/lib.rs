@@ -14,3 +14,5 @@ pub mod controller;
 pub mod http;
 pub mod telemetry;
 pub mod config;
+pub mod shutdown;
+pub mod app;

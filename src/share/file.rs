@@ -213,7 +213,9 @@ fn text_of(bytes: &[u8]) -> String {
     text
 }
 
-fn for_display(bytes: &[u8]) -> String {
+/// Returns bytes for a person to read: what would act on a terminal or turn the reading direction, and what is no UTF-8,
+/// shown as `\u{FFFD}`.
+pub fn for_display(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().map(|c| if is_unsafe_to_show(c) { '\u{FFFD}' } else { c }).collect()
 }
 

@@ -24,7 +24,7 @@ mod policy;
 mod transfer;
 
 pub use coverage::{ByteRange, Coverage, Evidence, MAX_RANGES};
-pub use file::{CatalogPath, FileIdentity, InvalidPath, SharedFile};
+pub use file::{CatalogPath, FileIdentity, InvalidPath, SharedFile, for_display};
 pub use ids::{InvalidId, RequestId, ShareId, TokenId, TransferId};
 pub use lifecycle::{Deadline, Decided, Effect, Event, Fact, MAX_GIVEN_BACK, Outcome, Phase, Reason, Refused, Share, State};
 pub use moment::{Moment, Steady, Timestamp};

@@ -1,0 +1,350 @@
+//! Puts the program together: the one file that names backends.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use futures_util::future::{BoxFuture, FutureExt};
+use sha2::{Digest, Sha256};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{AuthMode, Config, Secret};
+use crate::controller::{Controller, Parts};
+use crate::delivery::{self, Bounds, Passes, RecipientSide};
+use crate::http::auth::{Auth, SecretDigest};
+use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
+use crate::http::recipient::{self, RecipientPages};
+use crate::meter;
+use crate::share::FileIdentity;
+use crate::shutdown::Signals;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::token::{Key, Keys, random};
+use crate::tunnel::direct::Direct;
+use crate::tunnel::{Doors, PublicUrl};
+
+/// The socket in the state folder over which this machine's owner is served without a token.
+pub const OWNER_SOCKET: &str = "owner.sock";
+/// The longest secret that is kept in a file of the state folder.
+const MAX_KEPT_BYTES: u64 = 4096;
+
+/// The program while it runs.
+pub struct Running {
+    /// Where the command line finds it.
+    pub socket: PathBuf,
+    /// Where the owner's page is; `None` where the owner side does not listen on TCP.
+    pub owner_url: Option<String>,
+    /// A link that signs a browser in; `None` where nobody needs to.
+    pub sign_in_url: Option<String>,
+    /// What every link begins with.
+    pub public_url: String,
+    /// The folder whose files can be shared.
+    pub root: PathBuf,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    failed: CancellationToken,
+}
+
+impl Running {
+    /// Closes every door, lets downloads end for a while and comes back when all is saved.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.stopped().await;
+    }
+
+    /// Returns what ends the program when it is cancelled.
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Comes back when the program has ended, by a signal or because a part of it broke. Returns whether all is well.
+    pub async fn stopped(&self) -> bool {
+        self.tasks.wait().await;
+        // It may be asked for again only by the next start, which makes its own.
+        let _ = fs::remove_file(&self.socket);
+        !self.failed.is_cancelled()
+    }
+}
+
+/// Serves until a signal.
+///
+/// # Errors
+/// Whatever keeps it from starting, as a sentence.
+pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let signals = Signals::take().context("taking over the signals")?;
+    let auth = config.auth;
+    let running = start(config).await?;
+    greet(&running, auth);
+    tokio::select! {
+        () = signals.watch(running.stopper()) => Ok(ExitCode::SUCCESS),
+        is_well = running.stopped() => Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+    }
+}
+
+fn greet(running: &Running, auth: AuthMode) {
+    let mut out = io::stderr().lock();
+    let mut lines = vec![String::new(), format!("  Portcullis shares files of {}", crate::share::for_display(running.root.as_os_str().as_encoded_bytes()))];
+    match (&running.sign_in_url, &running.owner_url) {
+        (Some(link), _) => lines.push(format!("  Open your page:  {link}")),
+        (None, Some(url)) => lines.push(format!("  Open your page:  {url}/")),
+        (None, None) => {}
+    }
+    if auth == AuthMode::None {
+        lines.push("  AUTH=none: everybody in your network can make and close shares.".to_owned());
+    }
+    lines.push(format!("  Links begin with {}", running.public_url));
+    lines.push("  Ctrl-C stops it and closes every door.".to_owned());
+    lines.push(String::new());
+    // Nobody may be reading.
+    let _ = out.write_all(lines.join("\n").as_bytes()).and_then(|()| out.write_all(b"\n"));
+}
+
+/// Starts everything and comes back once it listens.
+///
+/// # Errors
+/// Whatever keeps it from starting, as a sentence. Nothing is left running then.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let state_dir = config.state_dir.clone();
+    let state = tokio::task::spawn_blocking(move || State::open(&config)).await.context("opening the state folder")?;
+    let State { config, store, catalog, keys, owner_token } = state.with_context(|| format!("opening the state folder {}", state_dir.display()))?;
+
+    let latest = store.latest_steady().await.context("reading the store")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(latest));
+    let digests = Arc::new(Digests::new(catalog.clone(), Arc::new(StoreDigests(store.clone()))));
+
+    let recipients = delivery::listen(config.recipient_listen)
+        .with_context(|| format!("listening for recipients on {} (RECIPIENT_LISTEN)", config.recipient_listen))?;
+    let base = config.base_url.clone().unwrap_or_else(|| format!("http://{}", reachable(recipients.local_addr().unwrap_or(config.recipient_listen))));
+    let (doors, passes) = (Doors::default(), Passes::default());
+    let tunnel = Arc::new(Direct::new(PublicUrl::new(&base), doors.clone()));
+    let (reports, incoming) = meter::channel();
+    let parts = Parts {
+        store: store.clone(),
+        catalog: catalog.clone(),
+        digests: digests.clone(),
+        tunnel,
+        clock: clock.clone(),
+        keys: keys.clone(),
+        passes: passes.clone(),
+        limits: config.limits,
+        drain: config.drain,
+    };
+    let (controller, handle) = Controller::load(parts, incoming).await.context("reading the shares that were open")?;
+
+    let pages = RecipientPages { controller: handle.clone(), keys: Arc::new(keys), clock: clock.clone() };
+    let trusted = config.trusted_proxies.clone();
+    let recipient_side = Arc::new(RecipientSide {
+        passes,
+        doors,
+        reports,
+        catalog: catalog.clone(),
+        pages: recipient::router(pages),
+        clock: clock.clone(),
+        bounds: Bounds { connections: config.max_connections, connections_per_address: config.max_connections_per_address },
+        is_trusted_proxy: Box::new(move |address: IpAddr| trusted.iter().any(|range| range.contains(address))),
+    });
+
+    let owners = if config.owner_tcp {
+        let listener = TcpListener::bind(config.owner_listen).await;
+        Some(listener.with_context(|| format!("listening for owners on {} (OWNER_LISTEN)", config.owner_listen))?)
+    } else {
+        None
+    };
+    let owner_url = owners.as_ref().map(|listener| format!("http://{}", reachable(listener.local_addr().unwrap_or(config.owner_listen))));
+    let socket = config.state_dir.join(OWNER_SOCKET);
+    let local = listen_locally(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+    let auth = match config.auth {
+        AuthMode::Token => Auth::Token,
+        AuthMode::None => Auth::None,
+    };
+    let settings = OwnerSettings {
+        auth,
+        owner_token: SecretDigest::of(owner_token.expose()),
+        hosts: config.owner_hosts.clone(),
+        address: owner_url.clone().unwrap_or_default(),
+        limits: config.limits,
+        root: config.root.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        store_kind: "embedded",
+        tunnel: "direct",
+    };
+    let owner_side = Arc::new(OwnerSide::new(handle, catalog.clone(), digests.clone(), store, clock, settings));
+    let sign_in_url = match (config.auth, &owner_url) {
+        (AuthMode::Token, Some(url)) => Some(format!("{url}{}", owner_side.new_sign_in_path())),
+        (AuthMode::Token | AuthMode::None, _) => None,
+    };
+
+    let running = Running {
+        socket,
+        owner_url,
+        sign_in_url,
+        public_url: base,
+        root: config.root.clone(),
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        failed: CancellationToken::new(),
+    };
+    let router = owner::router(owner_side);
+    running.spawn("controller", controller.run(running.stop.clone()));
+    running.spawn("recipient side", recipient_side.run(recipients, running.stop.clone()));
+    running.spawn("catalog", catalog.run(running.stop.clone()));
+    running.spawn("checksums", digests.run(running.stop.clone()));
+    for listener in [Some(OwnerListener::Unix(local)), owners.map(OwnerListener::Tcp)].into_iter().flatten() {
+        let serving = owner::serve(listener, router.clone(), running.stop.clone());
+        running.spawn("owner side", async {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "The owner side cannot listen any more");
+            }
+        });
+    }
+    running.tasks.close();
+    Ok(running)
+}
+
+impl Running {
+    /// Runs a part of the program. One that ends before it was asked to brings the program down: half of it would be
+    /// worse than none.
+    fn spawn(&self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        let (stop, failed) = (self.stop.clone(), self.failed.clone());
+        let part = std::panic::AssertUnwindSafe(part).catch_unwind();
+        self.tasks.spawn(async move {
+            let ended = part.await;
+            if ended.is_err() || !stop.is_cancelled() {
+                tracing::error!("The {name} ended by itself; stopping");
+                failed.cancel();
+                stop.cancel();
+            }
+        });
+    }
+}
+
+/// What is opened before anything runs; all of it blocks.
+struct State {
+    config: Config,
+    store: Arc<dyn Store>,
+    catalog: Arc<Catalog>,
+    keys: Keys,
+    owner_token: Secret,
+}
+
+impl State {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let dir = &config.state_dir;
+        let store = SqliteStore::open(dir).context("opening the store")?;
+        let options = CatalogOptions { show_hidden: config.show_hidden, excluded: vec![dir.clone()] };
+        let catalog = Catalog::new(&config.root, options).with_context(|| format!("opening the folder {} (NAS_MOUNT_PATH)", config.root.display()))?;
+        let signing: Vec<Secret> =
+            if config.jwt_secrets.is_empty() { vec![kept_secret(&dir.join("jwt.key"))?] } else { config.jwt_secrets.clone() };
+        let keys = signing.iter().map(|secret| Key::new(secret.expose())).collect::<Result<Vec<_>, _>>().context("reading JWT_SECRET")?;
+        let transfer_secret = Sha256::digest(kept_secret(&dir.join("transfer.key"))?.expose());
+        let owner_token = match &config.owner_token {
+            Some(token) => token.clone(),
+            None => kept_secret(&dir.join("owner.token"))?,
+        };
+        let keys = Keys::new(keys, transfer_secret.into());
+        Ok(Self { config: config.clone(), store: Arc::new(store), catalog: Arc::new(catalog), keys, owner_token })
+    }
+}
+
+/// Reads a secret that is kept in the state folder, or makes it there on the first run: 0600, whole or not at all.
+fn kept_secret(path: &Path) -> anyhow::Result<Secret> {
+    match File::open(path) {
+        Ok(file) => {
+            let mut text = String::new();
+            file.take(MAX_KEPT_BYTES).read_to_string(&mut text).with_context(|| format!("reading {}", path.display()))?;
+            let text = text.trim_end_matches('\n');
+            anyhow::ensure!(text.len() >= 32, "{} is damaged: delete it to have another made; links made so far stop working then", path.display());
+            Ok(Secret::new(text.to_owned()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret = random::secret();
+            let temporary = path.with_extension("new");
+            let write = || -> io::Result<()> {
+                let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+                writeln!(file, "{secret}")?;
+                file.sync_all()?;
+                fs::rename(&temporary, path)?;
+                File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+            };
+            write().with_context(|| format!("writing {}", path.display()))?;
+            Ok(Secret::new(secret))
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// Listens on a socket that only this account can reach. The state folder's lock says that no other process does.
+fn listen_locally(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Returns where an address that we listen on is reached: for "every address", the one that leads out of this machine.
+fn reachable(listening: SocketAddr) -> SocketAddr {
+    if !listening.ip().is_unspecified() {
+        return listening;
+    }
+    // Connecting a UDP socket sends nothing; it only makes the kernel choose a route. The address is TEST-NET-1 (RFC 5737).
+    let chosen = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    let ip = chosen.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
+    SocketAddr::new(if ip.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { ip }, listening.port())
+}
+
+/// Keeps digests in the store.
+struct StoreDigests(Arc<dyn Store>);
+
+impl DigestCache for StoreDigests {
+    fn load(&self, identity: FileIdentity) -> BoxFuture<'_, Option<[u8; 32]>> {
+        async move { self.0.digest(identity).await.ok().flatten() }.boxed()
+    }
+
+    fn keep(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, ()> {
+        async move {
+            if let Err(error) = self.0.put_digest(identity, sha256).await {
+                tracing::debug!(%error, "A checksum could not be kept");
+            }
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_made_once_and_for_this_account_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jwt.key");
+        let first = kept_secret(&path).unwrap();
+        assert_eq!(first.expose(), kept_secret(&path).unwrap().expose());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(Key::new(first.expose()).is_ok());
+        fs::write(&path, "short").unwrap();
+        assert!(kept_secret(&path).unwrap_err().to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn a_link_never_begins_with_an_address_that_means_every_address() {
+        assert!(!reachable("0.0.0.0:8001".parse().unwrap()).ip().is_unspecified());
+        assert_eq!(reachable("[::]:8001".parse().unwrap()).port(), 8001);
+        assert_eq!(reachable("127.0.0.1:1".parse().unwrap()), "127.0.0.1:1".parse().unwrap());
+    }
+}
