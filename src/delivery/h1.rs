@@ -245,7 +245,7 @@ impl Connection {
     }
 
     async fn refuse(&mut self, bad: BadHead) -> Next {
-        let status = bad.status_line();
+        let Some(status) = bad.status_line() else { return Next::Drop };
         self.plain(status, "", &format!("{status}\n"), false).await.unwrap_or(Next::Drop)
     }
 

@@ -32,18 +32,22 @@ pub(super) enum BadHead {
     NoSuchVersion,
     NotImplemented,
     ExpectationFailed,
+    /// It asks for something that no server of this kind has: not a word is said.
+    NotOurs,
 }
 
 impl BadHead {
-    pub(super) fn status_line(self) -> &'static str {
-        match self {
+    /// Returns the status that it is answered with, if it is answered.
+    pub(super) fn status_line(self) -> Option<&'static str> {
+        Some(match self {
             Self::Malformed => "400 Bad Request",
             Self::TooLarge => "431 Request Header Fields Too Large",
             Self::BodyTooLarge => "413 Content Too Large",
             Self::NoSuchVersion => "505 HTTP Version Not Supported",
             Self::NotImplemented => "501 Not Implemented",
             Self::ExpectationFailed => "417 Expectation Failed",
-        }
+            Self::NotOurs => return None,
+        })
     }
 }
 
@@ -67,7 +71,7 @@ pub(super) fn parse(buffer: &[u8]) -> Result<Option<Head>, BadHead> {
     }
     let is_1_1 = request.version == Some(1);
     let method = request.method.and_then(|text| Method::from_bytes(text.as_bytes()).ok()).ok_or(BadHead::Malformed)?;
-    let target = request.path.filter(|path| path.starts_with('/')).ok_or(BadHead::Malformed)?;
+    let target = request.path.filter(|path| path.starts_with('/')).ok_or(BadHead::NotOurs)?;
     let uri = target.parse::<Uri>().map_err(|_| BadHead::Malformed)?;
     let mut headers = HeaderMap::with_capacity(request.headers.len());
     for field in request.headers.iter() {
@@ -153,8 +157,6 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\n",
-            "GET http://elsewhere/ HTTP/1.1\r\nHost: a\r\n\r\n",
-            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
             "\u{16}\u{3}\u{1}TLS / HTTP/1.1\r\nHost: a\r\n\r\n",
         ] {
@@ -164,6 +166,8 @@ mod tests {
         assert_eq!(bad("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n"), BadHead::BodyTooLarge);
         assert_eq!(bad("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n"), BadHead::BodyTooLarge);
         assert_eq!(bad("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n"), BadHead::ExpectationFailed);
+        assert_eq!(bad("GET http://elsewhere/ HTTP/1.1\r\nHost: a\r\n\r\n"), BadHead::NotOurs);
+        assert_eq!(bad("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), BadHead::NotOurs);
         assert_eq!(bad("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), BadHead::NoSuchVersion);
     }
 
