@@ -79,20 +79,12 @@ export class FileBrowser {
   /** @param {string} query */
   #showTrail(query) {
     const names = this.#path === '' ? [] : this.#path.split('/');
-    const links = names.map((name, index) => {
-      const path = names.slice(0, index + 1).join('/');
-      const isHere = index === names.length - 1 && query === '';
-      return element('li', {}, element('a', { href: hashOfPath(path), 'aria-current': isHere ? 'page' : undefined }, element('bdi', {}, displayText(name))));
-    });
-    const root = element('li', {}, element('a', { href: '#/', 'aria-current': names.length === 0 && query === '' ? 'page' : undefined }, 'All files'));
-    // The same folder again is no change of the address, but must end a search.
-    const trail = element('ol', { onclick: (/** @type {Event} */ event) => {
-      const link = /** @type {HTMLElement} */ (event.target).closest('a');
-      if (link && link.getAttribute('href') === (location.hash || '#/')) {
-        event.preventDefault();
-        this.#goToHash();
-      }
-    } }, root, ...links);
+    const step = (/** @type {string} */ path, /** @type {Node|string} */ name) => {
+      const isHere = path === this.#path && query === '';
+      return element('li', {}, this.#folderLink(path, { 'aria-current': isHere ? 'page' : undefined }, name));
+    };
+    const trail = element('ol', {}, step('', 'All files'), ...names.map((name, index) =>
+      step(names.slice(0, index + 1).join('/'), element('bdi', {}, displayText(name)))));
     this.#tools.trail.replaceChildren(trail);
   }
 
@@ -106,8 +98,24 @@ export class FileBrowser {
     const size = element('span', { class: 'size' }, isFolder ? '' : sizeText(entry.size_bytes));
     const modified = element('span', { class: 'modified' }, dateText(new Date(entry.modified), new Date()));
     const inside = [icon(isFolder ? 'folder' : iconOf(entry.mime_type)), element('span', { class: 'title' }, name, where), size, modified];
-    if (isFolder) return element('a', { class: 'row', href: hashOfPath(entry.path) }, ...inside, element('span', { class: 'go', 'aria-hidden': 'true' }, '›'));
+    if (isFolder) return this.#folderLink(entry.path, { class: 'row' }, ...inside, element('span', { class: 'go', 'aria-hidden': 'true' }, '›'));
     return element('button', { type: 'button', class: 'row', onclick: () => this.#onPick(entry) }, ...inside, element('span', { class: 'go' }, 'Share'));
+  }
+
+  /**
+   * Makes a link to a folder. To the one that is shown already it is no change of the address, but must end a search.
+   * @param {string} path
+   * @param {Record<string, any>} properties
+   * @param {...(Node|string)} children
+   */
+  #folderLink(path, properties, ...children) {
+    const href = hashOfPath(path);
+    const onclick = (/** @type {Event} */ event) => {
+      if (href !== (location.hash || '#/')) return;
+      event.preventDefault();
+      this.#goToHash();
+    };
+    return element('a', { ...properties, href, onclick }, ...children);
   }
 
   /** @param {KeyboardEvent} event */

@@ -35,6 +35,7 @@ export class ShareBook extends EventTarget {
 
   /** Loads everything that lives, and the newest of the history. */
   async load() {
+    const known = new Map([...this.closed, ...this.living]);
     const living = new Map();
     let cursor = null;
     do {
@@ -44,20 +45,21 @@ export class ShareBook extends EventTarget {
     } while (cursor && living.size < MAX_LIVING);
     this.hasMoreLiving = Boolean(cursor);
     const newest = await this.#historyPage(null);
-    // Whoever follows a share must hear that it closed while nobody listened.
-    const followed = [...this.living.keys()].filter((id) => !living.has(id));
+    // What was heard while the pages were on their way is later than they are.
+    const news = [...this.closed.values(), ...this.living.values()].filter((share) => known.get(share.id) !== share);
+    // One that closed between the two requests stands on both pages.
+    for (const id of newest.keys()) living.delete(id);
     this.living = living;
     this.closed = newest;
+    for (const share of news) this.#place(share);
     this.#changed();
-    for (const share of [...living.values(), ...followed.map((id) => newest.get(id))]) {
-      if (share) this.#shareChanged(share);
-    }
+    for (const share of [...this.living.values(), ...this.closed.values()]) this.#shareChanged(share);
   }
 
   /** Loads the next page of the history. */
   async loadOlder() {
     const older = await this.#historyPage(this.olderCursor);
-    this.closed = new Map([...this.closed, ...older]);
+    for (const [id, share] of older) if (!this.get(id)) this.closed.set(id, share);
     if (this.closed.size >= MAX_CLOSED) this.olderCursor = null;
     this.#changed();
   }
@@ -74,17 +76,24 @@ export class ShareBook extends EventTarget {
    * @param {Share} share
    */
   put(share) {
-    const before = this.living.get(share.id) ?? this.closed.get(share.id);
-    stamped(share);
-    const isClosed = share.state === 'closed';
-    const wanted = isClosed ? this.closed : this.living;
-    const other = isClosed ? this.living : this.closed;
-    const moved = !wanted.has(share.id);
-    other.delete(share.id);
-    if (isClosed) this.closed = moved ? new Map([[share.id, share], ...this.closed]) : this.closed.set(share.id, share);
-    else this.living = moved ? new Map([[share.id, share], ...this.living]) : this.living.set(share.id, share);
+    const moved = this.#place(stamped(share));
     if (moved) this.#changed();
-    this.#shareChanged(share, before);
+    this.#shareChanged(share);
+  }
+
+  /**
+   * Puts a share where it belongs; returns whether it was not there before.
+   * @param {Share} share
+   */
+  #place(share) {
+    const isClosed = share.state === 'closed';
+    const [wanted, other] = isClosed ? [this.closed, this.living] : [this.living, this.closed];
+    other.delete(share.id);
+    const isNew = !wanted.has(share.id);
+    const placed = isNew ? new Map([[share.id, share], ...wanted]) : wanted.set(share.id, share);
+    if (isClosed) this.closed = placed;
+    else this.living = placed;
+    return isNew;
   }
 
   /** @param {string} id */
@@ -92,34 +101,56 @@ export class ShareBook extends EventTarget {
     return this.living.get(id) ?? this.closed.get(id);
   }
 
+  /**
+   * Makes a share, and returns it.
+   * @param {object} wish the body of the request
+   * @param {string} key makes it safe to send the same wish again
+   * @returns {Promise<Share>}
+   */
+  async create(wish, key) {
+    const share = await request('POST', '/shares', { body: wish, key });
+    if (!this.get(share.id)) this.put(share);
+    return stamped(share);
+  }
+
   /** @param {string} id */
-  async close(id) {
-    this.put(await request('DELETE', `/shares/${encodeURIComponent(id)}`));
+  close(id) {
+    return this.#change(id, 'DELETE', '');
   }
 
   /**
    * @param {string} id
    * @param {number} seconds
    */
-  async extend(id, seconds) {
-    this.put(await request('POST', `/shares/${encodeURIComponent(id)}/extend`, { body: { expires_in_seconds: seconds } }));
+  extend(id, seconds) {
+    return this.#change(id, 'POST', '/extend', { expires_in_seconds: seconds });
   }
 
   /** @param {string} id */
-  async reopen(id) {
-    this.put(await request('POST', `/shares/${encodeURIComponent(id)}/reopen`));
+  reopen(id) {
+    return this.#change(id, 'POST', '/reopen');
+  }
+
+  /**
+   * @param {string} id
+   * @param {'POST'|'DELETE'} method
+   * @param {string} what
+   * @param {object} [body]
+   */
+  async #change(id, method, what, body) {
+    const known = this.get(id);
+    const share = await request(method, `/shares/${encodeURIComponent(id)}${what}`, { body });
+    // The stream may have been faster than the answer, which then is older than what it told.
+    if (this.get(id) === known) this.put(share);
   }
 
   #changed() {
     this.dispatchEvent(new Event('change'));
   }
 
-  /**
-   * @param {Share} share
-   * @param {Share} [before]
-   */
-  #shareChanged(share, before) {
-    this.dispatchEvent(new CustomEvent('share', { detail: { share, before } }));
+  /** @param {Share} share */
+  #shareChanged(share) {
+    this.dispatchEvent(new CustomEvent('share', { detail: share }));
   }
 }
 

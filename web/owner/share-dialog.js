@@ -1,6 +1,6 @@
 // The small dialog that shares a file: for how long, for how many, and then the link.
 
-import { newKey, request } from '../shared/api.js';
+import { newKey } from '../shared/api.js';
 import { element } from '../shared/dom.js';
 import { displayText, durationChoices, durationText, localTimes, sizeText } from '../shared/format.js';
 import { linkView } from './link-view.js';
@@ -58,8 +58,7 @@ export class ShareDialog {
       const wish = JSON.stringify(body);
       if (wish !== sent.wish) sent = { wish, key: newKey() };
       try {
-        const share = await request('POST', '/shares', { body, key: sent.key });
-        this.#book.put(share);
+        const share = await this.#book.create(body, sent.key);
         if (this.#dialog.contains(form)) this.#show(share);
       } catch (reason) {
         error.textContent = /** @type {Error} */ (reason).message;
@@ -103,7 +102,7 @@ export class ShareDialog {
     update();
     const clamped = made.clamped.length > 0 && element('p', { class: 'small notice' },
       `The time was shortened to ${durationText(made.policy.expires_in_seconds)}, the longest that is allowed here.`);
-    const onShare = (/** @type {any} */ event) => event.detail.share.id === made.id && update();
+    const onShare = (/** @type {any} */ event) => event.detail.id === made.id && update();
     this.#book.addEventListener('share', onShare);
     this.#open(element('div', {}, heading('Shared:', made.name), state, clamped, link, element('div', { class: 'buttons' }, this.#leave('Done'))));
     this.#dialog.addEventListener('close', () => this.#book.removeEventListener('share', onShare), { once: true });

@@ -27,7 +27,7 @@ export class SharesPanel {
   start() {
     this.#boxes.history.open = matchMedia(WIDE).matches;
     this.#book.addEventListener('change', () => this.#arrange());
-    this.#book.addEventListener('share', (/** @type {any} */ event) => this.#cards.get(event.detail.share.id)?.update(event.detail.share));
+    this.#book.addEventListener('share', (/** @type {any} */ event) => this.#cards.get(event.detail.id)?.update(event.detail));
     setInterval(() => this.#cards.forEach((card) => card.isConnected && card.tick()), 1000);
   }
 
