@@ -96,6 +96,7 @@ function howFar(transfer) {
   const end = transfer.end === null ? null : ENDS[/** @type {keyof typeof ENDS} */ (transfer.end)];
   if (transfer.end === 'completed') return `${end} ${word}`;
   const amount = `${sizeText(transfer.delivered_bytes)} (${transfer.percent} %) ${word}`;
+  if (transfer.end === 'never_began') return ENDS.never_began;
   if (end) return `${end} · ${amount}`;
   return transfer.bytes_per_second > 0 ? `${amount} · ${sizeText(transfer.bytes_per_second)}/s` : amount;
 }
