@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import {
-  agentText, countdownText, displayText, durationChoices, durationText, highlighted, localTimes, parentPath, runDown, sizeText, timeText,
+  agentText, countdownText, dateText, displayText, durationChoices, durationText, highlighted, localTimes, parentPath, runDown, sizeText, timeText,
 } from '../../web/shared/format.js';
 
 const now = new Date('2026-11-21T15:50:00Z');
@@ -40,6 +40,10 @@ test('a sentence that was written yesterday keeps its day', () => {
 
 test('a time of another year carries its year', () => {
   assert.equal(timeText(new Date('2025-03-01T10:00:00Z'), now), '1 Mar 2025 11:00');
+});
+
+test('a time that no calendar has is left out', () => {
+  assert.equal(dateText(new Date('the day before'), now), '');
 });
 
 test('a countdown runs down to zero and stays there', () => {

@@ -143,7 +143,7 @@ function countText({ entries, total, index }, query) {
   const number = (/** @type {number} */ n) => n.toLocaleString('en');
   const found = total ?? entries.length;
   if (query === '') return `${number(found)} ${found === 1 ? 'entry' : 'entries'}`;
-  const text = `${number(found)} found`;
+  const text = entries.length < PAGE ? `${number(found)} found` : `The best ${number(found)} are shown`;
   if (index?.building) return `${text}. The NAS is still being read (${number(index.files)} files so far); there may be more.`;
   if (index?.truncated) return `${text} among the first ${number(index.files)} files; the rest can be found by folder.`;
   return text;

@@ -11,12 +11,14 @@ export function linkView(share) {
   if (!share.url) return element('p', { class: 'muted' }, 'The link is there as soon as the door is open.');
   // What opens a share again gives it another link at the same address of the picture.
   const picture = `/api/v1/shares/${encodeURIComponent(share.id)}/qr.svg?until=${encodeURIComponent(share.expires_at)}`;
+  const code = element('figure', {},
+    // A link to a file with a very long name does not fit into a code.
+    element('img', { src: picture, width: 160, height: 160, alt: 'The link as a QR code', onerror: () => code.remove() }),
+    element('figcaption', { class: 'muted small' }, 'Scan it with a phone'));
   return element('div', { class: 'link-view' },
     copyField('Link', share.url, { isPrimary: true }),
     element('div', { class: 'ways' },
-      element('figure', {},
-        element('img', { src: picture, width: 160, height: 160, alt: 'The link as a QR code' }),
-        element('figcaption', { class: 'muted small' }, 'Scan it with a phone')),
+      code,
       element('div', {},
         share.curl ? element('p', { class: 'small' }, 'On a command line:') : null,
         share.curl ? copyField('Line for a terminal', share.curl) : null,

@@ -47,11 +47,12 @@ export function timeText(at, now) {
 }
 
 /**
- * Writes a day, with the year where it is not this one.
+ * Writes a day, with the year where it is not this one; nothing for a time that no calendar has, as files may claim.
  * @param {Date} at
  * @param {Date} now
  */
 export function dateText(at, now) {
+  if (Number.isNaN(at.getTime())) return '';
   const day = `${at.getDate()} ${MONTHS[at.getMonth()]}`;
   return at.getFullYear() === now.getFullYear() ? day : `${day} ${at.getFullYear()}`;
 }
