@@ -92,7 +92,7 @@ export class FileBrowser {
   #row(entry) {
     const isFolder = entry.kind === 'folder';
     const isFound = entry.highlights !== undefined && this.#tools.search.value.trim() !== '';
-    const name = element('span', { class: 'name', dir: 'auto' }, ...highlighted(entry.name, entry.highlights ?? []).map((part) =>
+    const name = element('span', { class: 'name', dir: 'auto', title: displayText(entry.name) }, ...highlighted(entry.name, entry.highlights ?? []).map((part) =>
       (part.matched ? element('mark', {}, part.text) : part.text)));
     const where = isFound && element('span', { class: 'where', dir: 'auto' }, displayText(parentPath(entry.path)) || 'All files');
     const size = element('span', { class: 'size' }, isFolder ? '' : sizeText(entry.size_bytes));
