@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -18,6 +19,9 @@ pub(in crate::http) const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_DEPTH: usize = 8;
 /// How long a body may take to arrive: it fits into a few packets.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a body that is too long is read on so that its sender gets the answer, and for how long.
+const MAX_PASSED_OVER_BYTES: usize = 64 * 1024 * 1024;
+const PASS_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much of a wrong name is repeated to whoever sent it.
 const MAX_QUOTED_CHARS: usize = 60;
 
@@ -65,17 +69,44 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJson {
 
 /// Reads a whole short body.
 pub(in crate::http) async fn read(request: Request) -> Result<Bytes, Problem> {
-    let too_long = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is longer than 64 KiB.");
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        return Err(too_long());
-    }
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY_BYTES).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
+    let mut body = request.into_body();
+    match tokio::time::timeout(BODY_TIMEOUT, read_bounded(&mut body)).await {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => {
+            pass_over_the_rest(body);
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is longer than 64 KiB."))
+        }
         Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The body broke off.")),
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time.")),
     }
+}
+
+/// Reads a body; `None` where it is too long.
+async fn read_bounded(body: &mut Body) -> Result<Option<Bytes>, axum::Error> {
+    let declared = body.size_hint().lower();
+    let mut bytes = BytesMut::new();
+    while bytes.len() <= MAX_BODY_BYTES && declared <= MAX_BODY_BYTES as u64 {
+        match body.frame().await.transpose()? {
+            None => return Ok(Some(bytes.freeze())),
+            Some(frame) => bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+        }
+    }
+    Ok(None)
+}
+
+/// Reads what is still on its way, for a moment: a connection that closes with unread bytes on it is reset, and whoever sends
+/// them never sees why they were refused.
+#[expect(clippy::disallowed_methods, reason = "it ends by itself within a moment, and nothing depends on its end")]
+fn pass_over_the_rest(mut body: Body) {
+    tokio::spawn(tokio::time::timeout(PASS_OVER_TIMEOUT, async move {
+        let mut passed = 0;
+        while passed < MAX_PASSED_OVER_BYTES {
+            match body.frame().await {
+                Some(Ok(frame)) => passed += frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(_)) | None => break,
+            }
+        }
+    }));
 }
 
 fn is_json(request: &Request) -> bool {
