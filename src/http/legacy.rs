@@ -67,9 +67,10 @@ pub(super) async fn download(State(side): State<Arc<OwnerSide>>, Path(token): Pa
     Ok(Redirect::temporary(url).into_response())
 }
 
-/// Answers `GET /admin/tunnels`.
+/// Answers `GET /admin/tunnels`. One that is being closed is not active any more.
 pub(super) async fn tunnels(State(side): State<Arc<OwnerSide>>) -> Json<Value> {
-    let tunnels: Vec<Value> = side.controller.living().iter().map(|view| active_tunnel(&side, view)).collect();
+    let living = side.controller.living();
+    let tunnels: Vec<Value> = living.iter().filter(|view| is_active(view)).map(|view| active_tunnel(&side, view)).collect();
     Json(json!({ "count": tunnels.len(), "active_tunnels": tunnels }))
 }
 
@@ -115,7 +116,7 @@ pub(super) async fn monitor(State(side): State<Arc<OwnerSide>>) -> Json<Value> {
     Json(json!({
         "monitor_active": true,
         "active_downloads": living.iter().filter(|view| view.state == ShareState::Transferring).count(),
-        "active_tunnels_count": living.len(),
+        "active_tunnels_count": living.iter().filter(|view| is_active(view)).count(),
         "funnel_active": living.iter().any(|view| is_open(view.state)),
         "stall_timeout_seconds": limits.stall_timeout.as_secs(),
         "max_tunnel_seconds": limits.max_tunnel.as_secs(),
@@ -123,6 +124,10 @@ pub(super) async fn monitor(State(side): State<Arc<OwnerSide>>) -> Json<Value> {
         "redis_memory_usage": side.settings.store_kind,
         "uptime": side.clock.now().steady.since(side.started.steady).as_secs(),
     }))
+}
+
+fn is_active(view: &View) -> bool {
+    view.share.outcome().is_none()
 }
 
 fn is_open(state: ShareState) -> bool {
@@ -150,7 +155,7 @@ fn tunnel(side: &OwnerSide, view: &View) -> Map<String, Value> {
     put("created_at", naive_time(share.created.wall));
     put("expires_at", naive_time(share.expires.wall));
     put("max_seconds", share.policy.expires_in.as_secs().to_string());
-    put("status", if share.is_closed() { "destroyed" } else { "active" }.to_owned());
+    put("status", if is_active(view) { "active" } else { "destroyed" }.to_owned());
     put("bytes_served", share.delivered_bytes().to_string());
     put("active_connections", open_requests(share).to_string());
     put("last_activity", last_activity(side, share).map(naive_time).unwrap_or_default());

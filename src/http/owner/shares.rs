@@ -129,8 +129,7 @@ async fn page(side: &OwnerSide, wanted: Wanted, cursor: Option<Cursor>, limit: u
                 Wanted::In(state) => view.state == state,
                 Wanted::All | Wanted::Living | Wanted::Closed => true,
             };
-            let mut living = side.controller.living();
-            living.sort_by_key(|view| std::cmp::Reverse((view.share.created.wall.0, view.share.id)));
+            let living = side.controller.living();
             views.extend(living.into_iter().filter(|view| behind(view) && fits(view)).take(limit + 1));
             if views.len() > limit {
                 views.truncate(limit);

@@ -56,6 +56,8 @@ struct TunnelJson {
     backend: &'static str,
     state: &'static str,
     opened_at: Option<String>,
+    /// Why it is not open, where it should be.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,7 +93,12 @@ impl ShareJson {
             clamped: share.policy.clamped.clone(),
             url: view.url.clone(),
             curl: view.url.as_deref().map(curl),
-            tunnel: TunnelJson { backend: view.tunnel, state: tunnel_state(&share.phase), opened_at: share.opened.map(|at| time(at.wall)) },
+            tunnel: TunnelJson {
+                backend: view.tunnel,
+                state: tunnel_state(&share.phase),
+                opened_at: share.opened.map(|at| time(at.wall)),
+                problem: view.tunnel_problem.clone(),
+            },
             progress: ProgressJson {
                 delivered_bytes: share.delivered_bytes(),
                 size_bytes: file.size_bytes(),
@@ -144,7 +151,7 @@ pub(super) struct TransferJson {
     percent: u8,
     coverage: Vec<(u64, u64)>,
     evidence: Option<Evidence>,
-    bytes_per_second: Option<u64>,
+    bytes_per_second: u64,
     redeemed_at: String,
     ended_at: Option<String>,
     end: Option<TransferEnd>,
@@ -156,8 +163,6 @@ impl TransferJson {
     pub(super) fn new(view: &View, transfer: &Transfer) -> Self {
         let share = &view.share;
         let delivered_bytes = transfer.coverage.covered_bytes();
-        // The controller measures a share as a whole: the speed is this transfer's where it is the only one.
-        let is_only_one = share.transfers.iter().filter(|other| other.is_active()).count() == 1;
         Self {
             id: transfer.id,
             state: transfer_state(transfer),
@@ -167,7 +172,7 @@ impl TransferJson {
             percent: percent(delivered_bytes, share.file.size_bytes(), transfer.is_completed()),
             coverage: transfer.coverage.ranges().into_iter().map(|range| (range.start, range.end)).collect(),
             evidence: transfer.coverage.weakest_evidence(),
-            bytes_per_second: (transfer.is_active() && is_only_one).then_some(view.bytes_per_second),
+            bytes_per_second: view.speeds.get(&transfer.id).copied().unwrap_or(0),
             redeemed_at: time(transfer.redeemed.wall),
             ended_at: transfer.ended.map(|(_, at)| time(at.wall)),
             end: transfer.ended.map(|(end, _)| end),
