@@ -298,7 +298,9 @@ fn small(plan: Plan, targets: [&Target; 2]) {
 
 /// Runs every target in every round, who goes first alternating.
 fn rounds(plan: Plan, targets: [&Target; 2], run: impl Fn(&Target) -> Figure) -> Vec<[Figure; 2]> {
-    targets.iter().for_each(|target| drop(run(target)));
+    for target in targets {
+        run(target);
+    }
     (0..plan.rounds)
         .map(|round| {
             if round % 2 == 0 {
