@@ -230,7 +230,10 @@ fn portcullis(dir: &Path, root: &Path) -> Target {
             name.eq_ignore_ascii_case("location").then(|| value.trim().to_owned())
         });
         let location = location.unwrap_or_else(|| panic!("not redeemed: {answer}"));
-        location.strip_prefix(&format!("http://{address}")).unwrap_or(&location).to_owned()
+        // The contract leaves it open whether a redirect names the host, the path, or the path from where it stands.
+        let below = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let path = location.strip_prefix(&format!("http://{address}")).unwrap_or(&location);
+        if path.starts_with('/') { path.to_owned() } else { format!("{below}/{}", path.trim_start_matches("./")) }
     };
     let (large, small) = (transfer("large.bin"), transfer("small.bin"));
     Target { name: "portcullis", process, address, large, small }

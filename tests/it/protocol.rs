@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Answer, BROWSER, Client, Offer, Server, Setup, free_port, path_of, poll, put, request};
+use crate::harness::{Answer, BROWSER, Client, Offer, Server, Setup, free_port, path_of, poll, put, request, resolve};
 
 /// How long a connection that is to be closed may stay open: the head timeout, and time to spare on a busy machine.
 const CLOSED_WITHIN: Duration = Duration::from_secs(40);
@@ -66,29 +66,6 @@ fn one_connection_carries_the_page_the_button_and_the_bytes() {
     assert!(bytes.body == scene.content);
     let again = client.request("HEAD", &answer.location(), &[BROWSER]).expect("and more").expect_status(200);
     assert_eq!(again.header("content-length").as_deref(), Some("1000"));
-}
-
-/// Resolves a relative address against a page's path, as a browser does.
-fn resolve(page: &str, address: &str) -> String {
-    if address.is_empty() {
-        return page.to_owned();
-    }
-    if address.starts_with('/') {
-        return address.to_owned();
-    }
-    let mut parts: Vec<&str> = page[1..].split('/').collect();
-    parts.pop();
-    let mut last = "";
-    for part in address.split('/') {
-        last = part;
-        match part {
-            "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    let slash = if matches!(last, "." | "..") { "/" } else { "" };
-    format!("/{}{slash}", parts.join("/"))
 }
 
 /// Returns the address of the page's one form, absolute or relative to the page.

@@ -23,6 +23,8 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// Whether the body came to its announced end.
     pub(crate) complete: bool,
+    /// The path that was asked for.
+    asked: String,
 }
 
 impl Answer {
@@ -53,10 +55,10 @@ impl Answer {
         self
     }
 
-    /// Returns the path that a redirect points to, whether it names a host or not.
+    /// Returns the path that a redirect points to, as a browser resolves it.
     #[track_caller]
     pub(crate) fn location(&self) -> String {
-        path_of(&self.header("location").unwrap_or_else(|| panic!("no Location:\n{}\n{}", self.head_text(), self.text()))).to_owned()
+        resolve(&self.asked, &self.header("location").unwrap_or_else(|| panic!("no Location:\n{}\n{}", self.head_text(), self.text())))
     }
 }
 
@@ -68,11 +70,38 @@ pub(crate) fn path_of(url: &str) -> &str {
     }
 }
 
+/// Resolves an address against the path of the page or the answer that it stands in.
+pub(crate) fn resolve(base: &str, address: &str) -> String {
+    let address = path_of(address);
+    if address.starts_with('/') {
+        return address.to_owned();
+    }
+    let base = base.split(['?', '#']).next().unwrap_or_default();
+    if address.is_empty() {
+        return base.to_owned();
+    }
+    let mut parts: Vec<&str> = base.split('/').skip(1).collect();
+    parts.pop();
+    let mut last = "";
+    for part in address.split('/') {
+        last = part;
+        match part {
+            "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let slash = if matches!(last, "." | "..") { "/" } else { "" };
+    format!("/{}{slash}", parts.join("/"))
+}
+
 /// One connection.
 pub(crate) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
     host: String,
+    /// The path of the newest request.
+    asked: String,
 }
 
 impl Client {
@@ -103,7 +132,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, buffer: Vec::new(), host: to.to_string() })
+        Ok(Self { stream, buffer: Vec::new(), host: to.to_string(), asked: String::new() })
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -117,6 +146,7 @@ impl Client {
 
     /// Sends a request without a body and with the headers given, each a `Name: value`.
     pub(crate) fn ask(&mut self, method: &str, path: &str, headers: &[&str]) {
+        path.clone_into(&mut self.asked);
         self.send(request(method, path, &self.host, headers, None).as_slice());
     }
 
@@ -128,6 +158,7 @@ impl Client {
 
     /// Sends a request with a body and reads its answer.
     pub(crate) fn request_with(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Option<Answer> {
+        path.clone_into(&mut self.asked);
         let raw = request(method, path, &self.host, headers, Some(body));
         self.send(&raw);
         self.answer(method)
@@ -170,7 +201,7 @@ impl Client {
         parsed.parse(&head).unwrap_or_else(|e| panic!("no HTTP head ({e}): {}", String::from_utf8_lossy(&head)));
         let headers = parsed.headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec())).collect();
         let status = parsed.code.expect("a status in a whole head");
-        Some(Answer { status, headers, body: Vec::new(), complete: true, head })
+        Some(Answer { status, headers, body: Vec::new(), complete: true, asked: self.asked.clone(), head })
     }
 
     /// Reads at most `limit` bytes of what comes; nothing at the end of the connection.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-pub(crate) use http::{Answer, Client, PATIENCE, path_of, request};
+pub(crate) use http::{Answer, Client, PATIENCE, path_of, request, resolve};
 pub(crate) use proxy::CuttingProxy;
 pub(crate) use server::{Offer, SOON, Server, Setup, free_port};
 
