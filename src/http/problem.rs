@@ -265,7 +265,6 @@ impl From<CatalogError> for Problem {
                 "unreadable_file",
                 format!("Portcullis may not read “{}”; check its permissions on the NAS.", path.for_display()),
             ),
-            CatalogError::InvalidQuery { .. } => Self::unprocessable("bad_query", sentence(&error)),
             CatalogError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "nas_unavailable", "The NAS does not answer at the moment.")
                 .retry_after(RETRY_AFTER)
                 .because(&error),
