@@ -35,6 +35,9 @@ const ON_EVERY_ANSWER: &str = "Cache-Control: private, no-store, no-transform\r\
     Referrer-Policy: no-referrer\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n";
 
+/// Whoever shows such an answer instead of saving it gets no script, no form, no other file and no origin.
+const NOTHING_RUNS: &str = "Content-Security-Policy: sandbox; default-src 'none'\r\n";
+
 /// An answer to a request for bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -47,7 +50,7 @@ pub(super) struct Answer {
 /// Returns the fields that are the same in every answer about a file.
 pub(super) fn fields_of(file: &SharedFile, etag: &str) -> String {
     format!(
-        "Content-Type: {}\r\nContent-Disposition: {}\r\nETag: {etag}\r\nAccept-Ranges: bytes\r\nContent-Security-Policy: sandbox; default-src 'none'\r\n{ON_EVERY_ANSWER}",
+        "Content-Type: {}\r\nContent-Disposition: {}\r\nETag: {etag}\r\nAccept-Ranges: bytes\r\n{NOTHING_RUNS}{ON_EVERY_ANSWER}",
         mime_type(file.path.name_bytes()),
         disposition(&file.path),
     )
@@ -86,6 +89,7 @@ pub(super) fn to(request: &Head, pass: &Pass, keeps_alive: bool, now: Timestamp)
 pub(super) fn plain(status: &str, extra: &str, body: &str, keeps_alive: bool, now: Timestamp) -> Vec<u8> {
     let mut head = start(status, body.len() as u64, keeps_alive, now);
     head.push_str(ON_EVERY_ANSWER);
+    head.push_str(NOTHING_RUNS);
     head.push_str("Content-Type: text/plain; charset=utf-8\r\n");
     head.push_str(extra);
     head.push_str("\r\n");
