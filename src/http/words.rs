@@ -181,7 +181,11 @@ fn ended_text(share: &Share, outcome: Outcome, closed: Option<Timestamp>, now: M
         Outcome::Stalled => silence_text(share, percent),
         Outcome::Revoked => {
             let at = closed.map(|at| format!(" at {}", time_text(at, now.wall))).unwrap_or_default();
-            format!("You closed it{at} ({}).", how_much_text(share))
+            if share.percent() == 100 && share.uses_left() == 0 && share.transfers.iter().all(|t| t.given_back || t.is_completed()) {
+                format!("{} You closed the door{at}.", completed_text(share, now))
+            } else {
+                format!("You closed it{at} ({}).", how_much_text(share))
+            }
         }
         Outcome::SourceChanged if begun => {
             "The file changed on the NAS while it was being sent. Stopped, so nobody gets a mixed file.".to_owned()
@@ -200,6 +204,9 @@ fn silence_text(share: &Share, percent: u8) -> String {
 
 fn how_much_text(share: &Share) -> String {
     let Some(furthest) = share.furthest_transfer().filter(|t| t.begun) else { return "nothing sent".to_owned() };
+    if share.policy.max_downloads > 1 {
+        return format!("{} of {} delivered", completed(share).count(), share.policy.max_downloads);
+    }
     let word = if is_only_sent(furthest) { "sent" } else { "delivered" };
     match share.percent() {
         100 => format!("all of it {word}"),

@@ -13,7 +13,7 @@ export function linkView(share) {
   const picture = `/api/v1/shares/${encodeURIComponent(share.id)}/qr.svg?until=${encodeURIComponent(share.expires_at)}`;
   const code = element('figure', {},
     // A link to a file with a very long name does not fit into a code.
-    element('img', { src: picture, width: 160, height: 160, alt: 'The link as a QR code', onerror: () => code.remove() }),
+    element('img', { src: picture, width: 220, height: 220, alt: 'The link as a QR code', onerror: () => code.remove() }),
     element('figcaption', { class: 'muted small' }, 'Scan it with a phone'));
   return element('div', { class: 'link-view' },
     copyField('Link', share.url, { isPrimary: true }),

@@ -130,7 +130,7 @@ fn the_owner_reads_how_a_share_ended() {
         (closed(running(722 * MB, HandedOver).then(Event::Revoked)), "You closed it at 15:00 UTC (38 % sent)."),
         (closed(running(722 * MB, Confirmed).then(Event::Revoked)), "You closed it at 15:00 UTC (38 % delivered)."),
         (closed(running(1, Confirmed).then(Event::Revoked)), "You closed it at 15:00 UTC (less than 1 % delivered)."),
-        (closed(running(SIZE_BYTES, Confirmed).then(Event::Revoked)), "You closed it at 15:00 UTC (all of it delivered)."),
+        (closed(running(SIZE_BYTES, Confirmed).then(Event::Revoked)), "Delivered 15:00 UTC, all 1.9 GB. You closed the door at 15:00 UTC."),
         (
             closed(running(partly, Confirmed).then(Event::SourceChanged)),
             "The file changed on the NAS while it was being sent. Stopped, so nobody gets a mixed file.",
@@ -179,6 +179,7 @@ fn the_owner_reads_which_of_several_downloads_is_meant() {
             many(2).redeemed(1).redeemed(2).requested(1).requested(2).got(1, SIZE_BYTES, Confirmed).got(2, SIZE_BYTES, Confirmed),
             "Delivered 2 of 2, the last 15:00 UTC, all 1.9 GB each. The door closes at 16:00 UTC.",
         ),
+        (first_done().after(60).then(Event::Revoked).then(Event::TunnelClosed), "You closed it at 15:01 UTC (1 of 3 delivered)."),
     ] {
         assert_eq!(story.text(), expected);
     }
