@@ -49,8 +49,10 @@ impl Scene {
         self.proxy.cut_after(SIZE as u64 * percent / 100);
         let output = first(&folder, &url);
         assert_eq!(self.proxy.cuts(), cuts_before + 1, "{what}: it was cut");
-        assert!(!output.status.success(), "{what} at {percent} %: a cut download must not look like a whole one");
-        let output = again(&folder, &url);
+        let whole = folder.join(OUT).exists() && sha256_of_file(&folder.join(OUT)) == self.digest;
+        assert!(whole || !output.status.success(), "{what} at {percent} %: a cut download must not look like a whole one");
+        // A tool that opens several connections may have gone on by itself with another of them.
+        let output = if output.status.success() { output } else { again(&folder, &url) };
         assert!(output.status.success(), "{what} at {percent} %: {}\n{}", text(&output.stdout), text(&output.stderr));
         self.arrived(what, percent, &offer, &folder.join(OUT));
     }
@@ -142,11 +144,12 @@ fn aria2c_with_four_connections_resumes_at_the_transfer() {
     aria2c_at(Url::Transfer);
 }
 
+// curl's own `--retry` is not among them: it throws away what it has and asks for the link anew from the first byte, which
+// nobody can tell from a second person behind the same address.
 #[test]
 fn tools_that_try_again_by_themselves_need_no_help() {
     let scene = Scene::new();
-    let tries: [(&str, &[&str]); 3] = [
-        ("curl", &["-sS", "-q", "--fail", "-L", "--retry", "5", "--retry-all-errors", "--retry-delay", "0", "-C", "-", "-o", OUT]),
+    let tries: [(&str, &[&str]); 2] = [
         ("wget", &["--no-config", "--no-verbose", "--tries=5", "--waitretry=0", "--retry-connrefused", "-O", OUT]),
         ("aria2c", &["--no-conf", "--quiet", "-x4", "-s4", "-k1M", "--max-tries=10", "-o", OUT]),
     ];

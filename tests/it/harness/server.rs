@@ -153,7 +153,11 @@ impl Server {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command.env_clear().current_dir(self.keeper.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env("PATH", "/usr/bin:/bin").env("STATE_DIR", &self.state).env("OWNER_TOKEN", &self.token);
+        command.env("PATH", "/usr/bin:/bin").env("STATE_DIR", &self.state);
+        // An open door takes no token, and a server that is told both refuses to start.
+        if !self.settings.iter().any(|(name, value)| name == "AUTH" && value == "none") {
+            command.env("OWNER_TOKEN", &self.token);
+        }
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
