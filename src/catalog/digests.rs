@@ -165,7 +165,7 @@ impl Reader {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         std::thread::Builder::new().name("catalog-digests".to_owned()).spawn(move || {
-            priority::lower_this_thread();
+            priority::idle_this_thread();
             while let Some(Work { file, done }) = queue.blocking_recv() {
                 // Nobody may wait for it any longer.
                 let _ = done.send(digest(&file, &stopped));

@@ -39,6 +39,7 @@ pub(super) fn read(root: &Root, path: &CatalogPath, folder: impl AsFd, max: usiz
     let explain = |errno| CatalogError::from_errno(errno, path);
     let room = MAX_PATH_BYTES.saturating_sub(path.as_bytes().len() + 1).min(MAX_NAME_BYTES);
     let mut content = Content::default();
+    let mut broken = None;
     for entry in Dir::read_from(&folder).map_err(explain)? {
         let entry = entry.map_err(explain)?;
         let name = entry.file_name().to_bytes();
@@ -57,8 +58,15 @@ pub(super) fn read(root: &Root, path: &CatalogPath, folder: impl AsFd, max: usiz
             Ok(stat) => content.push(name, &stat, root),
             // It vanished since, or the folder lets us read names but nothing else.
             Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) => {}
-            Err(errno) => return Err(explain(errno)),
+            Err(errno) => match explain(errno) {
+                CatalogError::Busy => return Err(CatalogError::Busy),
+                // One broken entry does not hide the others.
+                error => broken = Some(error),
+            },
         }
+    }
+    if let Some(error) = broken.filter(|_| content.rows.is_empty()) {
+        return Err(error);
     }
     content.sort();
     Ok(content)

@@ -54,6 +54,10 @@ struct Walks {
     started: u64,
     /// The number of the walk that ended last, whole or not.
     ended: u64,
+    /// How long it took.
+    took: Duration,
+    /// Until when it rests the next one at least.
+    rests_until: Option<Instant>,
 }
 
 /// What the walking thread hands over.
@@ -84,11 +88,13 @@ impl Index {
         self.wanted.notify_one();
     }
 
-    /// Waits until a walk that began after this call has ended, but at most for `patience`.
+    /// Waits until a walk that began after this call has ended, where that can be expected within `patience`.
     pub(super) async fn freshen(&self, patience: Duration) {
-        let Walks { running, started, .. } = *self.walks.borrow();
-        if running {
-            self.want_fresh();
+        let Walks { running, started, took, rests_until, .. } = *self.walks.borrow();
+        self.want_fresh();
+        let now = Instant::now();
+        let expected = rests_until.map_or(now, |until| until.max(now)) + took;
+        if running && expected <= now + patience {
             let mut walks = self.walks.subscribe();
             // Too late is no error: what is known is still true of a moment ago.
             let _ = tokio::time::timeout(patience, walks.wait_for(|walks| walks.ended > started || !walks.running)).await;
@@ -107,16 +113,20 @@ impl Index {
                 () = shutdown.cancelled() => break,
             };
             fails = tell(walked, fails);
-            self.walks.send_modify(|walks| walks.ended = walks.started);
-            self.rest(began.elapsed(), &shutdown).await;
+            let took = began.elapsed();
+            self.walks.send_modify(|walks| {
+                walks.ended = walks.started;
+                walks.took = took;
+                walks.rests_until = Some(Instant::now() + short_rest(took));
+            });
+            self.rest(took, &shutdown).await;
         }
         self.walks.send_modify(|walks| walks.running = false);
     }
 
     async fn rest(&self, walk_took: Duration, shutdown: &CancellationToken) {
-        let share = walk_took.saturating_mul(REST_PER_WALK);
-        let short = share.clamp(SHORT_REST, LONGEST_REST);
-        let long = share.clamp(REST, LONGEST_REST);
+        let short = short_rest(walk_took);
+        let long = short.max(REST);
         let rested = async {
             tokio::time::sleep(short).await;
             let _ = tokio::time::timeout(long.saturating_sub(short), self.wanted.notified()).await;
@@ -137,11 +147,14 @@ impl Index {
         while let Some(next) = walked.recv().await {
             match next {
                 Walked::Part(tree) => self.swap_in(tree, true),
-                Walked::Whole(tree) => self.swap_in(tree, false),
+                Walked::Whole(tree) => {
+                    self.swap_in(tree, false);
+                    return Ok(());
+                }
                 Walked::Failed(error) => return Err(error),
             }
         }
-        Ok(())
+        Err(CatalogError::Io { source: std::io::Error::other("the walk broke off") })
     }
 
     fn swap_in(&self, tree: Tree, building: bool) {
@@ -150,6 +163,11 @@ impl Index {
         // The lock is free again while a million names are let go.
         drop(old);
     }
+}
+
+/// Returns how long the next walk rests at least after one that took so long.
+fn short_rest(walk_took: Duration) -> Duration {
+    walk_took.saturating_mul(REST_PER_WALK).clamp(SHORT_REST, LONGEST_REST)
 }
 
 /// Logs how a walk ended, a failure only when it is the first in a row. Returns whether it failed.

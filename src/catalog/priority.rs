@@ -9,18 +9,25 @@ const IO_WHO_PROCESS: libc::c_int = 1;
 /// The most polite there is.
 const NICEST: i32 = 19;
 
-/// Lets the calling thread compute and read only when nobody else wants to. A thread cannot come back from it without
-/// rights, so it is for threads that do nothing else. Each of the three calls may be refused by a sandbox; then the thread
-/// is merely less polite.
+/// Lets the calling thread compute and read behind everybody else. A thread cannot come back from it without rights, so it is for
+/// threads that do nothing else. Each call may be refused by a sandbox; then the thread is merely less polite.
 pub(super) fn lower_this_thread() {
     let _ = rustix::process::setpriority_process(None, NICEST);
+    // SAFETY: the call takes numbers only; 0 is the calling thread.
+    unsafe {
+        libc::syscall(libc::SYS_ioprio_set, IO_WHO_PROCESS, 0, IO_CLASS_IDLE << IO_CLASS_SHIFT);
+    }
+}
+
+/// Lets the calling thread, besides, compute only when no processor has anything else to do: for work that nobody waits for.
+pub(super) fn idle_this_thread() {
+    lower_this_thread();
     // The kernel's `struct sched_param` is one int; idle threads have no levels.
     let parameters: libc::c_int = 0;
-    // SAFETY: the calls take numbers and a pointer to an int that lives over the call; 0 is the calling thread. The C library's
-    // own `sched_setscheduler` does nothing in musl.
+    // SAFETY: the call takes numbers and a pointer to an int that lives over it; 0 is the calling thread. The C library's own
+    // `sched_setscheduler` does nothing in musl.
     unsafe {
         libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, &raw const parameters);
-        libc::syscall(libc::SYS_ioprio_set, IO_WHO_PROCESS, 0, IO_CLASS_IDLE << IO_CLASS_SHIFT);
     }
 }
 
@@ -35,7 +42,7 @@ mod tests {
             || unsafe { (libc::syscall(libc::SYS_ioprio_get, IO_WHO_PROCESS, 0), libc::syscall(libc::SYS_sched_getscheduler, 0)) };
         let before = of_this_thread();
         let lowered = std::thread::spawn(move || {
-            lower_this_thread();
+            idle_this_thread();
             (of_this_thread(), rustix::process::getpriority_process(None).unwrap())
         })
         .join()

@@ -132,6 +132,24 @@ async fn nobody_waits_for_an_index_that_nobody_keeps() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_walk_that_cannot_end_in_time() {
+    let index = Index::new();
+    let began = Instant::now();
+    let wait_after = async |took, rests| {
+        let rests_until = Some(Instant::now() + Duration::from_millis(rests));
+        index.walks.send_replace(Walks { running: true, started: 1, ended: 1, took: Duration::from_millis(took), rests_until });
+        let began = Instant::now();
+        index.freshen(Duration::from_secs(1)).await;
+        began.elapsed().as_millis()
+    };
+    assert_eq!(wait_after(1500, 0).await, 0);
+    assert_eq!(wait_after(10, 30_000).await, 0);
+    assert!(began.elapsed().is_zero());
+    // This one is waited for; that it does not come is answered in time all the same.
+    assert!((1000..1100).contains(&wait_after(10, 500).await));
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_rests_long_when_nobody_asks_and_short_when_somebody_does() {
     let index = Index::new();
     let shutdown = CancellationToken::new();
