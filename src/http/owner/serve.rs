@@ -32,7 +32,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a request's head, or of an answer, waits in memory.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a peer may leave what we sent unacknowledged: one that vanished frees its place.
-const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+const UNACKNOWLEDGED_TIMEOUT_MS: u32 = 30_000;
 /// How long answers that run may go on once the program is asked to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait when the system has no descriptor left for another connection.
@@ -102,7 +102,7 @@ async fn accept(listener: &OwnerListener) -> io::Result<Accepted> {
             let (stream, address) = listener.accept().await?;
             // A connection that cannot be tuned works all the same.
             let _ = stream.set_nodelay(true);
-            let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
+            let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_TIMEOUT_MS);
             Ok(Accepted::Tcp(stream, Peer::Tcp(address)))
         }
         OwnerListener::Unix(listener) => {
