@@ -1,6 +1,7 @@
 //! Through the router, over a real controller, catalog and store; the way in is a fake, and time stands still until moved.
 
 mod asking;
+mod connecting;
 mod entering;
 mod sharing;
 mod speaking_as_the_original;
