@@ -268,6 +268,7 @@ impl From<CatalogError> for Problem {
             CatalogError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "nas_unavailable", "The NAS does not answer at the moment.")
                 .retry_after(RETRY_AFTER)
                 .because(&error),
+            CatalogError::InvalidQuery { .. } => Self::unprocessable("bad_query", sentence(&error)),
             CatalogError::Io { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "nas_unavailable", "The NAS could not be read.").because(&error)
             }
