@@ -166,14 +166,9 @@ pub fn state_dir(flags: &Settings) -> PathBuf {
     Source { flags, environment: &from_environment, mistakes: Vec::new() }.path("STATE_DIR")
 }
 
-/// Reads where the owner side listens, for a command that asks it how it is.
-///
-/// # Errors
-/// The one mistake there can be.
-pub fn owner_listen(flags: &Settings) -> Result<SocketAddr, Vec<Mistake>> {
-    let mut source = Source { flags, environment: &from_environment, mistakes: Vec::new() };
-    let address = source.required("OWNER_LISTEN", listen);
-    if source.mistakes.is_empty() { Ok(address) } else { Err(source.mistakes) }
+/// Returns whether a setting is given, by flag or by variable.
+pub fn is_set(flags: &Settings, name: &str) -> bool {
+    Source { flags, environment: &from_environment, mistakes: Vec::new() }.raw(name).is_some()
 }
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;

@@ -224,9 +224,10 @@ impl clap::Args for Settings {
 
 /// Returns the text of `env.example`.
 pub fn env_example() -> String {
-    let mut text = "# Every setting of portcullis with its default. Each is also a flag (STATE_DIR is --state-dir); of a secret only its file is.\n\
+    let mut text =
+        "# Every setting of portcullis with its default. Each is also a flag (STATE_DIR is --state-dir); of a secret only its file is.\n\
                     # An empty value counts as none.\n"
-        .to_owned();
+            .to_owned();
     let (now, later): (Vec<&Setting>, Vec<_>) = SETTINGS.iter().partition(|setting| setting.later().is_none());
     for setting in now {
         text += &format!("\n# {}\n# {}={}\n", setting.help, setting.name, setting.default);
