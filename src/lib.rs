@@ -16,3 +16,5 @@ pub mod telemetry;
 pub mod config;
 pub mod shutdown;
 pub mod app;
+pub mod doctor;
+pub mod cli;

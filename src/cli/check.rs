@@ -1,0 +1,49 @@
+//! `portcullis check`: everything that is wrong, at once.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Exit;
+use super::client::{Client, ClientError};
+use super::terminal::Terminal;
+use crate::config::{self, Config, Settings};
+use crate::doctor::{Finding, Server, examine};
+
+/// What `check` is asked.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// The folder whose files can be shared
+    #[arg(conflicts_with = "NAS_MOUNT_PATH")]
+    folder: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(super) async fn run(args: &CheckArgs, terminal: &mut Terminal) -> Exit {
+    let mut settings = args.settings.clone();
+    if let Some(folder) = &args.folder {
+        settings.set("NAS_MOUNT_PATH", folder);
+    }
+    let server = look_for(&Client::of_state_dir(&config::state_dir(&settings))).await;
+    let findings = match Config::load(&settings) {
+        Ok(config) => examine(&config, &server).await,
+        Err(mistakes) => mistakes.iter().map(|mistake| Finding::wrong(mistake.to_string())).collect(),
+    };
+    for finding in &findings {
+        // If nobody reads, the exit code still tells.
+        let _ = terminal.print(&finding.to_string());
+    }
+    if findings.iter().any(Finding::is_wrong) { Exit::Error } else { Exit::Done }
+}
+
+async fn look_for(client: &Client) -> Server {
+    match client.session().await {
+        Ok(session) => match client.health().await {
+            Ok(()) => Server::Running { version: session.version },
+            Err(error) => Server::Unwell { why: error.to_string() },
+        },
+        Err(ClientError::NoServer { .. }) => Server::None,
+        Err(error) => Server::Unwell { why: error.to_string() },
+    }
+}

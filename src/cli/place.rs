@@ -1,0 +1,86 @@
+//! Where a file that was named on the command line lies in the catalog.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::share::CatalogPath;
+
+/// Returns the catalog's path of `file`: a path on this machine that leads below the server's root, or a path as the
+/// catalog lists it where there is no such file here (the server may see the folder under another name, in a container).
+pub(super) async fn in_catalog(file: &Path, root: &Path) -> anyhow::Result<CatalogPath> {
+    // The catalog follows no symbolic links; those on the way to the file are followed here, where its owner typed them.
+    let here = tokio::fs::canonicalize(file).await.ok();
+    let root_here = tokio::fs::canonicalize(root).await.ok();
+    match (&here, &root_here) {
+        (Some(here), Some(root_here)) => {
+            let Ok(below) = here.strip_prefix(root_here) else {
+                bail!("{} lies outside the folder that is shared ({})", file.display(), root.display());
+            };
+            catalog_path(below)
+        }
+        // Without the root here, a name can only be meant as the server sees it.
+        (_, None) => catalog_path(file.strip_prefix(root).unwrap_or(file)),
+        (None, Some(_)) if file.is_relative() => catalog_path(file),
+        (None, Some(_)) => bail!("there is no file {}", file.display()),
+    }
+}
+
+fn catalog_path(path: &Path) -> anyhow::Result<CatalogPath> {
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
+    CatalogPath::from_bytes(bytes).with_context(|| format!("{} cannot be shared", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    async fn place(file: &Path, root: &Path) -> Result<Vec<u8>, String> {
+        in_catalog(file, root).await.map(|path| path.as_bytes().to_vec()).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_path_on_this_machine_leads_below_the_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, outside) = (folder.path().join("nas"), folder.path().join("secret.txt"));
+        fs::create_dir_all(root.join("film")).unwrap();
+        let odd = root.join("film").join(OsStr::from_bytes(b"\xff\n.mp4"));
+        fs::write(&odd, "x").unwrap();
+        fs::write(&outside, "x").unwrap();
+        symlink(&root, folder.path().join("link-to-nas")).unwrap();
+        symlink(root.join("film"), folder.path().join("link-to-film")).unwrap();
+        symlink(&outside, root.join("way-out")).unwrap();
+        let name = OsStr::from_bytes(b"\xff\n.mp4");
+        for (file, root) in [
+            (odd.clone(), root.clone()),
+            (folder.path().join("link-to-film").join(name), root.clone()),
+            (odd.clone(), folder.path().join("link-to-nas")),
+            (root.join("film/../film/./").join(name), root.clone()),
+        ] {
+            assert_eq!(place(&file, &root).await, Ok(b"film/\xff\n.mp4".to_vec()), "{file:?} in {root:?}");
+        }
+        for file in [&outside, &root.join("way-out")] {
+            assert!(place(file, &root).await.unwrap_err().contains("outside the folder"), "{file:?}");
+        }
+        assert_eq!(place(Path::new("/nowhere/at/all"), &root).await.unwrap_err(), "there is no file /nowhere/at/all");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_here_is_meant_as_the_catalog_lists_it() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(place(Path::new("no-such-folder/x.mp4"), root.path()).await, Ok(b"no-such-folder/x.mp4".to_vec()));
+        assert_eq!(place(Path::new("./no-such-folder/x.mp4"), root.path()).await, Ok(b"no-such-folder/x.mp4".to_vec()));
+        assert!(place(Path::new("no-such-folder/../x.mp4"), root.path()).await.is_err());
+        // The server's root is not on this machine: a container's.
+        let root = Path::new("/nowhere/data");
+        assert_eq!(place(Path::new("/nowhere/data/film/x.mp4"), root).await, Ok(b"film/x.mp4".to_vec()));
+        assert_eq!(place(Path::new("Cargo.toml"), root).await, Ok(b"Cargo.toml".to_vec()));
+        assert!(place(Path::new("/etc/passwd"), root).await.is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! Tries what the settings name, without changing anything that stays.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use crate::config::{AuthMode, Config};
+
+/// How long the NAS may take for one answer; a mount whose server is gone hangs for minutes.
+const NAS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is known of a server with this state folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    /// None runs.
+    None,
+    /// One runs and is well.
+    Running {
+        /// Its version.
+        version: String,
+    },
+    /// One runs, or ran, and something is wrong with it.
+    Unwell {
+        /// What.
+        why: String,
+    },
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    verdict: Verdict,
+    sentence: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    /// It works, and may not be what is meant.
+    Odd,
+    Wrong,
+}
+
+impl Finding {
+    /// Something is as it should be.
+    pub fn fine(sentence: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fine, sentence: sentence.into() }
+    }
+
+    /// Something works, and may not be what is meant.
+    pub fn odd(sentence: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Odd, sentence: sentence.into() }
+    }
+
+    /// Something will not work.
+    pub fn wrong(sentence: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Wrong, sentence: sentence.into() }
+    }
+
+    /// Returns whether something will not work.
+    pub fn is_wrong(&self) -> bool {
+        self.verdict == Verdict::Wrong
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.verdict {
+            Verdict::Fine => "ok   ",
+            Verdict::Odd => "note ",
+            Verdict::Wrong => "WRONG",
+        };
+        write!(f, "{word}  {}", self.sentence)
+    }
+}
+
+/// Tries the folders, the ports and the server.
+pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
+    let mut findings = vec![
+        root(&config.root).await,
+        state_folder(&config.state_dir).await,
+        port("OWNER_LISTEN", config.owner_listen, server).await,
+        port("RECIPIENT_LISTEN", config.recipient_listen, server).await,
+        running(server),
+    ];
+    if config.base_url.is_none() {
+        findings.push(Finding::odd(
+            "BASE_URL: it is not set, so links begin with an address of this machine; set it to what recipients can reach, as https://files.example.org",
+        ));
+    }
+    if config.auth == AuthMode::None {
+        findings.push(Finding::odd(format!("AUTH: it is none, so whoever reaches {} can share every file", config.owner_listen)));
+    }
+    findings
+}
+
+async fn root(path: &Path) -> Finding {
+    let named = format!("NAS_MOUNT_PATH: {}", path.display());
+    let folder = path.to_owned();
+    let look = tokio::task::spawn_blocking(move || std::fs::read_dir(folder).map(|mut names| names.next().transpose()));
+    match tokio::time::timeout(NAS_TIMEOUT, look).await {
+        Err(_) => Finding::wrong(format!("{named} does not answer within {} s; is the NAS reachable?", NAS_TIMEOUT.as_secs())),
+        Ok(Err(_)) => Finding::wrong(format!("{named} could not be looked at")),
+        Ok(Ok(Err(error) | Ok(Err(error)))) => Finding::wrong(format!("{named} cannot be listed ({})", reason(&error))),
+        Ok(Ok(Ok(Ok(None)))) => Finding::odd(format!("{named} is an empty folder; is the NAS mounted?")),
+        Ok(Ok(Ok(Ok(Some(_))))) => Finding::fine(format!("{named} can be listed")),
+    }
+}
+
+async fn state_folder(path: &Path) -> Finding {
+    let (named, folder) = (format!("STATE_DIR: {}", path.display()), path.to_owned());
+    match tokio::task::spawn_blocking(move || try_to_write(&folder)).await {
+        Ok(Ok(None)) => Finding::fine(format!("{named} can be written")),
+        Ok(Ok(Some(parent))) => Finding::fine(format!("{named} does not exist yet and can be made in {}", parent.display())),
+        Ok(Err(error)) => Finding::wrong(format!("{named} cannot be written ({})", reason(&error))),
+        Err(_) => Finding::wrong(format!("{named} could not be looked at")),
+    }
+}
+
+/// Writes a file that is gone at once, in the folder, or in the nearest one above it that exists: then that is returned.
+fn try_to_write(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let folder = std::path::absolute(folder)?;
+    let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let probe = nearest.join(format!(".portcullis-check-{}", std::process::id()));
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe)?;
+    std::fs::remove_file(&probe)?;
+    Ok((nearest != folder).then(|| nearest.to_owned()))
+}
+
+async fn port(name: &str, address: SocketAddr, server: &Server) -> Finding {
+    match TcpListener::bind(address).await {
+        Ok(_) if matches!(server, Server::Running { .. }) => {
+            Finding::odd(format!("{name}: {address} is free although a server runs; it was started with other settings"))
+        }
+        Ok(_) => Finding::fine(format!("{name}: {address} is free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && *server != Server::None => {
+            Finding::fine(format!("{name}: {address} is in use, and a server runs"))
+        }
+        Err(error) => Finding::wrong(format!("{name}: {address} cannot be used ({})", reason(&error))),
+    }
+}
+
+fn running(server: &Server) -> Finding {
+    match server {
+        Server::None => Finding::fine("no server runs with this state folder"),
+        Server::Running { version } => Finding::fine(format!("the server runs and is well (version {version})")),
+        Server::Unwell { why } => Finding::wrong(format!("a server runs with this state folder, and something is wrong: {why}")),
+    }
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is nothing of that name".to_owned(),
+        io::ErrorKind::NotADirectory => "it is not a folder".to_owned(),
+        io::ErrorKind::PermissionDenied => "this account may not".to_owned(),
+        io::ErrorKind::AddrInUse => "another program uses it".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    fn config(folder: &Path) -> Config {
+        let mut settings = Settings::default();
+        settings.set("NAS_MOUNT_PATH", folder.join("nas"));
+        settings.set("STATE_DIR", folder.join("a/b/state"));
+        settings.set("OWNER_LISTEN", "127.0.0.1:0");
+        settings.set("RECIPIENT_LISTEN", "127.0.0.1:0");
+        settings.set("BASE_URL", "https://files.example.org");
+        Config::load(&settings).unwrap()
+    }
+
+    fn verdicts(findings: &[Finding]) -> Vec<Verdict> {
+        findings.iter().map(|finding| finding.verdict).collect()
+    }
+
+    #[tokio::test]
+    async fn a_good_house_is_found_good_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("nas")).unwrap();
+        std::fs::write(folder.path().join("nas/film"), "").unwrap();
+        let findings = examine(&config(folder.path()), &Server::None).await;
+        assert_eq!(verdicts(&findings), [Verdict::Fine; 5], "{findings:?}");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["nas"]);
+    }
+
+    #[tokio::test]
+    async fn everything_wrong_is_found_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "a file where a folder should be").unwrap();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = config(folder.path());
+        config.owner_listen = taken.local_addr().unwrap();
+        config.recipient_listen = "192.0.2.1:8001".parse().unwrap();
+        config.base_url = None;
+        config.auth = AuthMode::None;
+        let findings = examine(&config, &Server::None).await;
+        use Verdict::{Fine, Odd, Wrong};
+        assert_eq!(verdicts(&findings), [Wrong, Wrong, Wrong, Wrong, Fine, Odd, Odd], "{findings:?}");
+        assert!(findings[2].to_string().contains("another program uses it"));
+        let beside = examine(&config, &Server::Running { version: "1.2.3".to_owned() }).await;
+        assert_eq!(verdicts(&beside)[2], Fine);
+        let unwell = examine(&config, &Server::Unwell { why: "it sleeps".to_owned() }).await;
+        assert!(unwell[4].is_wrong());
+    }
+
+    #[tokio::test]
+    async fn an_empty_root_is_odd() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("nas")).unwrap();
+        assert_eq!(root(&folder.path().join("nas")).await.verdict, Verdict::Odd);
+    }
+}
