@@ -58,7 +58,7 @@ pub(super) fn id(n: u64) -> ShareId {
 }
 
 fn link(n: u128) -> TokenId {
-    TokenId(uuid::Uuid::from_u128(n))
+    format!("{n:032x}").parse().expect("32 hexadecimal digits are a link's id")
 }
 
 fn transfer(n: u8) -> TransferId {
