@@ -92,7 +92,10 @@ pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
 
 fn greet(running: &Running, auth: AuthMode) {
     let mut out = io::stderr().lock();
-    let mut lines = vec![String::new(), format!("  Portcullis shares files of {}", crate::share::for_display(running.root.as_os_str().as_encoded_bytes()))];
+    let mut lines = vec![
+        String::new(),
+        format!("  Portcullis shares files of {}", crate::share::for_display(running.root.as_os_str().as_encoded_bytes())),
+    ];
     match (&running.sign_in_url, &running.owner_url) {
         (Some(link), _) => lines.push(format!("  Open your page:  {link}")),
         (None, Some(url)) => lines.push(format!("  Open your page:  {url}/")),
@@ -115,7 +118,8 @@ fn greet(running: &Running, auth: AuthMode) {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let state_dir = config.state_dir.clone();
     let state = tokio::task::spawn_blocking(move || State::open(&config)).await.context("opening the state folder")?;
-    let State { config, store, catalog, keys, owner_token } = state.with_context(|| format!("opening the state folder {}", state_dir.display()))?;
+    let State { config, store, catalog, keys, owner_token } =
+        state.with_context(|| format!("opening the state folder {}", state_dir.display()))?;
 
     let latest = store.latest_steady().await.context("reading the store")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(latest));
@@ -123,7 +127,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let recipients = delivery::listen(config.recipient_listen)
         .with_context(|| format!("listening for recipients on {} (RECIPIENT_LISTEN)", config.recipient_listen))?;
-    let base = config.base_url.clone().unwrap_or_else(|| format!("http://{}", reachable(recipients.local_addr().unwrap_or(config.recipient_listen))));
+    let base = config
+        .base_url
+        .clone()
+        .unwrap_or_else(|| format!("http://{}", reachable(recipients.local_addr().unwrap_or(config.recipient_listen))));
     let (doors, passes) = (Doors::default(), Passes::default());
     let tunnel = Arc::new(Direct::new(PublicUrl::new(&base), doors.clone()));
     let (reports, incoming) = meter::channel();
@@ -241,7 +248,8 @@ impl State {
         let dir = &config.state_dir;
         let store = SqliteStore::open(dir).context("opening the store")?;
         let options = CatalogOptions { show_hidden: config.show_hidden, excluded: vec![dir.clone()] };
-        let catalog = Catalog::new(&config.root, options).with_context(|| format!("opening the folder {} (NAS_MOUNT_PATH)", config.root.display()))?;
+        let catalog = Catalog::new(&config.root, options)
+            .with_context(|| format!("opening the folder {} (NAS_MOUNT_PATH)", config.root.display()))?;
         let signing: Vec<Secret> =
             if config.jwt_secrets.is_empty() { vec![kept_secret(&dir.join("jwt.key"))?] } else { config.jwt_secrets.clone() };
         let keys = signing.iter().map(|secret| Key::new(secret.expose())).collect::<Result<Vec<_>, _>>().context("reading JWT_SECRET")?;
@@ -262,7 +270,11 @@ fn kept_secret(path: &Path) -> anyhow::Result<Secret> {
             let mut text = String::new();
             file.take(MAX_KEPT_BYTES).read_to_string(&mut text).with_context(|| format!("reading {}", path.display()))?;
             let text = text.trim_end_matches('\n');
-            anyhow::ensure!(text.len() >= 32, "{} is damaged: delete it to have another made; links made so far stop working then", path.display());
+            anyhow::ensure!(
+                text.len() >= 32,
+                "{} is damaged: delete it to have another made; links made so far stop working then",
+                path.display()
+            );
             Ok(Secret::new(text.to_owned()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -259,7 +259,9 @@ impl Controller {
             Done::Opened(id, result) => self.opened(id, result),
             Done::Closed(id, result) => self.closed(id, result),
             Done::StrayClosed(id, Ok(())) => tracing::debug!(share.id = %id, "Shut the way in to {id}"),
-            Done::StrayClosed(id, Err(error)) => tracing::warn!(share.id = %id, %error, "Could not shut the way in to {id}; it is looked at again"),
+            Done::StrayClosed(id, Err(error)) => {
+                tracing::warn!(share.id = %id, %error, "Could not shut the way in to {id}; it is looked at again")
+            }
             Done::Listed(asked, result) => self.listed(asked, result),
         }
     }
@@ -462,7 +464,8 @@ impl Controller {
                 // Whoever waited in line gets the answer of the closed share.
                 let mut closed = (*slot.share).clone();
                 let now = self.parts.clock.now();
-                let result = job.events.into_iter().fold(Ok(()), |_, event| closed.on(event, now).answer);
+                let answers = job.events.into_iter().map(|event| closed.on(event, now).answer);
+                let result = answers.last().unwrap_or(Ok(()));
                 job.answer.give(result, &Arc::new(self.shared.view_of_share(slot.share.clone(), now)));
             }
         }
@@ -487,8 +490,12 @@ impl Controller {
                 self.decide(id, Job::of(Event::TimePassed));
             }
         }
-        let behind: Vec<ShareId> =
-            self.slots.values().filter(|slot| slot.is_untold || slot.is_dirty || slot.share.transfers.iter().any(|t| t.open_requests() > 0)).map(|slot| slot.share.id).collect();
+        let behind: Vec<ShareId> = self
+            .slots
+            .values()
+            .filter(|slot| slot.is_untold || slot.is_dirty || slot.share.transfers.iter().any(|t| t.open_requests() > 0))
+            .map(|slot| slot.share.id)
+            .collect();
         for id in behind {
             self.refresh(id, now);
         }
@@ -559,7 +566,9 @@ impl Controller {
         if self.parts.passes.requests() > 0 {
             tracing::info!("Stopping: waiting up to {} s for downloads that run", self.parts.drain.as_secs());
         }
-        for (_, given_up) in self.slots.values().filter_map(|slot| slot.running.as_ref()).filter(|(effect, _)| *effect == Effect::OpenTunnel) {
+        for (_, given_up) in
+            self.slots.values().filter_map(|slot| slot.running.as_ref()).filter(|(effect, _)| *effect == Effect::OpenTunnel)
+        {
             given_up.cancel();
         }
         for id in open {

@@ -260,9 +260,9 @@ impl Handle {
         Ok(self.0.keys.transfer_secret(transfer))
     }
 
-    /// Returns the transfer that a recipient who comes back to the link is in the middle of: same address, same client,
-    /// and some bytes already. Spends nothing.
-    pub fn rejoin(&self, share: ShareId, link: TokenId, recipient: &Recipient) -> Option<TransferSecret> {
+    /// Returns the transfer that a recipient who comes back to the link is in the middle of: same address, same client, and
+    /// either the client `resumes` behind bytes that it has, or the transfer broke off. Spends nothing.
+    pub fn rejoin(&self, share: ShareId, link: TokenId, recipient: &Recipient, resumes: bool) -> Option<TransferSecret> {
         let view = self.0.living.read().expect("nobody panics while holding the views").get(&share)?.clone();
         recipient.address.as_ref()?;
         if view.share.link != link || recipient.agent.is_empty() {
@@ -272,8 +272,9 @@ impl Handle {
         let agent = cut_to(&recipient.agent, MAX_AGENT_BYTES);
         let same = |t: &&Transfer| t.begun && t.recipient.address == recipient.address && t.recipient.agent == agent;
         let may = |t: &&Transfer| view.share.may_fetch(t.id, now).is_ok();
-        let found = view.share.transfers.iter().rev().filter(same).filter(may).min_by_key(|t| !t.is_active())?;
-        Some(self.0.keys.transfer_secret(found.id))
+        let broke_off = |t: &Transfer| t.is_active() && t.open_requests() == 0;
+        let candidates = view.share.transfers.iter().rev().filter(same).filter(may).filter(|t| resumes || broke_off(t));
+        Some(self.0.keys.transfer_secret(candidates.min_by_key(|t| !t.is_active())?.id))
     }
 
     /// Returns where the outside finds shares.
@@ -337,5 +338,6 @@ pub fn name_in_link(share: &Share) -> String {
 
 /// Cuts a text to so many bytes, at the end of a letter.
 fn cut_to(text: &str, most: usize) -> String {
-    text[..text.floor_char_boundary(most)].to_owned()
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text[..end.unwrap_or(0)].to_owned()
 }

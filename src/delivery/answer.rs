@@ -165,7 +165,10 @@ mod tests {
     #[test]
     fn a_range_is_answered_with_its_part_and_says_which() {
         let (head, body) = answer("GET /s/get/t/a HTTP/1.1\r\nRange: bytes=10-19\r\n");
-        assert!(head.starts_with("HTTP/1.1 206 Partial Content\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 10\r\n"), "{head}");
+        assert!(
+            head.starts_with("HTTP/1.1 206 Partial Content\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 10\r\n"),
+            "{head}"
+        );
         assert!(head.contains("\r\nContent-Range: bytes 10-19/1000\r\n"));
         assert_eq!(body, Some(ByteRange::new(10, 20)));
     }

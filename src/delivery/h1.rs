@@ -179,7 +179,9 @@ impl Connection {
                         Ok(Next::Drop)
                     };
                 }
-                Some(Found::Over(of, transfer)) if of == share => return self.page(head, body, Some(Over(share, transfer)), keeps_alive).await,
+                Some(Found::Over(of, transfer)) if of == share => {
+                    return self.page(head, body, Some(Over(share, transfer)), keeps_alive).await;
+                }
                 Some(_) | None => return Ok(Next::Drop),
             }
         }
@@ -268,7 +270,9 @@ impl Connection {
             }
             Err(error) => {
                 tracing::warn!(share.id = %pass.share, %error, "Could not open a shared file");
-                return self.plain("503 Service Unavailable", wait, "The sender's storage does not answer. Try again in a moment.\n", keeps_alive).await;
+                return self
+                    .plain("503 Service Unavailable", wait, "The sender's storage does not answer. Try again in a moment.\n", keeps_alive)
+                    .await;
             }
         };
         let peer = self.peer(head);
@@ -374,7 +378,10 @@ impl Connection {
         let Some(metered) = &self.unsettled else { return };
         let cut = metered.pass().cut.clone();
         let (mut pause, mut last) = (LOOKS.0, (self.stream.written(), Instant::now()));
-        while !self.stream.is_settled() && last.1.elapsed() < SETTLE_TIMEOUT && !matches!(self.stream.tcp.take_error(), Ok(Some(_)) | Err(_)) {
+        while !self.stream.is_settled()
+            && last.1.elapsed() < SETTLE_TIMEOUT
+            && !matches!(self.stream.tcp.take_error(), Ok(Some(_)) | Err(_))
+        {
             tokio::select! {
                 () = cut.cancelled() => return self.abort().await,
                 () = sleep(pause) => {}

@@ -63,7 +63,8 @@ fn a_token_has_one_spelling() {
             }
         }
     }
-    for twist in [format!("{text}="), format!(" {text}"), format!("{text}\n"), format!("{text}.x"), text.replace('.', "%2E"), String::new()] {
+    for twist in [format!("{text}="), format!(" {text}"), format!("{text}\n"), format!("{text}.x"), text.replace('.', "%2E"), String::new()]
+    {
         assert_eq!(keys.verify(&twist), Err(Invalid), "{twist:?}");
     }
 }
