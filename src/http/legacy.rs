@@ -7,16 +7,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::{Map, Value, json};
 
 use super::owner::body::StrictJson;
 use super::owner::wire::closed_at;
-use super::owner::{OwnerSide, health, share_id, view_of};
+use super::owner::{OwnerSide, create_once, health, share_id, view_of};
 use super::problem::Problem;
-use crate::catalog::CatalogError;
-use crate::controller::{ControllerError, NewShare, View};
+use crate::controller::{NewShare, View};
 use crate::share::{CatalogPath, Outcome, PolicyRequest, Share, State as ShareState, Timestamp, Transfer};
 use crate::store::MAX_PAGE;
 
@@ -28,12 +27,15 @@ const MAX_FILES: usize = 100_000;
 /// Answers `POST /generate-link`. Unknown fields are passed over, as the original did.
 pub(super) async fn generate_link(
     State(side): State<Arc<OwnerSide>>,
-    StrictJson { mut object, .. }: StrictJson,
+    headers: HeaderMap,
+    body: Result<StrictJson, Problem>,
 ) -> Result<Json<Value>, Problem> {
+    let StrictJson { mut object, bytes } = body.map_err(body_problem)?;
     let path = CatalogPath::parse(&object.required_text("file_path")?)?;
     let seconds = object.positive("expires_in_seconds")?.unwrap_or(DEFAULT_EXPIRY_SECONDS);
     let policy = PolicyRequest { expires_in_seconds: Some(seconds), ..PolicyRequest::default() };
-    let view = side.controller.create(NewShare { path, policy, note: None }).await.map_err(create_problem)?;
+    let new = NewShare { path, policy, note: None };
+    let view = create_once(&side, &headers, &[b"generate-link", &bytes], new).await.map_err(create_problem)?;
     let url = view.url.clone().unwrap_or_default();
     Ok(Json(json!({
         "token": token_of(&url).unwrap_or_default(),
@@ -44,13 +46,14 @@ pub(super) async fn generate_link(
     })))
 }
 
+/// The original said 422 for a body that is no JSON too.
+fn body_problem(problem: Problem) -> Problem {
+    if problem.status() == StatusCode::BAD_REQUEST { problem.with_status(StatusCode::UNPROCESSABLE_ENTITY) } else { problem }
+}
+
 /// The original said 400 for what is there and is no file.
-fn create_problem(error: ControllerError) -> Problem {
-    let is_no_file = matches!(
-        error,
-        ControllerError::Catalog(CatalogError::IsFolder { .. } | CatalogError::NotRegular { .. } | CatalogError::NotFolder { .. })
-    );
-    let problem = Problem::from(error);
+fn create_problem(problem: Problem) -> Problem {
+    let is_no_file = matches!(problem.code(), "is_folder" | "not_a_file" | "not_a_folder");
     if is_no_file { problem.with_status(StatusCode::BAD_REQUEST) } else { problem }
 }
 

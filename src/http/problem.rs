@@ -312,6 +312,24 @@ mod tests {
         assert!(!problem.0.detail.contains("offset"));
     }
 
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer_that_says_nothing_of_the_inside() {
+        use tower::ServiceExt;
+        async fn panics() {
+            panic!("the secret of the house")
+        }
+        let router = axum::Router::new()
+            .route("/", axum::routing::get(panics))
+            .layer(tower_http::catch_panic::CatchPanicLayer::custom(of_panic))
+            .layer(axum::middleware::from_fn(finish));
+        let answer = router.oneshot(Request::new(Body::empty())).await.expect("routers do not fail");
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(answer.into_body(), 4096).await.expect("a short body");
+        let problem: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(problem["code"], "internal_error");
+        assert!(!problem.to_string().contains("secret"));
+    }
+
     #[test]
     fn what_the_controller_says_has_a_status_and_a_code() {
         let path = CatalogPath::parse("film").expect("a good path");

@@ -44,7 +44,7 @@ pub(super) mod wire;
 
 pub(super) use query::share_id;
 pub use serve::{Draining, OwnerListener, serve};
-pub(super) use shares::view_of;
+pub(super) use shares::{create_once, view_of};
 
 /// What the page may load and do: its own files and its own API, and no script that stands in the page.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \

@@ -2,9 +2,11 @@
 //!
 //! `axum::serve` never closes a silent or dribbling client; this loop does, and it says who stands at the other end.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -27,6 +29,9 @@ use crate::http::auth::Peer;
 /// How many connections live at once: a household's tabs and scripts, at six each, many times over. Each costs at most
 /// [`MAX_BUFFER_BYTES`] twice.
 const MAX_CONNECTIONS: usize = 512;
+/// How many of them one address may hold, so that one client of the LAN cannot keep all others out. A reverse proxy, which
+/// speaks for many, keeps far fewer open.
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 128;
 /// How long the head of a request may take, and how long a connection may be idle before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a request's head, or of an answer, waits in memory.
@@ -57,6 +62,7 @@ pub struct Draining(pub CancellationToken);
 /// Where the listener itself is broken; a connection that fails is only logged.
 pub async fn serve(listener: OwnerListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let seats = Arc::new(Mutex::default());
     let connections = TaskTracker::new();
     loop {
         // A place first: beyond the bound, those who connect wait in the kernel's queue.
@@ -69,11 +75,12 @@ pub async fn serve(listener: OwnerListener, router: Router, shutdown: Cancellati
             accepted = accept(&listener) => accepted,
         };
         match accepted {
-            Ok(Accepted::Tcp(stream, peer)) => {
-                connections.spawn(converse(stream, peer, router.clone(), shutdown.clone(), place));
-            }
-            Ok(Accepted::Unix(stream, peer)) => {
-                connections.spawn(converse(stream, peer, router.clone(), shutdown.clone(), place));
+            Ok(Accepted::Tcp(stream, address)) => match Seat::take(&seats, address.ip(), place) {
+                Some(seat) => drop(connections.spawn(converse(stream, Peer::Tcp(address), router.clone(), shutdown.clone(), seat))),
+                None => debug!("An address holds too many connections; another of its was closed"),
+            },
+            Ok(Accepted::Unix(stream, uid)) => {
+                connections.spawn(converse(stream, Peer::Local { uid }, router.clone(), shutdown.clone(), place));
             }
             Err(error) if is_about_one_connection(&error) => debug!(%error, "A connection was gone before it was accepted"),
             Err(error) if is_exhausted(&error) => {
@@ -92,8 +99,43 @@ pub async fn serve(listener: OwnerListener, router: Router, shutdown: Cancellati
 }
 
 enum Accepted {
-    Tcp(tokio::net::TcpStream, Peer),
-    Unix(tokio::net::UnixStream, Peer),
+    Tcp(tokio::net::TcpStream, SocketAddr),
+    Unix(tokio::net::UnixStream, u32),
+}
+
+/// How many connections each address holds; at most [`MAX_CONNECTIONS`] addresses.
+type Seats = Mutex<HashMap<IpAddr, usize>>;
+
+/// A connection's place among all, and among those of its address. Dropping it gives both back.
+struct Seat {
+    seats: Arc<Seats>,
+    address: IpAddr,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Seat {
+    /// Takes a place among those of `address`; `None` where it holds all it may.
+    fn take(seats: &Arc<Seats>, address: IpAddr, place: OwnedSemaphorePermit) -> Option<Self> {
+        let mut table = seats.lock().expect("nobody panics while holding the seats");
+        let held = table.entry(address).or_default();
+        if *held >= MAX_CONNECTIONS_PER_ADDRESS {
+            return None;
+        }
+        *held += 1;
+        Some(Self { seats: seats.clone(), address, _place: place })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut table = self.seats.lock().expect("nobody panics while holding the seats");
+        if let Some(held) = table.get_mut(&self.address) {
+            *held -= 1;
+            if *held == 0 {
+                table.remove(&self.address);
+            }
+        }
+    }
 }
 
 async fn accept(listener: &OwnerListener) -> io::Result<Accepted> {
@@ -103,17 +145,18 @@ async fn accept(listener: &OwnerListener) -> io::Result<Accepted> {
             // A connection that cannot be tuned works all the same.
             let _ = stream.set_nodelay(true);
             let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_TIMEOUT_MS);
-            Ok(Accepted::Tcp(stream, Peer::Tcp(address)))
+            Ok(Accepted::Tcp(stream, address))
         }
         OwnerListener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let uid = stream.peer_cred()?.uid();
-            Ok(Accepted::Unix(stream, Peer::Local { uid }))
+            Ok(Accepted::Unix(stream, uid))
         }
     }
 }
 
-async fn converse<S>(stream: S, peer: Peer, router: Router, shutdown: CancellationToken, place: OwnedSemaphorePermit)
+/// Serves one connection to its end; `seat` is its place, held until then.
+async fn converse<S, P>(stream: S, peer: Peer, router: Router, shutdown: CancellationToken, seat: P)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -143,7 +186,7 @@ where
     if let Err(error) = ended {
         debug!(%error, "A connection of an owner ended early");
     }
-    drop(place);
+    drop(seat);
 }
 
 fn is_about_one_connection(error: &io::Error) -> bool {

@@ -106,11 +106,12 @@ pub(super) async fn sign_out(State(side): State<Arc<OwnerSide>>, Extension(calle
 
 /// Answers `POST /api/v1/session/link`: a link that signs another browser in.
 pub(super) async fn link(State(side): State<Arc<OwnerSide>>, peer: Option<Extension<Peer>>, headers: HeaderMap) -> Json<Value> {
-    // Who came by a name of ours can come by it again; the local socket has no such name.
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let base = match (peer, host) {
-        (Some(Extension(Peer::Local { .. })), _) | (_, None) => side.settings.address.trim_end_matches('/').to_owned(),
-        (_, Some(host)) => format!("http://{host}"),
+    // Who came by a name of ours can come by it again; a page says whether that was over TLS. The local socket has no such name.
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let base = match (peer, text(header::ORIGIN), text(header::HOST)) {
+        (Some(Extension(Peer::Local { .. })), ..) | (_, _, None) => side.settings.address.trim_end_matches('/').to_owned(),
+        (_, Some(origin), _) => origin.to_owned(),
+        (_, None, Some(host)) => format!("http://{host}"),
     };
     Json(json!({ "url": format!("{base}{}", side.new_sign_in_path()) }))
 }

@@ -34,14 +34,24 @@ pub(super) async fn create(
     headers: HeaderMap,
     StrictJson { object, bytes }: StrictJson,
 ) -> Result<Response, Problem> {
-    let new = new_share(object)?;
+    let view = create_once(&side, &headers, &[b"create", &bytes], new_share(object)?).await?;
+    let status = if view.state == ShareState::Opening { StatusCode::ACCEPTED } else { StatusCode::CREATED };
+    let location = format!("/api/v1/shares/{}", view.share.id);
+    let location = HeaderValue::try_from(location).expect("an id is made of letters and digits");
+    Ok((status, [(header::LOCATION, location)], json_of(&side, &view)).into_response())
+}
+
+/// Makes a share, unless a request with the same `Idempotency-Key` and the same `parts` did already.
+pub(in crate::http) async fn create_once(
+    side: &OwnerSide,
+    headers: &HeaderMap,
+    parts: &[&[u8]],
+    new: NewShare,
+) -> Result<Arc<View>, Problem> {
     let controller = side.controller.clone();
     let work = async move { Ok(controller.create(new).await?.share.id) };
-    let id = side.once.run(&headers, wish(&[b"create", &bytes]), side.clock.now().steady, work).await?;
-    let view = view_of(&side, id).await?;
-    let status = if view.state == ShareState::Opening { StatusCode::ACCEPTED } else { StatusCode::CREATED };
-    let location = HeaderValue::try_from(format!("/api/v1/shares/{id}")).expect("an id is made of letters and digits");
-    Ok((status, [(header::LOCATION, location)], json_of(&side, &view)).into_response())
+    let id = side.once.run(headers, wish(parts), side.clock.now().steady, work).await?;
+    view_of(side, id).await
 }
 
 /// Reads what an owner wants shared.

@@ -96,3 +96,26 @@ async fn stopping_ends_streams_and_idle_connections_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(TcpStream::connect(address).await.is_err(), "nobody comes in any more");
 }
+
+#[tokio::test]
+async fn one_address_cannot_take_every_place() {
+    let scene = scene().await;
+    let (address, ..) = listen(&scene).await;
+    let mut crowd = Vec::new();
+    for _ in 0..128 {
+        crowd.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut one_too_many = TcpStream::connect(address).await.unwrap();
+    assert_eq!(read_to_end(&mut one_too_many).await, "");
+    drop(crowd);
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /livez HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        // It may be closed before it is read.
+        let _ = stream.write_all(request.as_bytes()).await;
+        if read_to_end(&mut stream).await.starts_with("HTTP/1.1 200 OK") {
+            return;
+        }
+    }
+    panic!("places that are given back are free again");
+}

@@ -250,3 +250,16 @@ async fn health_tells_strangers_only_whether_all_is_well() {
     std::fs::rename(scene.folder.path().join("sub"), scene.folder.path().join("gone")).unwrap();
     scene.ask("GET", "/health").await.expect(200);
 }
+
+#[tokio::test]
+async fn long_lists_of_files_travel_compressed_and_links_do_not() {
+    let scene = scene().await;
+    for n in 0..20 {
+        std::fs::write(scene.folder.path().join(format!("episode {n}.mkv")), b"x").unwrap();
+    }
+    scene.share().await;
+    let files = scene.call("GET", "/api/v1/files").header("accept-encoding", "gzip").await.expect(200);
+    assert_eq!(files.header("content-encoding"), "gzip");
+    let shares = scene.call("GET", "/api/v1/shares").header("accept-encoding", "gzip").await.expect(200);
+    assert!(shares.headers.get("content-encoding").is_none());
+}

@@ -36,6 +36,8 @@ async fn a_bad_wish_for_a_link_has_the_originals_statuses() {
         (r#"{"file_path":""}"#, 400),
         (r#"{"file_path":"../x"}"#, 422),
         (r#"{"file_path":1}"#, 422),
+        (r#"{"#, 422),
+        (r#"{"file_path":"film.mkv","expires_in_seconds":NaN}"#, 422),
         (r#"{}"#, 422),
         (r#"[]"#, 422),
         (r#"{"file_path":"film.mkv","expires_in_seconds":0}"#, 422),
