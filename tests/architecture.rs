@@ -24,7 +24,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_http", &["http/"]),
     ("clap", &["config.rs", "config/", "cli/", "main.rs"]),
     ("indicatif", &["cli/"]),
-    ("socket2", &["delivery/", "app.rs"]),
+    ("socket2", &["delivery/", "http/owner/serve.rs", "app.rs"]),
     ("tracing_subscriber", &["telemetry.rs"]),
     ("getrandom", &["token/random.rs"]),
     ("uuid", &["token/random.rs", "share/ids.rs"]),
@@ -339,12 +339,25 @@ fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = BTreeMap::new();
     collect(&root, &mut files);
-    let is_test = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");
-    let of = |(path, text): (PathBuf, String)| {
-        let path = path.strip_prefix(&root).expect("it lies below src").to_str().expect("a path of ours is UTF-8").to_owned();
-        (!is_test(&path)).then(|| Source::new(&path, &text))
+    let text_of =
+        |path: &PathBuf| path.strip_prefix(&root).expect("it lies below src").to_str().expect("a path of ours is UTF-8").to_owned();
+    let files: BTreeMap<String, String> = files.iter().map(|(path, text)| (text_of(path), text.clone())).collect();
+    let only_tests: Vec<String> = files.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
+    let is_test =
+        |path: &str| only_tests.iter().any(|of| path.strip_prefix(of.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/')));
+    files.iter().filter(|(path, _)| !is_test(path)).map(|(path, text)| Source::new(path, text)).collect()
+}
+
+/// Returns the modules that a file declares for tests only, as paths without `.rs`.
+fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let folder = match path.rsplit_once('/') {
+        Some((folder, "mod.rs")) => format!("{folder}/"),
+        None if matches!(path, "lib.rs" | "main.rs") => String::new(),
+        _ => format!("{}/", path.trim_end_matches(".rs")),
     };
-    files.into_iter().filter_map(of).collect()
+    let code = without_comments_and_literals(text);
+    let items = code.split("#[cfg(test)]").skip(1).filter_map(|rest| rest.split([';', '{']).next()?.trim().rsplit_once("mod "));
+    items.map(|(_, name)| format!("{folder}{}", name.trim())).collect()
 }
 
 fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, String>) {
@@ -470,6 +483,14 @@ mod the_checker {
         assert_eq!(check("http/owner/shares.rs", "use crate::share::Recipient; let recipient = t.recipient; f(recipient, 1);"), 0);
         assert_eq!(check("http/recipient/mod.rs", "/// The owner's side.\nlet owner = 1; struct Owner;"), 0);
         assert_eq!(check("http/mod.rs", "pub mod owner; pub mod recipient;"), 0);
+    }
+
+    #[test]
+    fn knows_files_that_are_tests_only() {
+        assert_eq!(test_modules("store/mod.rs", "mod a;\n#[cfg(test)]\npub(crate) mod contract;\nmod b;"), ["store/contract"]);
+        assert_eq!(test_modules("share/lifecycle.rs", "#[cfg(test)]\nmod tests;"), ["share/lifecycle/tests"]);
+        assert_eq!(test_modules("lib.rs", "#[cfg(test)]\nmod fake;\n#[cfg(test)]\nuse a::b;"), ["fake"]);
+        assert!(test_modules("store/mod.rs", "// #[cfg(test)]\nmod contract;").is_empty());
     }
 
     #[test]

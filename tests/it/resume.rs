@@ -85,7 +85,17 @@ fn wget(folder: &Path, arguments: &[&str], url: &str) -> Output {
 }
 
 fn aria2c(folder: &Path, arguments: &[&str], url: &str) -> Output {
-    let usual = ["--no-conf", "--quiet", "-x4", "-s4", "-k1M", "--auto-file-renaming=false", "-o", OUT];
+    let usual = [
+        "--no-conf",
+        "--show-console-readout=false",
+        "--summary-interval=0",
+        "-x4",
+        "-s4",
+        "-k1M",
+        "--auto-file-renaming=false",
+        "-o",
+        OUT,
+    ];
     tool(folder, "aria2c", &[&usual[..], arguments, &[url]].concat())
 }
 
@@ -151,7 +161,10 @@ fn tools_that_try_again_by_themselves_need_no_help() {
     let scene = Scene::new();
     let tries: [(&str, &[&str]); 2] = [
         ("wget", &["--no-config", "--no-verbose", "--tries=5", "--waitretry=0", "--retry-connrefused", "-O", OUT]),
-        ("aria2c", &["--no-conf", "--quiet", "-x4", "-s4", "-k1M", "--max-tries=10", "-o", OUT]),
+        (
+            "aria2c",
+            &["--no-conf", "--show-console-readout=false", "--summary-interval=0", "-x4", "-s4", "-k1M", "--max-tries=10", "-o", OUT],
+        ),
     ];
     for (program, arguments) in tries {
         for percent in CUTS_PERCENT {
