@@ -44,43 +44,62 @@ function binary() {
 
 /** A running server with a folder of its own, and a proxy before its recipient side. */
 export class Server {
-  static async start(settings = {}) {
+  /** Starts it over a folder that `fill` has filled: what comes later is found by a search only after a while. */
+  static async start(settings = {}, fill = () => {}) {
     const server = new Server();
     server.folder = mkdtempSync(path.join(tmpdir(), 'portcullis-e2e-'));
     server.root = path.join(server.folder, 'nas');
     mkdirSync(server.root);
+    fill(server);
     [server.owner, server.recipient] = [await freePort(), await freePort()];
     server.token = randomBytes(32).toString('hex');
     server.proxy = await CuttingProxy.before(server.recipient);
     server.log = '';
-    server.process = spawn(binary(), ['serve', server.root], {
+    server.settings = settings;
+    await server.#launch();
+    return server;
+  }
+
+  async #launch() {
+    this.process = spawn(binary(), ['serve', this.root], {
       env: {
         PATH: '/usr/bin:/bin',
-        STATE_DIR: path.join(server.folder, 'state'),
-        OWNER_LISTEN: `127.0.0.1:${server.owner}`,
-        RECIPIENT_LISTEN: `127.0.0.1:${server.recipient}`,
-        BASE_URL: server.proxy.url,
-        OWNER_TOKEN: server.token,
+        STATE_DIR: path.join(this.folder, 'state'),
+        OWNER_LISTEN: `127.0.0.1:${this.owner}`,
+        RECIPIENT_LISTEN: `127.0.0.1:${this.recipient}`,
+        BASE_URL: this.proxy.url,
+        OWNER_TOKEN: this.token,
         DRAIN_SECONDS: '1',
-        ...settings,
+        ...this.settings,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    for (const stream of [server.process.stdout, server.process.stderr]) stream.on('data', (data) => { server.log += data; });
+    for (const stream of [this.process.stdout, this.process.stderr]) stream.on('data', (data) => { this.log += data; });
     await until('the server answers', async () => {
-      if (server.process.exitCode !== null) throw new Error(`the server ended: ${server.log}`);
-      return fetch(`${server.ownerUrl}/livez`).then((answer) => answer.ok, () => false);
+      if (this.process.exitCode !== null) throw new Error(`the server ended: ${this.log}`);
+      return fetch(`${this.ownerUrl}/livez`).then((answer) => answer.ok, () => false);
     });
-    return server;
+  }
+
+  async #kill() {
+    this.process.kill('SIGKILL');
+    if (this.process.exitCode === null && this.process.signalCode === null) await once(this.process, 'exit');
+  }
+
+  /** Ends it as a power cut would, lets `meanwhile` happen, and starts it again. */
+  async restart(meanwhile) {
+    await this.#kill();
+    await meanwhile();
+    await this.#launch();
   }
 
   get ownerUrl() {
     return `http://127.0.0.1:${this.owner}`;
   }
 
-  /** The link that the start printed. */
+  /** The link that the newest start printed. */
   async signInLink() {
-    return until('a sign-in link is printed', () => /http\S+\/\?token=[^\s"']+/.exec(this.log)?.[0]);
+    return until('a sign-in link is printed', () => this.log.match(/http\S+\/\?token=[^\s"']+/g)?.at(-1));
   }
 
   /** Writes a file of random bytes; returns its SHA-256. */
@@ -119,8 +138,7 @@ export class Server {
   }
 
   async stop() {
-    this.process.kill('SIGKILL');
-    if (this.process.exitCode === null && this.process.signalCode === null) await once(this.process, 'exit');
+    await this.#kill();
     this.proxy.close();
     rmSync(this.folder, { recursive: true, force: true });
     if (this.log.includes('panicked at')) throw new Error(`the server panicked:\n${this.log}`);

@@ -13,10 +13,11 @@ let server;
 let browser;
 
 before(async () => {
-  server = await Server.start({ GRACE_PERIOD_SECONDS: '2' });
-  server.put('films/holiday 2026.mkv', 3_000_000);
-  for (let n = 0; n < 40; n += 1) writeFileSync(path.join(server.root, 'films', `clip ${n}.mp4`), 'x');
-  writeFileSync(path.join(server.root, '<img src=x onerror=document.title=1>.txt'), 'x');
+  server = await Server.start({ GRACE_PERIOD_SECONDS: '2' }, (empty) => {
+    empty.put('films/holiday 2026.mkv', 3_000_000);
+    for (let n = 0; n < 40; n += 1) writeFileSync(path.join(empty.root, 'films', `clip ${n}.mp4`), 'x');
+    writeFileSync(path.join(empty.root, '<img src=x onerror=document.title=1>.txt'), 'x');
+  });
   browser = await Browser.start(server);
 });
 
@@ -111,6 +112,10 @@ test('what happens elsewhere shows without a reload, and a lost connection comes
   await until('a share made elsewhere appears', () => page.evaluate(() => document.querySelector('#living').innerText.includes('clip 8.mp4')));
   await server.api('DELETE', `/shares/${share.id}`);
   await until('and goes', () => page.evaluate(() => !document.querySelector('#living').innerText.includes('clip 8.mp4')));
+  await server.restart(() => until('the page says that it lost its server', async () => /connection .* lost/.test(await text(page))));
+  await server.share('films/clip 10.mp4');
+  await until('it follows again', () => page.evaluate(() => document.querySelector('#living').innerText.includes('clip 10.mp4')));
+  assert.doesNotMatch(await text(page), /connection .* lost/);
   await page.close();
 });
 

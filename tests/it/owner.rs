@@ -376,15 +376,22 @@ fn no_secret_reaches_the_log() {
     assert!(!String::from_utf8_lossy(&arguments).contains(&server.token));
 }
 
+/// A search knows of new files after a while; a start looks at once.
+fn index_anew(server: &mut Server) {
+    server.kill();
+    server.start();
+}
+
 fn keys(object: &Value) -> BTreeSet<&str> {
     object.as_object().unwrap_or_else(|| panic!("no object: {object}")).keys().map(String::as_str).collect()
 }
 
 #[test]
 fn the_originals_endpoints_answer_in_its_shapes() {
-    let server = Setup::new().start();
+    let mut server = Setup::new().start();
     put(&server, "film.mkv", 1000);
     put(&server, "sub/book.pdf", 1000);
+    index_anew(&mut server);
     let files = server.api("GET", "/api/files", None).expect_status(200).json();
     poll(SOON, "the catalog knows its files", || server.api("GET", "/api/files", None).json() == json!(["film.mkv", "sub/book.pdf"]));
     assert!(files.is_array());
@@ -477,11 +484,12 @@ fn an_expiry_beyond_the_ceiling_is_shortened_and_says_so() {
 
 #[test]
 fn folders_are_listed_in_pages_and_searched() {
-    let server = Setup::new().start();
+    let mut server = Setup::new().start();
     for n in 0..25 {
         put(&server, &format!("series/episode {n}.mkv"), 10);
     }
     put(&server, "readme.txt", 10);
+    index_anew(&mut server);
     let root = server.api("GET", "/api/v1/files?path=", None).expect_status(200).json();
     let names: Vec<&str> = root["entries"].as_array().unwrap().iter().map(|e| e["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["series", "readme.txt"], "folders first");
