@@ -118,6 +118,8 @@ impl SqliteStore {
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.jobs = None;
+        // The last connection to close writes the log back into the database, and only the writer can.
+        self.readers.idle.lock().expect("nobody panics while holding the list").clear();
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has said so already.
             let _ = writer.join();

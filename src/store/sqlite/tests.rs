@@ -72,6 +72,18 @@ async fn what_was_answered_is_in_the_files_at_that_instant() {
     assert_eq!(found.latest_seq().await.unwrap(), 2);
 }
 
+#[tokio::test]
+async fn a_store_that_was_closed_is_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    open_share(&store, 1, 1, seconds(1)).await;
+    store.latest_seq().await.unwrap();
+    drop(store);
+    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [FILE_NAME, LOCK_NAME]);
+}
+
 /// The child of the test below. It is told the folder on its standard input; run by hand it has nothing to do.
 #[tokio::test]
 #[ignore = "run by the test below, which kills it"]
