@@ -101,6 +101,8 @@ async fn serve_it(args: &ShareArgs, interrupts: &mut Interrupts, terminal: &mut 
     };
     config.root = root_for(&file, &config.root).await;
     config.owner_tcp = false;
+    // Once it is delivered this command ends; a door that a later start would open again was promised to nobody.
+    config.limits.grace_period = Duration::ZERO;
     if !config::is_set(&args.settings, "LOG") {
         // The bar and the sentences below tell what happens; lines about it would tear them.
         "warn".clone_into(&mut config.log);

@@ -17,6 +17,10 @@ const MAX_ATTEMPTS: u32 = 30;
 /// How long between two of those.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
+/// How long a share that is closing may take until it is closed. How it ended is known by then, and nobody waits for a
+/// tunnel that is slow to close.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Shows a share as it goes: a bar where a person watches, else a line for each state.
 pub(super) struct Display<'t> {
     terminal: &'t mut Terminal,
@@ -81,31 +85,41 @@ async fn follow(client: &Client, id: &str, display: &mut Display<'_>, attempts: 
     // First listen, then ask: what happens in between is heard.
     let mut events = client.events().await?;
     let mut answered = Some(client.share(id).await?);
+    let mut closing: Option<(Exit, Share)> = None;
     loop {
-        if let Some(Answered { share, .. }) = &answered {
+        if let Some(Answered { share, .. }) = answered {
             *attempts = 0;
-            display.show(share);
-            if let Some(exit) = ending(share) {
-                display.end(share);
-                return Ok(Some(exit));
-            }
+            display.show(&share);
+            closing = ending(&share).map(|exit| (exit, share));
         }
-        answered = match tokio::time::timeout(ASK_AFTER, events.next()).await {
-            Ok(Ok(None)) => return Ok(None),
-            Ok(Ok(Some(event))) if event.name == "share" => {
-                let json = serde_json::from_str(&event.data).map_err(|source| ClientError::Broken { source: source.into() })?;
-                let is_it = |json: &serde_json::Value| json["id"] == id;
-                Some(json)
-                    .filter(is_it)
-                    .map(Answered::try_from)
-                    .transpose()
-                    .map_err(|source| ClientError::Broken { source: source.into() })?
+        if let Some((exit, share)) = &closing
+            && share.state != "closing"
+        {
+            display.end(share);
+            return Ok(Some(*exit));
+        }
+        let patience = if closing.is_some() { CLOSING_PATIENCE } else { ASK_AFTER };
+        answered = match (tokio::time::timeout(patience, events.next()).await, &closing) {
+            (Err(_) | Ok(Ok(None) | Err(_)), Some((exit, share))) => {
+                display.end(share);
+                return Ok(Some(*exit));
             }
-            Ok(Ok(Some(event))) if event.name != "resync" => None,
-            Ok(Ok(Some(_))) | Err(_) => Some(client.share(id).await?),
-            Ok(Err(error)) => return Err(error),
+            (Ok(Ok(None)), None) => return Ok(None),
+            (Ok(Err(error)), None) => return Err(error),
+            (Ok(Ok(Some(event))), _) if event.name == "share" => this_share(&event.data, id)?,
+            (Ok(Ok(Some(event))), _) if event.name != "resync" => None,
+            (Ok(Ok(Some(_))) | Err(_), _) => Some(client.share(id).await?),
         };
     }
+}
+
+/// Reads the share that an event tells of, if it is the one that is waited for.
+fn this_share(data: &str, id: &str) -> Result<Option<Answered>, ClientError> {
+    let read = || {
+        let json: serde_json::Value = serde_json::from_str(data)?;
+        if json["id"] == id { Answered::try_from(json).map(Some) } else { Ok(None) }
+    };
+    read().map_err(|source: serde_json::Error| ClientError::Broken { source: source.into() })
 }
 
 /// Returns how the share ended, once that is certain: it is delivered, or closing, or closed.
