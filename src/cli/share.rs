@@ -47,7 +47,11 @@ pub(super) struct ShareArgs {
 
 pub(super) async fn run(args: &ShareArgs, mut interrupts: Interrupts, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let client = Client::of_state_dir(&config::state_dir(&args.settings));
-    match client.session().await {
+    let session = tokio::select! {
+        session = client.session() => session,
+        () = interrupts.next() => return Ok(Exit::Interrupted),
+    };
+    match session {
         Ok(session) => {
             let path = place::in_catalog(&args.file, Path::new(&session.root)).await?;
             offer(&client, &path, args, args.wait, &mut interrupts, terminal).await
@@ -66,8 +70,21 @@ async fn offer(
     interrupts: &mut Interrupts,
     terminal: &mut Terminal,
 ) -> anyhow::Result<Exit> {
-    let Answered { json, share } = client.create(&wish(path, args)).await?;
+    let wish = wish(path, args);
+    let mut making = std::pin::pin!(client.create(&wish));
+    let (made, is_wanted) = tokio::select! {
+        made = &mut making => (made, true),
+        // It may be made already: without its id nobody could close it.
+        () = interrupts.next() => tokio::select! {
+            made = making => (made, false),
+            () = interrupts.next() => return Ok(Exit::Interrupted),
+        },
+    };
+    let Answered { json, share } = made?;
     let id: ShareId = share.id.parse().context("the server named the share in a way that is not ours")?;
+    if !is_wanted {
+        return close(client, id, interrupts, terminal).await;
+    }
     print(&json, &share, args, terminal)?;
     if !wait {
         return Ok(Exit::Done);
@@ -77,13 +94,17 @@ async fn offer(
         exit = until_over(client, &share.id, &mut display) => return Ok(exit?),
         () = interrupts.next() => {}
     }
-    let terminal = display.interrupted();
-    // Whoever is in a hurry asks twice.
+    close(client, id, interrupts, display.interrupted()).await
+}
+
+/// Closes the share of a command that was interrupted.
+async fn close(client: &Client, id: ShareId, interrupts: &mut Interrupts, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     tokio::select! {
         closed = client.revoke(id) => {
             closed.context("the share is still open: it could not be closed")?;
             terminal.say("Closed the share: its link no longer works.");
         }
+        // Whoever is in a hurry asks twice.
         () = interrupts.next() => terminal.say("The share may still be open."),
     }
     Ok(Exit::Interrupted)

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
@@ -41,6 +43,7 @@ struct State {
     /// Told when somebody listens to the events and has asked for the share.
     shown: Notify,
     is_well: bool,
+    answers_slowly: AtomicBool,
 }
 
 impl Server {
@@ -60,6 +63,7 @@ impl Server {
             requests: Mutex::default(),
             shown: Notify::new(),
             is_well,
+            answers_slowly: AtomicBool::new(false),
         });
         let mut task = JoinSet::new();
         let (served, root) = (Arc::clone(&state), folder.path().join("nas"));
@@ -120,6 +124,11 @@ async fn answer(state: &State, root: &Path, request: Request<hyper::body::Incomi
     let current = state.share.lock().unwrap().clone();
     let (status, json) = match line.as_str() {
         "GET /api/v1/session" => (200, json!({ "auth": "token", "version": "1.2.3", "root": root })),
+        "POST /api/v1/shares" if state.answers_slowly.load(Relaxed) => {
+            state.shown.notify_one();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            (201, current)
+        }
         "POST /api/v1/shares" => state.refusal.lock().unwrap().clone().unwrap_or((201, current)),
         "GET /api/v1/shares/abcdefghjk" => {
             state.shown.notify_one();
@@ -311,6 +320,19 @@ async fn an_interrupted_wait_closes_the_share() {
     let ran = server.run_until(&["share", &file, "--wait"], interrupt.chain(stream::pending())).await;
     assert_eq!(ran.exit, Exit::Interrupted);
     assert!(ran.err.ends_with("Closed the share: its link no longer works.\n"), "{}", ran.err);
+    assert_eq!(server.asked("DELETE /api/v1/shares/abcdefghjk").len(), 1);
+}
+
+#[tokio::test]
+async fn interrupted_before_the_link_is_there_it_closes_what_was_made() {
+    let server = Arc::new(Server::start());
+    let file = server.file();
+    let made = Arc::clone(&server);
+    // The server is slow to answer; by the time it does, the owner has changed their mind.
+    server.state.answers_slowly.store(true, Relaxed);
+    let interrupt = stream::once(async move { made.shown().await });
+    let ran = server.run_until(&["share", &file], interrupt.chain(stream::pending())).await;
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Interrupted, ""));
     assert_eq!(server.asked("DELETE /api/v1/shares/abcdefghjk").len(), 1);
 }
 
