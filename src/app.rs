@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -34,6 +35,8 @@ use crate::tunnel::{Doors, PublicUrl};
 
 /// The socket in the state folder over which this machine's owner is served without a token.
 pub const OWNER_SOCKET: &str = "owner.sock";
+/// How long the start waits for ways in that were open before: not for a tunnel that is away.
+const MAX_REOPENING: Duration = Duration::from_secs(5);
 /// The longest secret that is kept in a file of the state folder.
 const MAX_KEPT_BYTES: u64 = 4096;
 
@@ -184,6 +187,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         store_kind: "embedded",
         tunnel: "direct",
     };
+    let reopened = handle.clone();
     let owner_side = Arc::new(OwnerSide::new(handle, catalog.clone(), digests.clone(), store, clock, settings));
     let sign_in_url = match (config.auth, &owner_url) {
         (AuthMode::Token, Some(url)) => Some(format!("{url}{}", owner_side.new_sign_in_path())),
@@ -202,6 +206,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     };
     let router = owner::router(owner_side);
     running.spawn("controller", controller.run(running.stop.clone()));
+    // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
+    reopened.when_taken_up(MAX_REOPENING).await;
     running.spawn("recipient side", recipient_side.run(recipients, running.stop.clone()));
     running.spawn("catalog", catalog.run(running.stop.clone()));
     running.spawn("checksums", digests.run(running.stop.clone()));

@@ -1,6 +1,6 @@
 //! The task: inputs in, one at a time; decide, save, then act.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use crate::tunnel::TunnelError;
 
 /// The longest sleep: what was not told is told, and a jump of the wall clock is noticed, within it.
 const TICK: Duration = Duration::from_millis(250);
+/// The shortest sleep: what is due and waits for its share's save stays due.
+const BREATH: Duration = Duration::from_millis(10);
 /// How often a share's progress is told at most.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 /// How often progress is saved: after a crash so much must be fetched again at most.
@@ -99,8 +101,13 @@ impl Controller {
             leave_at: None,
             parts,
         };
-        for share in living {
+        for mut share in living {
             let id = share.id;
+            // Nobody is to read that it is open before it is. What comes of the restart is decided, and saved, by `run`.
+            let mut restarted = share.clone();
+            if restarted.on(Event::Restarted, now).facts.is_empty() {
+                share = restarted;
+            }
             controller.parts.digests.want(&share.file.path, share.file.identity);
             controller.slots.insert(id, Slot::new(share, now));
             controller.publish(id, None, now);
@@ -136,7 +143,7 @@ impl Controller {
             Some(report) = self.reports.recv() => Input::Report(report),
             Ok((identity, _)) = self.digests.recv() => Input::Digest(identity),
             () = shutdown.cancelled(), if self.leave_at.is_none() => Input::Stop,
-            () = sleep(until_timer.min(TICK)) => Input::Tick,
+            () = sleep(until_timer.clamp(BREATH, TICK)) => Input::Tick,
         }
     }
 
@@ -305,9 +312,16 @@ impl Controller {
         if next.outcome().is_some() {
             cut = slot.cut_all(&self.parts.passes);
         }
+        // Whoever waited behind it is told now: the next try comes later, and may fail as well.
+        let (nobodys, others) = std::mem::take(&mut slot.queue).into_iter().partition(|job| matches!(job.answer, Answer::Nobody));
+        slot.queue = nobodys;
+        let waited: VecDeque<Job> = others;
         let must_happen = matches!(job.answer, Answer::Nobody) || next.outcome().is_some();
         if must_happen {
             slot.queue.push_front(Job { events: job.events, answer: Answer::Nobody });
+        }
+        for job in waited {
+            job.answer.fail(ControllerError::Busy);
         }
         job.answer.fail(error.into());
         if next.outcome().is_some() {
@@ -393,7 +407,7 @@ impl Controller {
             Some(Err(error)) => {
                 tracing::warn!(share.id = %id, %error, "Could not open the way in to share {id}");
                 slot.failures = slot.failures.saturating_add(1);
-                slot.problem = Some(error.to_string());
+                (slot.problem, slot.is_untold) = (Some(error.to_string()), true);
                 let never = slot.share.opened.is_none();
                 let began = slot.share.policy.starts.map_or(slot.share.created, |at| at).steady;
                 let is_hopeless = never && (!error.is_retryable() || now.steady.since(began) > MAX_OPENING);
@@ -422,7 +436,7 @@ impl Controller {
             Err(error) => {
                 tracing::error!(share.id = %id, %error, "Could not shut the way in to share {id}; trying again");
                 slot.failures = slot.failures.saturating_add(1);
-                slot.problem = Some(error.to_string());
+                (slot.problem, slot.is_untold) = (Some(error.to_string()), true);
                 self.follow(id, None);
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::slot::Answer;
 use super::{Change, ControllerError, MAX_LIVING, MAX_NOTE_BYTES, NewShare, Parts, View};
@@ -27,6 +27,8 @@ const MAX_WAITING: usize = 2048;
 const MAX_BEHIND: usize = 1024;
 /// How long making a share waits for its way in before it answers `opening`.
 const WAIT_FOR_OPEN: Duration = Duration::from_secs(10);
+/// How often it is looked whether ways in are open again after a restart.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The longest name of a client that is kept.
 const MAX_AGENT_BYTES: usize = 256;
 /// What a name may not hold where it stands in a link; the rest is percent-encoded.
@@ -282,6 +284,15 @@ impl Handle {
         self.0.tunnel.public_url().to_string()
     }
 
+    /// Waits until every way in that was open before a restart is open again, or its backend said why not; at most so long.
+    pub async fn when_taken_up(&self, patience: Duration) {
+        let is_under_way = |view: &Arc<View>| view.state == State::Opening && view.tunnel_problem.is_none();
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline && self.0.living.read().expect("nobody panics while holding the views").values().any(is_under_way) {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     fn may_begin(&self) -> Result<(), ControllerError> {
         if self.0.is_stopping.load(Ordering::Acquire) {
             return Err(ControllerError::Busy);
@@ -317,7 +328,11 @@ impl Handle {
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => {
                     view = self.show(id).await?.ok_or(ControllerError::UnknownShare(id))?;
                 }
-                Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => break,
+                Ok(Err(broadcast::error::RecvError::Closed)) => break,
+                Err(_) => {
+                    view = self.show(id).await?.ok_or(ControllerError::UnknownShare(id))?;
+                    break;
+                }
             }
         }
         match view.share.outcome() {

@@ -1,1 +1,473 @@
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt, join_all, ready};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::catalog::{CatalogOptions, DigestCache};
+use crate::clock::FakeClock;
+use crate::meter::{self, Reports, Request};
+use crate::share::{ByteRange, Evidence, FileIdentity, Moment, Outcome, Recipient, RequestId, Steady, Timestamp};
+use crate::store::memory::MemoryStore;
+use crate::store::{EventQuery, Record, Save, Session, ShareQuery};
+use crate::token::{Key, TransferSecret};
+use crate::tunnel::Doors;
+use crate::tunnel::fake::{Fake, Mood};
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+const SIZE: u64 = 1000;
+
+#[tokio::test(start_paused = true)]
+async fn a_share_opens_its_door_and_a_revoke_shuts_it() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    assert_eq!(view.state, State::Offered);
+    assert!(scene.doors.is_open(view.share.id));
+    assert!(view.url.as_ref().unwrap().starts_with(&format!("https://fake.example/{}/", view.share.id)));
+    for _ in 0..2 {
+        scene.handle.revoke(view.share.id).await.unwrap();
+    }
+    let closed = scene.closed(view.share.id).await;
+    assert_eq!(closed.share.outcome(), Some(Outcome::Revoked));
+    assert!(!scene.doors.is_open(view.share.id) && closed.url.is_none());
+    assert!(scene.handle.living().is_empty());
+    assert_eq!(scene.handle.history(None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_who_redeem_at_once_one_wins_and_its_transfer_works_at_once() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let tries = (0..64).map(|_| scene.redeem(&view));
+    let won: Vec<TransferSecret> = join_all(tries).await.into_iter().flatten().collect();
+    assert_eq!(won.len(), 1);
+    assert!(scene.passes.find(&won[0]).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivered_share_closes_when_its_grace_is_over() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    let request = scene.fetch(&view, &secret).await;
+    scene.reports.ended(request, Some(ByteRange::new(0, SIZE)), Evidence::Acknowledged, None).await;
+    let delivered = scene.until(view.share.id, |view| view.state == State::Delivered).await;
+    assert_eq!(delivered.share.percent(), 100);
+    assert!(scene.passes.find(&secret).is_some(), "the same transfer may fetch again");
+    scene.clock.advance(LIMITS.grace_period);
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Completed));
+    assert!(matches!(scene.passes.find(&secret), Some(crate::delivery::Found::Over(..))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_jumps_ahead_ends_a_link_before_anybody_can_redeem_it() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let now = scene.clock.now();
+    scene.clock.jump_wall_to(now.wall.plus(YEAR));
+    let refused = scene.redeem(&view).await.unwrap_err();
+    assert!(matches!(refused, ControllerError::Refused(Refused::Expired | Refused::Closed(Outcome::Expired))), "{refused:?}");
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Expired));
+    assert!(!scene.doors.is_open(view.share.id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_jumps_back_prolongs_nothing() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let now = scene.clock.now();
+    scene.clock.jump_wall_to(Timestamp(now.wall.0 - YEAR.as_millis() as i64));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(scene.handle.show(view.share.id).await.unwrap().unwrap().state, State::Offered, "a jump back alone ends nothing");
+    scene.clock.advance(view.share.policy.expires_in);
+    assert!(scene.redeem(&view).await.is_err());
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_is_measured_on_the_steady_clock_alone() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    let request = scene.fetch(&view, &secret).await;
+    scene.reports.arrived(request, ByteRange::new(0, 10), Evidence::Acknowledged);
+    let now = scene.clock.now();
+    for jump in [YEAR.as_millis() as i64, -(YEAR.as_millis() as i64)] {
+        scene.clock.jump_wall_to(Timestamp(now.wall.0 + jump));
+        sleep(Duration::from_secs(2)).await;
+        let view = scene.handle.show(view.share.id).await.unwrap().unwrap();
+        assert_eq!(view.state, State::Transferring, "a jump of the wall clock is no silence");
+    }
+    scene.clock.advance(LIMITS.stall_timeout);
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Stalled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_in_that_can_never_open_leaves_nothing_half_made() {
+    let scene = Scene::new().await;
+    *scene.tunnel.opening.lock().unwrap() = Mood::FailsForGood;
+    let error = scene.try_share().await.unwrap_err();
+    assert!(matches!(&error, ControllerError::TunnelUnavailable(why) if why.contains("may not open tunnels")), "{error:?}");
+    scene.until_none_lives().await;
+    assert!(scene.doors.all_open().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_in_that_is_away_is_tried_again_until_it_opens() {
+    let scene = Scene::new().await;
+    *scene.tunnel.opening.lock().unwrap() = Mood::FailsForNow;
+    let view = scene.share().await;
+    assert_eq!(view.state, State::Opening);
+    assert!(view.tunnel_problem.is_some(), "the owner is told why");
+    *scene.tunnel.opening.lock().unwrap() = Mood::Works;
+    let open = scene.until(view.share.id, |view| view.state == State::Offered).await;
+    assert!(open.tunnel_problem.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoke_does_not_wait_for_a_way_in_that_hangs_while_it_opens() {
+    let scene = Scene::new().await;
+    *scene.tunnel.opening.lock().unwrap() = Mood::Hangs;
+    let view = scene.share().await;
+    assert_eq!(view.state, State::Opening);
+    scene.handle.revoke(view.share.id).await.unwrap();
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Revoked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_in_that_cannot_be_shut_is_tried_again_and_the_share_is_not_called_closed() {
+    for mood in [Mood::FailsForNow, Mood::FailsForGood, Mood::Hangs] {
+        let scene = Scene::new().await;
+        let view = scene.share().await;
+        *scene.tunnel.closing.lock().unwrap() = mood;
+        scene.handle.revoke(view.share.id).await.unwrap();
+        sleep(Duration::from_secs(300)).await;
+        let view = scene.handle.show(view.share.id).await.unwrap().unwrap();
+        assert_eq!(view.state, State::Closing, "{mood:?}");
+        assert!(scene.tunnel.calls.load(Ordering::Relaxed) > 5, "{mood:?} is tried again");
+        *scene.tunnel.closing.lock().unwrap() = Mood::Works;
+        scene.closed(view.share.id).await;
+        assert!(!scene.doors.is_open(view.share.id));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn doors_that_no_share_wants_are_shut_and_a_door_that_fell_shut_is_opened_again() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let stray = ShareId::from_random(77);
+    scene.doors.open(stray);
+    scene.doors.shut(view.share.id);
+    for _ in 0..60 {
+        // Both clocks go on, as they do.
+        scene.clock.advance(Duration::from_secs(1));
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(!scene.doors.is_open(stray));
+    assert!(scene.doors.is_open(view.share.id));
+    let events = scene.store.inner.events(EventQuery { limit: 100, ..EventQuery::default() }).await.unwrap();
+    assert!(events.iter().any(|record| record.fact == crate::share::Fact::TunnelLost));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_saved_does_not_happen() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    scene.store.die_after(0);
+    assert!(matches!(scene.redeem(&view).await, Err(ControllerError::Store(_))));
+    assert!(matches!(scene.try_share().await, Err(ControllerError::Store(_))));
+    assert_eq!(scene.passes.requests(), 0);
+    scene.store.revive();
+    sleep(Duration::from_secs(2)).await;
+    let view = scene.handle.show(view.share.id).await.unwrap().unwrap();
+    assert_eq!((view.state, view.share.uses_left()), (State::Offered, 1));
+    assert_eq!(scene.handle.living().len(), 1);
+    assert!(scene.redeem(&view).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoke_shuts_the_door_even_where_it_cannot_be_saved_and_is_saved_later() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    scene.store.die_after(0);
+    assert!(matches!(scene.handle.revoke(view.share.id).await, Err(ControllerError::Store(_))), "the owner is told");
+    sleep(Duration::from_secs(2)).await;
+    assert!(!scene.doors.is_open(view.share.id));
+    assert!(!matches!(scene.passes.find(&secret), Some(crate::delivery::Found::Valid(_))));
+    scene.store.revive();
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Revoked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_shuts_every_door_and_the_next_start_opens_them_again() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let scene = scene.stop().await;
+    assert!(scene.doors.all_open().is_empty());
+    let scene = scene.start().await;
+    let again = scene.until(view.share.id, |view| view.state == State::Offered).await;
+    assert_eq!(again.url, view.url, "the link is the same");
+    assert!(scene.doors.is_open(view.share.id));
+}
+
+/// The process may die between any two saves, and anywhere behind one. Whatever was saved then, the next process brings
+/// the share to a good end: no second use, nothing open in the end, the events in order.
+#[tokio::test(start_paused = true)]
+async fn a_life_that_is_cut_short_after_any_save_is_taken_up_again() {
+    let mut ends = Vec::new();
+    for saves in 0..8 {
+        let scene = Scene::new().await;
+        scene.store.die_after(saves);
+        let _ = live(&scene).await;
+        let scene = scene.crash();
+        scene.store.revive();
+        let doors_of_the_dead = scene.doors.all_open();
+        let scene = scene.start().await;
+        sleep(Duration::from_secs(3)).await;
+
+        let known = scene.store.inner.shares(ShareQuery { limit: 10, ..ShareQuery::default() }).await.unwrap();
+        assert!(known.len() <= 1);
+        for share in &known {
+            let spent = share.transfers.iter().filter(|t| !t.given_back).count();
+            assert!(spent <= 1, "after {saves} saves: one use at most");
+            let view = scene.handle.show(share.id).await.unwrap().unwrap();
+            if spent == 1 && !share.is_closed() {
+                assert!(scene.redeem(&view).await.is_err(), "after {saves} saves: the link is spent");
+            }
+            scene.handle.revoke(share.id).await.unwrap();
+            scene.closed(share.id).await;
+            ends.push(share.transfers.len());
+        }
+        assert!(scene.doors.all_open().is_empty(), "after {saves} saves: {doors_of_the_dead:?} were open");
+        let seqs: Vec<u64> =
+            scene.store.inner.events(EventQuery { limit: 100, ..EventQuery::default() }).await.unwrap().iter().map(|r| r.seq).collect();
+        assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    }
+    assert!(ends.contains(&0) && ends.contains(&1), "the cuts fell before and behind the redeem: {ends:?}");
+}
+
+/// A share is made, redeemed, delivered and closed, as far as the store lets it.
+async fn live(scene: &Scene) -> Result<(), ControllerError> {
+    let view = scene.try_share().await?;
+    let secret = scene.redeem(&view).await?;
+    let request = scene.request(&view, &secret);
+    let opened = tokio::time::timeout(Duration::from_secs(1), scene.reports.open(request, ByteRange::new(0, SIZE))).await;
+    if !matches!(opened, Ok(Some(Ok(())))) {
+        return Ok(());
+    }
+    scene.reports.ended(request, Some(ByteRange::new(0, SIZE)), Evidence::Acknowledged, None).await;
+    sleep(Duration::from_secs(1)).await;
+    scene.clock.advance(LIMITS.grace_period);
+    sleep(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+const LIMITS: Limits =
+    Limits { max_tunnel: Duration::from_secs(3600), stall_timeout: Duration::from_secs(300), grace_period: Duration::from_secs(60) };
+
+/// A controller over fakes, and what a test turns.
+struct Scene {
+    handle: Handle,
+    reports: Reports,
+    passes: Passes,
+    doors: Doors,
+    tunnel: Arc<Fake>,
+    clock: Arc<FakeClock>,
+    store: Arc<Mortal>,
+    folder: Arc<tempfile::TempDir>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("film.mkv"), [7; SIZE as usize]).unwrap();
+        let clock = Arc::new(FakeClock::at(Moment { steady: Steady(1_000_000), wall: Timestamp(1_800_000_000_000) }));
+        Self::begin(Arc::new(folder), clock, Arc::new(Mortal::default()), Doors::default()).await
+    }
+
+    async fn begin(folder: Arc<tempfile::TempDir>, clock: Arc<FakeClock>, store: Arc<Mortal>, doors: Doors) -> Self {
+        let catalog = Arc::new(Catalog::new(folder.path(), CatalogOptions::default()).unwrap());
+        let digests = Arc::new(Digests::new(catalog.clone(), Arc::new(NoCache)));
+        let tunnel = Arc::new(Fake::with(doors.clone()));
+        let (passes, stop) = (Passes::default(), CancellationToken::new());
+        let (reports, incoming) = meter::channel();
+        let keys = Keys::new(vec![Key::new("an-unguessable-text-of-32-letters-or-more").unwrap()], [9; 32]);
+        let parts = Parts {
+            store: store.clone(),
+            catalog,
+            digests,
+            tunnel: tunnel.clone(),
+            clock: clock.clone(),
+            keys,
+            passes: passes.clone(),
+            limits: LIMITS,
+            drain: Duration::from_secs(1),
+        };
+        let (controller, handle) = Controller::load(parts, incoming).await.unwrap();
+        let task = tokio::task::spawn(controller.run(stop.clone()));
+        Self { handle, reports, passes, doors, tunnel, clock, store, folder, stop, task }
+    }
+
+    /// The process dies: nothing is said or done any more. What stands open outside stays open.
+    fn crash(self) -> Self {
+        self.task.abort();
+        self
+    }
+
+    async fn stop(mut self) -> Self {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap();
+        self
+    }
+
+    async fn start(self) -> Self {
+        Self::begin(self.folder, self.clock, self.store, self.doors).await
+    }
+
+    async fn try_share(&self) -> Result<Arc<View>, ControllerError> {
+        let path = CatalogPath::parse("film.mkv").unwrap();
+        self.handle.create(NewShare { path, policy: PolicyRequest::default(), note: None }).await
+    }
+
+    async fn share(&self) -> Arc<View> {
+        self.try_share().await.unwrap()
+    }
+
+    async fn redeem(&self, view: &View) -> Result<TransferSecret, ControllerError> {
+        self.handle.redeem(view.share.id, view.share.link, Recipient::default()).await
+    }
+
+    fn request(&self, view: &View, secret: &TransferSecret) -> Request {
+        let Some(crate::delivery::Found::Valid(pass)) = self.passes.find(secret) else { panic!("the transfer has a pass") };
+        Request { share: view.share.id, transfer: pass.transfer, id: RequestId(1) }
+    }
+
+    async fn fetch(&self, view: &View, secret: &TransferSecret) -> Request {
+        let request = self.request(view, secret);
+        self.reports.open(request, ByteRange::new(0, SIZE)).await.unwrap().unwrap();
+        request
+    }
+
+    async fn until(&self, id: ShareId, is: impl Fn(&View) -> bool) -> Arc<View> {
+        for _ in 0..600 {
+            let view = self.handle.show(id).await.unwrap().unwrap();
+            if is(&view) {
+                return view;
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+        panic!("it never came: {:?}", self.handle.show(id).await.unwrap().unwrap())
+    }
+
+    async fn closed(&self, id: ShareId) -> Arc<View> {
+        self.until(id, |view| view.state == State::Closed).await
+    }
+
+    async fn until_none_lives(&self) {
+        for _ in 0..600 {
+            if self.handle.living().is_empty() {
+                return;
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+        panic!("something lives on");
+    }
+}
+
+struct NoCache;
+
+impl DigestCache for NoCache {
+    fn load(&self, _: FileIdentity) -> BoxFuture<'_, Option<[u8; 32]>> {
+        ready(None).boxed()
+    }
+
+    fn keep(&self, _: FileIdentity, _: [u8; 32]) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+}
+
+/// A store that dies after so many saves and can be revived: what was saved before is there.
+struct Mortal {
+    inner: MemoryStore,
+    left: Mutex<usize>,
+}
+
+impl Default for Mortal {
+    fn default() -> Self {
+        Self { inner: MemoryStore::default(), left: Mutex::new(usize::MAX) }
+    }
+}
+
+impl Mortal {
+    fn die_after(&self, saves: usize) {
+        *self.left.lock().unwrap() = saves;
+    }
+
+    fn revive(&self) {
+        self.die_after(usize::MAX);
+    }
+}
+
+impl Store for Mortal {
+    fn save(&self, save: Save) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        let mut left = self.left.lock().unwrap();
+        if *left == 0 {
+            return ready(Err(StoreError::Unavailable { source: "the disk is full".into() })).boxed();
+        }
+        if *left != usize::MAX {
+            *left -= 1;
+        }
+        self.inner.save(save)
+    }
+
+    fn share(&self, id: ShareId) -> BoxFuture<'_, Result<Option<Share>, StoreError>> {
+        self.inner.share(id)
+    }
+
+    fn living(&self) -> BoxFuture<'_, Result<Vec<Share>, StoreError>> {
+        self.inner.living()
+    }
+
+    fn shares(&self, query: ShareQuery) -> BoxFuture<'_, Result<Vec<Share>, StoreError>> {
+        self.inner.shares(query)
+    }
+
+    fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.inner.events(query)
+    }
+
+    fn latest_seq(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.latest_seq()
+    }
+
+    fn latest_steady(&self) -> BoxFuture<'_, Result<Option<Steady>, StoreError>> {
+        self.inner.latest_steady()
+    }
+
+    fn put_session(&self, session: Session) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.put_session(session)
+    }
+
+    fn session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<Option<Session>, StoreError>> {
+        self.inner.session(digest, now)
+    }
+
+    fn end_session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.end_session(digest, now)
+    }
+
+    fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.put_digest(identity, sha256)
+    }
+
+    fn digest(&self, identity: FileIdentity) -> BoxFuture<'_, Result<Option<[u8; 32]>, StoreError>> {
+        self.inner.digest(identity)
+    }
+}
