@@ -294,7 +294,7 @@ fn check_core(sources: &[Source]) -> Vec<String> {
         for banned in NOT_IN_THE_CORE {
             let word_like = banned.ends_with(is_word) && !banned.starts_with('.');
             let found = source.code.match_indices(banned).any(|(at, text)| {
-                !source.code[..at].ends_with(is_word) && !(word_like && source.code[at + text.len()..].starts_with(is_word))
+                !(source.code[..at].ends_with(is_word) || word_like && source.code[at + text.len()..].starts_with(is_word))
             });
             if found {
                 faults.push(format!("src/{} names `{}`: the core takes values and returns values", source.path, banned.trim()));

@@ -292,6 +292,7 @@ impl Scene {
         Self::begin(Arc::new(folder), clock, Arc::new(Mortal::default()), Doors::default()).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test ends with its runtime")]
     async fn begin(folder: Arc<tempfile::TempDir>, clock: Arc<FakeClock>, store: Arc<Mortal>, doors: Doors) -> Self {
         let catalog = Arc::new(Catalog::new(folder.path(), CatalogOptions::default()).unwrap());
         let digests = Arc::new(Digests::new(catalog.clone(), Arc::new(NoCache)));

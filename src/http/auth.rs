@@ -1,6 +1,6 @@
 //! Who an owner is, and from where they may speak.
 //!
-//! [`guard`] stands in front of every route. In this order it refuses what came through the public tunnel, what calls us by
+//! `guard` stands in front of every route. In this order it refuses what came through the public tunnel, what calls us by
 //! a foreign name, what a foreign page sends, and whoever brings no credential. Credentials are: the owner's token
 //! (`Authorization: Bearer` or `X-API-Key`), the cookie of a signed-in browser, or the local socket in the hands of root or
 //! of our own user. A browser signs in by a link that carries a sign-in code, or by pasting the token.

@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite file in the state folder.
 //!
-//! One thread writes ([`writer`]), a few read-only connections read. In WAL mode neither waits for the other, and with
+//! One thread writes (`writer.rs`), a few read-only connections read. In WAL mode neither waits for the other, and with
 //! `synchronous=FULL` an answered write has survived the power going.
 
 mod queries;

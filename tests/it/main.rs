@@ -3,7 +3,11 @@
 //! One module per promise; `harness/` holds the server, a client that hides nothing and a proxy that cuts.
 //! What needs another clock (jumps, months) is not here but in the unit tests, which can turn it.
 
-#![expect(clippy::disallowed_methods, reason = "tests measure and wait in real time and choose their own size by the environment")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests measure and wait in real time and choose their own size by the environment"
+)]
 
 mod bodies;
 mod cli;

@@ -1,7 +1,7 @@
 //! The owner's side, for the LAN: the REST API, the page over it, and the loop that serves both.
 //!
 //! A request walks in through `finish` (an id, one shape of errors), `harden` (headers), `guard` (who may come in) and the
-//! one table of [`routes`] to a handler, which asks the controller, the catalog or the store. Nothing here decides anything
+//! one table of `routes` to a handler, which asks the controller, the catalog or the store. Nothing here decides anything
 //! about a share.
 //!
 //! * `shares.rs`, `transfers.rs`, `files.rs`, `events.rs`, `stream.rs`, `session.rs`, `health.rs`: the routes, by what they are about.
