@@ -6,8 +6,6 @@
 
 pub mod pages;
 mod who;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
