@@ -101,6 +101,7 @@ test('whoever comes second, late or after the sender closed it reads a sentence'
   const page = await browser.open(taken.url);
   await page.click('form button');
   assert.equal(await browser.end(), 'completed');
+  await until('the server knows that it arrived', async () => (await server.show(taken.id)).state !== 'transferring');
   const [usedStatus, used] = await read(taken.url);
   assert.deepEqual([usedStatus, /used/i.test(used)], [410, true], used);
 
