@@ -402,15 +402,15 @@ fn print_table(title: &str, rate: &str, cpu: &str, targets: [&Target; 2], rounds
         let rates = rounds.iter().map(|r| r[at].rate);
         // A short run may use less CPU than one tick; there is no ratio to nothing.
         let cpu_ratio = of(&|r| if r[0].cpu > 0.0 { r[at].cpu / r[0].cpu } else { f64::NAN });
+        let cpu_ratio = if cpu_ratio.is_nan() { "-".to_owned() } else { format!("{cpu_ratio:.2}") };
         println!(
-            "| {} | {:.0} | {:.2} | {:.0}..{:.0} | {:.3} | {:.2} |",
+            "| {} | {:.0} | {:.2} | {:.0}..{:.0} | {:.3} | {cpu_ratio} |",
             target.name,
             of(&|r| r[at].rate),
             of(&|r| r[at].rate / r[0].rate),
             rates.clone().fold(f64::INFINITY, f64::min),
             rates.fold(0.0, f64::max),
-            of(&|r| r[at].cpu),
-            cpu_ratio
+            of(&|r| r[at].cpu)
         );
     }
     println!();

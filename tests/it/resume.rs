@@ -154,12 +154,11 @@ fn aria2c_with_four_connections_resumes_at_the_transfer() {
     aria2c_at(Url::Transfer);
 }
 
-// curl's own `--retry` is not among them: it throws away what it has and asks for the link anew from the first byte, which
-// nobody can tell from a second person behind the same address.
 #[test]
 fn tools_that_try_again_by_themselves_need_no_help() {
     let scene = Scene::new();
-    let tries: [(&str, &[&str]); 2] = [
+    let tries: [(&str, &[&str]); 3] = [
+        ("curl", &["-sS", "-q", "--fail", "-L", "--retry", "5", "--retry-all-errors", "--retry-delay", "1", "-o", OUT]),
         ("wget", &["--no-config", "--no-verbose", "--tries=5", "--waitretry=0", "--retry-connrefused", "-O", OUT]),
         (
             "aria2c",
