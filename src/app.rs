@@ -199,7 +199,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         owner_url,
         sign_in_url,
         public_url: base,
-        root: config.root.clone(),
+        root: fs::canonicalize(&config.root).unwrap_or_else(|_| config.root.clone()),
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
         failed: CancellationToken::new(),

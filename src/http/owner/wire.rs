@@ -5,7 +5,9 @@ use serde::Serialize;
 use crate::catalog::{Entry, EntryKind, IndexState, mime_type};
 use crate::controller::View;
 use crate::http::words;
-use crate::share::{Clamped, Evidence, Moment, OnStall, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd, TransferId};
+use crate::share::{
+    CatalogPath, Clamped, Evidence, Moment, OnStall, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd, TransferId,
+};
 
 /// Writes a time as RFC 3339 has it; one beyond the calendar as its nearest end.
 pub(in crate::http) fn time(at: Timestamp) -> String {
@@ -92,7 +94,7 @@ impl ShareJson {
             },
             clamped: share.policy.clamped.clone(),
             url: view.url.clone(),
-            curl: view.url.as_deref().map(curl),
+            curl: view.url.as_deref().map(|url| curl(url, &view.share.file.path)),
             tunnel: TunnelJson {
                 backend: view.tunnel,
                 state: tunnel_state(&share.phase),
@@ -135,9 +137,12 @@ fn tunnel_state(phase: &Phase) -> &'static str {
     }
 }
 
-/// Returns a line for a shell that downloads a link and names the file as the sender did.
-fn curl(url: &str) -> String {
-    format!("curl -fLOJ '{}'", url.replace('\'', r"'\''"))
+/// Returns a line for a shell that downloads a link, names the file as the sender did, and run again goes on where it
+/// stopped. (curl refuses to go on with `-OJ`: it does not know the name before it asks.)
+fn curl(url: &str, path: &CatalogPath) -> String {
+    let quoted = |text: &str| text.replace('\'', r"'\''");
+    let name = path.name_for_display().replace('\u{FFFD}', "_");
+    format!("curl -fL -C - -o './{}' '{}'", quoted(&name), quoted(url))
 }
 
 /// One recipient's exercise of a link as owners see it.
@@ -254,7 +259,8 @@ mod tests {
 
     #[test]
     fn a_shell_cannot_be_broken_out_of() {
-        assert_eq!(curl("https://a/it's"), r"curl -fLOJ 'https://a/it'\''s'");
+        let path = CatalogPath::parse("x/-rf it's\n$(id)").unwrap();
+        assert_eq!(curl("https://a/it's", &path), r"curl -fL -C - -o './-rf it'\''s_$(id)' 'https://a/it'\''s'");
     }
 
     #[test]

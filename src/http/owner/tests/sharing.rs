@@ -48,7 +48,7 @@ async fn a_share_is_made_shown_and_closed() {
         (&share["state"], &share["note"], &share["clamped"], &share["created_at"], &share["expires_at"]),
         (&json!("offered"), &json!("for Ann"), &json!([]), &json!("2027-01-15T08:00:00Z"), &json!("2027-01-15T08:10:00Z"))
     );
-    assert_eq!(share["curl"], format!("curl -fLOJ '{}'", share["url"].as_str().unwrap()));
+    assert_eq!(share["curl"], format!("curl -fL -C - -o './film.mkv' '{}'", share["url"].as_str().unwrap()));
 
     let listed = scene.call("GET", "/api/v1/shares?state=living").await.expect(200).json();
     assert_eq!(listed, json!({ "shares": [share], "next_cursor": null }));
