@@ -178,17 +178,26 @@ fn tools_that_try_again_by_themselves_need_no_help() {
 }
 
 #[test]
-fn a_link_that_somebody_else_took_gives_a_stranger_nothing_even_with_a_range() {
+fn a_link_that_somebody_else_took_gives_a_stranger_nothing_even_with_a_range_and_the_same_client() {
+    const CURL: &str = "User-Agent: curl/8.5.0";
     let server = Setup::new().start();
     put(&server, "film.mkv", SIZE);
     let offer = server.share("film.mkv");
-    server.redeem(&offer);
-    for headers in [vec!["User-Agent: curl/8.5.0", "Range: bytes=100-"], vec!["User-Agent: curl/8.5.0"], vec![BROWSER]] {
+    let mut owner = Client::connect(server.recipient);
+    let redirect = owner.request("GET", &offer.link, &[CURL]).expect("an answer");
+    let transfer = redirect.location();
+    owner.request("GET", &transfer, &[CURL, "Range: bytes=0-99"]).expect("an answer").expect_status(206);
+    server.wait_for(&offer.id, "the first bytes are counted", |share| share["progress"]["delivered_bytes"] == 100);
+    let from_the_middle: &[&str] = &[CURL, "Range: bytes=100-"];
+    for headers in [from_the_middle, &[CURL], &[BROWSER], &[BROWSER, "Range: bytes=100-"]] {
         let mut stranger = Client::connect_from(server.recipient, std::net::Ipv4Addr::new(127, 9, 9, 9));
-        let answer = stranger.request("GET", &offer.link, &headers).expect("a genuine link is answered");
-        assert!(!matches!(answer.status, 200..=399) || answer.header("location").is_none(), "{}", answer.head_text());
-        assert!(answer.body.len() < 15_000, "not the file");
+        let answer = stranger.request("GET", &offer.link, headers).expect("a genuine link is answered");
+        assert_eq!(answer.status, 409, "{headers:?}: {}", answer.head_text());
+        assert!(answer.header("location").is_none() && answer.body.len() < 15_000, "{headers:?}: {}", answer.head_text());
     }
+    let mut again = Client::connect(server.recipient);
+    let answer = again.request("GET", &offer.link, from_the_middle).expect("an answer");
+    assert_eq!(answer.location(), transfer, "whoever took it goes on");
     assert_eq!(server.uses(&offer.id), 1);
 }
 
