@@ -378,10 +378,7 @@ impl Connection {
         let Some(metered) = &self.unsettled else { return };
         let cut = metered.pass().cut.clone();
         let (mut pause, mut last) = (LOOKS.0, (self.stream.written(), Instant::now()));
-        while !self.stream.is_settled()
-            && last.1.elapsed() < SETTLE_TIMEOUT
-            && !matches!(self.stream.tcp.take_error(), Ok(Some(_)) | Err(_))
-        {
+        while !self.stream.is_settled() && last.1.elapsed() < SETTLE_TIMEOUT && !self.stream.is_over() {
             tokio::select! {
                 () = cut.cancelled() => return self.abort().await,
                 () = sleep(pause) => {}

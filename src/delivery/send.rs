@@ -20,7 +20,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use super::{Entered, Pass, socket};
 use crate::catalog::OpenFile;
-use crate::meter::{AckCounter, Reports, Request};
+use crate::meter::{self, AckCounter, Reports, Request};
 use crate::share::{ByteRange, Evidence};
 
 /// Up to this length a body is copied: cheaper than setting up a thread, and a whole answer fits into the send buffer.
@@ -73,6 +73,11 @@ impl Stream {
 
     pub(super) fn is_settled(&self) -> bool {
         self.unacked() == 0
+    }
+
+    /// Returns whether nothing more can be acknowledged; what cannot be asked is over.
+    pub(super) fn is_over(&self) -> bool {
+        meter::is_over(self.tcp.as_fd()).unwrap_or(true)
     }
 
     pub(super) async fn send_all(&self, mut bytes: &[u8], more: bool) -> io::Result<()> {
@@ -287,8 +292,8 @@ impl<'a> Watch<'a> {
 async fn settled(stream: &Stream) -> io::Result<()> {
     let (mut pause, longest) = SETTLE_PAUSES;
     while !stream.is_settled() {
-        if let Some(error) = stream.tcp.take_error()? {
-            return Err(error);
+        if stream.is_over() {
+            return Err(io::ErrorKind::ConnectionReset.into());
         }
         sleep(pause).await;
         pause = (pause * 2).min(longest);

@@ -9,7 +9,7 @@ mod tcp_info;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use tcp_info::AckCounter;
+pub use tcp_info::{AckCounter, is_over};
 
 use crate::share::{ByteRange, Evidence, Refused, RequestId, ShareId, TransferId};
 

@@ -19,6 +19,9 @@ struct TcpInfo {
     bytes_acked: u64,
 }
 
+/// The state of a connection that is over, as `tcpi_state` has it (`include/net/tcp_states.h`).
+const TCP_CLOSE: u8 = 7;
+
 /// Counts what was acknowledged of a stream that we write.
 #[derive(Debug, Clone, Copy)]
 pub struct AckCounter {
@@ -32,7 +35,7 @@ impl AckCounter {
     /// # Errors
     /// What `getsockopt(2)` says, as where `socket` is no TCP socket.
     pub fn start(socket: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Self { baseline: bytes_acked(socket)? })
+        Ok(Self { baseline: info(socket)?.bytes_acked })
     }
 
     /// Returns how many of the `written` bytes of the stream were acknowledged. Works on a connection that was reset, too,
@@ -42,11 +45,20 @@ impl AckCounter {
     /// What `getsockopt(2)` says.
     pub fn acked(&self, socket: BorrowedFd<'_>, written: u64) -> io::Result<u64> {
         // A FIN counts one more, hence the bound.
-        Ok(bytes_acked(socket)?.saturating_sub(self.baseline).min(written))
+        Ok(info(socket)?.bytes_acked.saturating_sub(self.baseline).min(written))
     }
 }
 
-fn bytes_acked(socket: BorrowedFd<'_>) -> io::Result<u64> {
+/// Returns whether a connection is over for its kernel (reset, timed out, or closed by both sides): nothing more of it will
+/// be acknowledged. Unlike the socket's error, which only the first who asks is told, this can be asked again and again.
+///
+/// # Errors
+/// What `getsockopt(2)` says.
+pub fn is_over(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(info(socket)?.states_and_options[0] == TCP_CLOSE)
+}
+
+fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     let mut info = TcpInfo::default();
     let mut length = size_of::<TcpInfo>() as libc::socklen_t;
     // SAFETY: `info` is plain integers and `length` is its size; the kernel writes at most so much.
@@ -59,7 +71,7 @@ fn bytes_acked(socket: BorrowedFd<'_>) -> io::Result<u64> {
     if (length as usize) < size_of::<TcpInfo>() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel does not count acknowledged bytes (Linux 4.1 does)"));
     }
-    Ok(info.bytes_acked)
+    Ok(info)
 }
 
 #[cfg(test)]
@@ -89,6 +101,17 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(counter.acked(ours.as_fd(), 5000).unwrap(), 5000);
+    }
+
+    #[test]
+    fn a_connection_that_was_reset_is_over_also_after_its_error_was_read() {
+        let (mut ours, theirs) = connection();
+        assert!(!is_over(ours.as_fd()).unwrap());
+        socket2::SockRef::from(&theirs).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(theirs);
+        assert!(ours.read(&mut [0; 1]).is_err());
+        assert!(ours.take_error().unwrap().is_none());
+        assert!(is_over(ours.as_fd()).unwrap());
     }
 
     #[test]

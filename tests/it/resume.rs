@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 use crate::harness::{BROWSER, Client, CuttingProxy, Offer, SOON, Server, Setup, download_folder, poll, put, sha256, sha256_of_file, tool};
 
@@ -246,4 +247,20 @@ fn an_empty_file_is_delivered_by_its_empty_answer() {
     assert_eq!(answer.header("content-length").as_deref(), Some("0"));
     assert_eq!(server.outcome(&offer.id), "completed");
     assert_eq!(server.uses(&offer.id), 1);
+}
+
+#[test]
+fn a_connection_that_was_reset_is_over_at_once_not_only_after_a_minute() {
+    let server = Setup::new().start();
+    put(&server, "film.mkv", 60_000);
+    let offer = server.share("film.mkv");
+    let agent = "User-Agent: curl/8.5.0";
+    let come_back = || server.fetch("GET", &offer.link, &[agent, "Connection: close"]).expect("a genuine link is answered");
+    let transfer = come_back().expect_status(302).location();
+    // All of it fits into the server's send buffer, and little of it into the recipient's.
+    let mut client = Client::connect_with_small_buffer(server.recipient, 2048);
+    client.ask("GET", &transfer, &[agent]);
+    client.answer_head().expect("an answer").expect_status(200);
+    client.reset();
+    poll(Duration::from_secs(10), "whoever comes back to the link is led to their transfer", || come_back().status == 302);
 }
