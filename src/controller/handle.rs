@@ -209,8 +209,12 @@ impl Handle {
         if let Some(view) = self.0.living.read().expect("nobody panics while holding the views").get(&id) {
             return Ok(Some(view.clone()));
         }
-        let share = self.0.store.share(id).await?;
-        Ok(share.map(|share| Arc::new(self.0.view_of_share(Arc::new(share), self.0.clock.now()))))
+        let Some(share) = self.0.store.share(id).await? else { return Ok(None) };
+        let mut view = self.0.view_of_share(Arc::new(share), self.0.clock.now());
+        if view.sha256.is_none() {
+            view.sha256 = self.0.store.digest(view.share.file.identity).await?;
+        }
+        Ok(Some(Arc::new(view)))
     }
 
     /// Returns every share that is not closed, newest first.
