@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod ends;
 mod harness;
+mod hung_nas;
 mod names;
 mod owner;
 mod previews;
