@@ -32,6 +32,9 @@ const MAX_CHUNK: u64 = 2 * 1024 * 1024;
 /// How long a blocking thread waits for a full socket before it is given back. A fast recipient empties some of the
 /// buffer well within it; for a slow one the thread would only wait.
 const THREAD_PATIENCE: Duration = Duration::from_millis(4);
+/// How long a blocking thread sends before it lets others have a turn. While the disk is what is slow no socket is ever
+/// full, and whoever came first would keep the thread to the end of the file.
+const TURN: Duration = Duration::from_millis(100);
 /// How often what arrived is told while a request runs: 2 Hz, as the pages show it.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// How long a recipient who has everything already may take no byte. Others are judged by the share's stall timeout.
@@ -241,6 +244,7 @@ async fn sent_by_kernel(
         match watch.over(async { burst.await.map_err(io::Error::other)? }).await? {
             Burst::Done => break,
             Burst::Full => watch.over(socket::writable(&stream.tcp)).await?,
+            Burst::Turn => {}
             Burst::Short => return Err(End::Changed),
             Burst::Cut => return Err(End::Cut),
         }
@@ -356,6 +360,8 @@ enum Burst {
     Done,
     /// The socket is full.
     Full,
+    /// It is the turn of whoever waits.
+    Turn,
     /// The file ended too early.
     Short,
     /// The pass was cut.
@@ -364,6 +370,7 @@ enum Burst {
 
 impl Plan {
     fn burst(&self, is_cut: impl Fn() -> bool) -> io::Result<Burst> {
+        let began = Instant::now();
         loop {
             let at = self.start + (self.stream.written() - self.body_at);
             if at >= self.end {
@@ -371,6 +378,9 @@ impl Plan {
             }
             if is_cut() {
                 return Ok(Burst::Cut);
+            }
+            if began.elapsed() >= TURN {
+                return Ok(Burst::Turn);
             }
             let mut offset = at;
             let length = (self.end - at).min(MAX_CHUNK) as usize;
@@ -386,5 +396,44 @@ impl Plan {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::catalog::{Catalog, CatalogOptions};
+    use crate::share::CatalogPath;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_recipient_who_keeps_up_leaves_others_their_turn() {
+        const SIZE: u64 = 1 << 38;
+        let folder = tempfile::tempdir().unwrap();
+        File::create(folder.path().join("film.mkv")).unwrap().set_len(SIZE).unwrap();
+        let catalog = Catalog::new(folder.path(), CatalogOptions::default()).unwrap();
+        let file = Arc::new(catalog.open(&CatalogPath::parse("film.mkv").unwrap()).await.unwrap());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut reader = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Arc::new(Stream::new(listener.accept().await.unwrap().0).unwrap());
+        let reading = std::thread::spawn(move || {
+            let mut bytes = vec![0; 1 << 20];
+            while reader.read(&mut bytes).is_ok_and(|n| n > 0) {}
+        });
+        let plan = Plan { stream: stream.clone(), file, start: 0, end: SIZE, body_at: 0 };
+        let longest = tokio::task::spawn_blocking(move || {
+            let longest = Instant::now() + Duration::from_secs(10);
+            let bursts = (0..5).map(|_| {
+                let began = Instant::now();
+                plan.burst(|| Instant::now() >= longest).unwrap();
+                began.elapsed()
+            });
+            bursts.max().unwrap()
+        });
+        let longest = longest.await.unwrap();
+        socket::abort(&stream.tcp);
+        reading.join().unwrap();
+        assert!(longest < Duration::from_secs(2), "one burst took {longest:?}");
     }
 }
