@@ -10,6 +10,11 @@ pub(super) const MAX_OPEN_REQUESTS: usize = 32;
 /// once; older ones are forgotten, which costs at most that those bytes must be fetched again.
 const MAX_REMEMBERED: usize = 2 * MAX_OPEN_REQUESTS;
 
+/// How much of a running request may have arrived and not be known as arrived, as far as it decides whether another
+/// request went on behind it or fetched another part: what the kernel buffers, a few times over. The parts that download
+/// managers make (aria2: 20 MiB, unless told otherwise) lie further apart.
+const MAX_UNSAVED: u64 = 4 * 1024 * 1024;
+
 /// Who redeemed a link, as far as it can be known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
@@ -148,12 +153,15 @@ impl Transfer {
 
     /// Ends a request. `in_doubt` is what was sent and not known to have arrived.
     pub(super) fn request_ended(&mut self, id: RequestId, in_doubt: Option<ByteRange>, now: Moment) {
-        if !self.requests.iter().any(|request| request.id == id) {
-            return;
-        }
+        let Some(request) = self.requests.iter().find(|request| request.id == id) else { return };
+        // Whoever begins right behind what a request asked for fetches another part, and says nothing about this one.
+        let next_part = request.range.end;
         self.requests.retain(|request| request.id != id);
         match in_doubt.filter(|range| !range.is_empty()) {
-            Some(range) => self.doubt(InDoubt { request: id, range, evidence: Evidence::Acknowledged }, now),
+            Some(doubtful) => {
+                let range = ByteRange::new(doubtful.start, doubtful.end.min(next_part.saturating_sub(1)));
+                self.doubt(InDoubt { request: id, range, evidence: Evidence::Acknowledged }, now);
+            }
             // Not a byte left, nothing else runs and nothing arrived: it has not begun after all.
             None if self.is_active() && self.coverage.covered_bytes() == 0 && self.requests.is_empty() && self.in_doubt.is_empty() => {
                 self.begun = false;
@@ -167,6 +175,7 @@ impl Transfer {
     /// everything behind that is in doubt, and counts as handed over once the recipient resumes behind it.
     pub(super) fn restarted(&mut self, now: Moment) {
         self.last_sign = now.steady;
+        let begun: Vec<u64> = self.starts.iter().map(|start| start.range.start).collect();
         for request in std::mem::take(&mut self.requests) {
             let arrived = self
                 .coverage
@@ -175,7 +184,11 @@ impl Transfer {
                 .filter(|covered| covered.start <= request.range.start && request.range.start < covered.end)
                 .map(|covered| covered.end)
                 .max();
-            let range = ByteRange::new(arrived.unwrap_or(request.range.start), request.range.end);
+            let arrived = arrived.unwrap_or(request.range.start);
+            // Far behind what arrived begins no resumed request but another part of the same file, fetched beside this one.
+            let parts = begun.iter().copied().filter(|start| *start > arrived.saturating_add(MAX_UNSAVED));
+            let next_part = parts.chain([request.range.end]).min().unwrap_or(request.range.end);
+            let range = ByteRange::new(arrived, next_part.saturating_sub(1));
             self.doubt(InDoubt { request: request.id, range, evidence: Evidence::HandedOver }, now);
         }
         // Request numbers begin anew with the process; what was seen before it cannot vouch for what comes after.

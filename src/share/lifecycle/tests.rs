@@ -264,6 +264,41 @@ fn a_far_jump_vouches_for_nothing() {
 }
 
 #[test]
+fn a_part_fetched_beside_another_vouches_for_nothing_of_it() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 50), 1);
+    share.fetch(1, 2, (50, 100), 1);
+    share.arrive(1, (50, 100), 2);
+    share.arrive(1, (0, 20), 2);
+    share.end(1, 2, None, 2);
+    share.end(1, 1, Some((20, 50)), 3);
+    assert_eq!(share.percent(), 70);
+    share.fetch(1, 3, (50, 100), 4);
+    assert_eq!(share.percent(), 70);
+    share.fetch(1, 4, (30, 50), 5);
+    assert_eq!(share.percent(), 80);
+}
+
+#[test]
+fn after_a_crash_a_part_fetched_beside_another_vouches_for_nothing_of_it() {
+    const MIB: u64 = 1024 * 1024;
+    let mut share = share_of(100 * MIB, PolicyRequest::default());
+    share.must(Event::TunnelOpened, 0);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100 * MIB), 1);
+    share.fetch(1, 2, (50 * MIB, 100 * MIB), 1);
+    share.arrive(1, (0, 10 * MIB), 2);
+    share.arrive(1, (50 * MIB, 60 * MIB), 2);
+    share.must(Event::Restarted, 1000);
+    share.must(Event::TunnelOpened, 1001);
+    share.fetch(1, 1, (61 * MIB, 100 * MIB), 1002);
+    assert_eq!(share.percent(), 21, "the second part went on, the first did not");
+    share.fetch(1, 2, (11 * MIB, 50 * MIB), 1003);
+    assert_eq!(share.percent(), 22);
+}
+
+#[test]
 fn after_a_crash_the_resume_point_closes_the_gap_that_was_never_saved() {
     let mut share = open_share(1);
     share.redeem(1, 1).unwrap();
