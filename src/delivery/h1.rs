@@ -107,7 +107,10 @@ impl Connection {
             };
             is_first = false;
         }
-        if next == Next::Close {
+        let may_talk = next == Next::Close && rustix::net::shutdown(&self.stream.tcp, rustix::net::Shutdown::Write).is_ok();
+        // First what was sent: while it is on its way a cut must be noticed.
+        self.settle().await;
+        if may_talk {
             self.linger().await;
         }
         self.settle().await;
@@ -403,9 +406,6 @@ impl Connection {
 
     /// Says that nothing more is answered, and lets the other side finish.
     async fn linger(&mut self) {
-        if rustix::net::shutdown(&self.stream.tcp, rustix::net::Shutdown::Write).is_err() {
-            return;
-        }
         let deadline = Instant::now() + LINGER.0;
         let mut left = LINGER.1;
         let mut waste = [0; 4096];

@@ -126,6 +126,23 @@ fn a_revoke_cuts_the_bytes_in_flight() {
 }
 
 #[test]
+fn a_revoke_cuts_the_last_bytes_of_a_connection_that_closes() {
+    const SIZE: usize = 60_000;
+    let server = Setup::new().start();
+    put(&server, "film.mkv", SIZE);
+    let offer = server.share("film.mkv");
+    let transfer = server.redeem(&offer);
+    // All of it fits into the server's send buffer, and little of it into the recipient's.
+    let mut client = Client::connect_with_small_buffer(server.recipient, 2048);
+    client.ask("GET", &transfer, &["Connection: close"]);
+    client.answer_head().expect("an answer").expect_status(200);
+    server.revoke(&offer.id);
+    assert_eq!(server.outcome(&offer.id), "revoked");
+    let rest = client.read_to_close(Duration::from_secs(10)).len();
+    assert!(rest < SIZE, "all of it came after the revoke");
+}
+
+#[test]
 fn a_revoke_cuts_a_reader_who_does_not_read() {
     let server = Setup::new().start();
     put(&server, "film.mkv", 64 * MIB);
