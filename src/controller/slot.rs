@@ -138,8 +138,8 @@ impl Slot {
                 table.insert(secret, pass.clone());
                 (secret, pass)
             });
-            if transfer.is_completed() {
-                pass.set_complete();
+            if let Some(grace_end) = transfer.grace_end(&self.share.policy.limits) {
+                pass.set_complete(grace_end);
             }
             if let Some(sha256) = digest {
                 pass.set_digest(sha256);

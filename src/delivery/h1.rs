@@ -113,7 +113,6 @@ impl Connection {
         if may_talk {
             self.linger().await;
         }
-        self.settle().await;
     }
 
     /// Reads the next head, and meanwhile watches the last body arrive.
@@ -256,8 +255,11 @@ impl Connection {
 
     /// Answers with bytes of a transfer.
     async fn bytes(&mut self, head: &Head, secret: TransferSecret, pass: Arc<Pass>, keeps_alive: bool) -> io::Result<Next> {
-        let now = self.side.clock.now().wall;
-        let answer = answer::to(head, &pass, keeps_alive, now);
+        let now = self.side.clock.now();
+        if pass.is_over(now.steady) {
+            return self.page_of_over(head, &pass, keeps_alive).await;
+        }
+        let answer = answer::to(head, &pass, keeps_alive, now.wall);
         let Some(range) = answer.body else {
             return self.send_page(&answer.head, keeps_alive).await;
         };
@@ -404,7 +406,7 @@ impl Connection {
         socket::abort(&self.stream.tcp);
     }
 
-    /// Says that nothing more is answered, and lets the other side finish.
+    /// Lets the other side, who heard that nothing more is answered, finish.
     async fn linger(&mut self) {
         let deadline = Instant::now() + LINGER.0;
         let mut left = LINGER.1;

@@ -18,8 +18,8 @@ mod socket;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ pub use accept::{Bounds, RecipientSide, listen};
 pub use h1::{Over, Silence};
 
 use crate::catalog::OpenFile;
-use crate::share::{RequestId, ShareId, SharedFile, TransferId};
+use crate::share::{RequestId, ShareId, SharedFile, Steady, TransferId};
 use crate::token::TransferSecret;
 
 /// How many threads may send bytes of one share at once; they wait for its disk. The others wait their turn.
@@ -53,8 +53,8 @@ pub struct Pass {
     pub cut: CancellationToken,
     /// The header fields that every answer about the file has.
     fields: String,
-    /// Whether every byte has arrived already: fetching again is not counted.
-    complete: AtomicBool,
+    /// Until when it may be fetched again, once every byte has arrived; that is not counted.
+    grace_end: OnceLock<Steady>,
     digest: RwLock<Option<[u8; 32]>>,
     requests: AtomicUsize,
     sending: Arc<Semaphore>,
@@ -72,7 +72,7 @@ impl Pass {
             file,
             etag,
             cut: CancellationToken::new(),
-            complete: AtomicBool::new(false),
+            grace_end: OnceLock::new(),
             digest: RwLock::new(None),
             requests: AtomicUsize::new(0),
             sending,
@@ -85,9 +85,10 @@ impl Pass {
         Arc::new(Semaphore::new(MAX_SENDING_PER_SHARE))
     }
 
-    /// Says that every byte has arrived.
-    pub fn set_complete(&self) {
-        self.complete.store(true, Ordering::Relaxed);
+    /// Says that every byte has arrived, and until when they may be fetched again.
+    pub fn set_complete(&self, grace_end: Steady) {
+        // It is the same each time.
+        let _ = self.grace_end.set(grace_end);
     }
 
     /// Says what the file's SHA-256 is.
@@ -101,7 +102,12 @@ impl Pass {
     }
 
     fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Relaxed)
+        self.grace_end.get().is_some()
+    }
+
+    /// Returns whether every byte has arrived and nobody may fetch again: the share may stay open for others.
+    fn is_over(&self, now: Steady) -> bool {
+        self.grace_end.get().is_some_and(|end| now >= *end)
     }
 
     fn digest(&self) -> Option<[u8; 32]> {

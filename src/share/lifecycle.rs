@@ -511,7 +511,7 @@ impl Share {
         let transfer = self.transfer(transfer).ok_or(Refused::UnknownTransfer)?;
         match transfer.ended {
             None => {}
-            Some((TransferEnd::Completed, at)) if now.steady < at.steady.plus(self.policy.limits.grace_period) => {}
+            Some(_) if transfer.grace_end(&self.policy.limits).is_some_and(|end| now.steady < end) => {}
             Some((end, _)) => return Err(Refused::TransferOver(end)),
         }
         if transfer.open_requests() >= MAX_OPEN_REQUESTS {
@@ -678,12 +678,7 @@ impl Share {
             steps.push((last, Reason::MaxTunnel, Step::Close(Outcome::TimedOut)));
             return steps;
         }
-        let grace_end = self
-            .transfers
-            .iter()
-            .filter_map(|t| t.ended.filter(|(end, _)| *end == TransferEnd::Completed))
-            .map(|(_, at)| at.steady.plus(self.policy.limits.grace_period))
-            .max();
+        let grace_end = self.transfers.iter().filter_map(|t| t.grace_end(&self.policy.limits)).max();
         let unhappy = self.transfers.iter().filter(|t| !t.given_back && !t.is_completed()).filter_map(|t| t.ended).next_back();
         steps.push(match (self.uses_left(), unhappy, grace_end) {
             (0, Some((end, at)), grace_end) => {

@@ -118,6 +118,11 @@ impl Transfer {
         self.last_sign
     }
 
+    /// Returns until when it may fetch again, once every byte arrived.
+    pub fn grace_end(&self, limits: &Limits) -> Option<Steady> {
+        self.ended.filter(|(end, _)| *end == TransferEnd::Completed).map(|(_, at)| at.steady.plus(limits.grace_period))
+    }
+
     /// Returns when silence ends it, and whether that gives the use back; `None` once it has ended.
     pub(super) fn silence_deadline(&self, limits: &Limits) -> Option<(Steady, TransferEnd)> {
         if !self.is_active() {

@@ -88,6 +88,18 @@ fn a_spent_link_gives_no_first_byte_and_the_transfer_ends_with_its_grace() {
 }
 
 #[test]
+fn a_transfer_ends_with_its_own_grace_also_where_the_link_works_on() {
+    let server = Setup::new().set("GRACE_PERIOD_SECONDS", 1).start();
+    put(&server, "film.mkv", 1000);
+    let offer = server.share_with(&json!({ "path": "film.mkv", "policy": { "max_downloads": 2 } }));
+    let transfer = server.redeem(&offer);
+    server.fetch("GET", &transfer, &[]).expect("an answer").expect_status(200);
+    poll(SOON, "the transfer is over", || server.fetch("GET", &transfer, &[]).expect("an answer").status == 410);
+    assert_eq!(server.show(&offer.id)["state"], "offered");
+    server.redeem(&offer);
+}
+
+#[test]
 fn a_link_for_three_downloads_gives_three() {
     let server = Setup::new().set("GRACE_PERIOD_SECONDS", 1).start();
     put(&server, "film.mkv", 1000);
