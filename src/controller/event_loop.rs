@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::{Command, Handle, Shared};
@@ -53,6 +53,8 @@ pub struct Controller {
     reconciled: Steady,
     /// The wall clock minus the steady one at the last look.
     drift_ms: i64,
+    /// When the time was last looked at.
+    ticked: Instant,
     /// When everything is cut, once the program stops.
     leave_at: Option<Steady>,
 }
@@ -98,6 +100,7 @@ impl Controller {
             is_reconciling: false,
             reconciled: now.steady,
             drift_ms: now.wall.0.saturating_sub(now.steady.0),
+            ticked: Instant::now(),
             leave_at: None,
             parts,
         };
@@ -143,7 +146,8 @@ impl Controller {
             Some(report) = self.reports.recv() => Input::Report(report),
             Ok((identity, _)) = self.digests.recv() => Input::Digest(identity),
             () = shutdown.cancelled(), if self.leave_at.is_none() => Input::Stop,
-            () = sleep(until_timer.clamp(BREATH, TICK)) => Input::Tick,
+            // Counted from the last tick: however much else comes in, time is not forgotten.
+            () = sleep_until(self.ticked + until_timer.clamp(BREATH, TICK)) => Input::Tick,
         }
     }
 
@@ -486,6 +490,7 @@ impl Controller {
     }
 
     fn tick(&mut self) {
+        self.ticked = Instant::now();
         let now = self.parts.clock.now();
         let drift = now.wall.0.saturating_sub(now.steady.0);
         let jumped = drift.abs_diff(self.drift_ms) > MAX_DRIFT_MS;

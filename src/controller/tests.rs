@@ -107,6 +107,26 @@ async fn a_stall_is_measured_on_the_steady_clock_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn time_is_not_forgotten_however_much_comes_in() {
+    let scene = Scene::new().await;
+    let busy = scene.share().await;
+    let policy = PolicyRequest { expires_in_seconds: Some(1), ..Default::default() };
+    let path = CatalogPath::parse("film.mkv").unwrap();
+    let idle = scene.handle.create(NewShare { path, policy, note: None }).await.unwrap();
+    let secret = scene.redeem(&busy).await.unwrap();
+    let request = scene.fetch(&busy, &secret).await;
+    for byte in 0..500 {
+        scene.reports.arrived(request, ByteRange::new(0, byte), Evidence::Acknowledged);
+        sleep(Duration::from_millis(5)).await;
+        scene.clock.advance(Duration::from_millis(5));
+    }
+    let idle = scene.handle.show(idle.share.id).await.unwrap().unwrap();
+    assert_eq!(idle.share.outcome(), Some(Outcome::Expired), "a share expires while another is busy");
+    let saved = scene.store.share(busy.share.id).await.unwrap().unwrap();
+    assert!(saved.delivered_bytes() > 100, "progress is saved while it is made: {}", saved.delivered_bytes());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_way_in_that_can_never_open_leaves_nothing_half_made() {
     let scene = Scene::new().await;
     *scene.tunnel.opening.lock().unwrap() = Mood::FailsForGood;
