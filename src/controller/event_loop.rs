@@ -328,6 +328,10 @@ impl Controller {
             job.answer.fail(ControllerError::Busy);
         }
         job.answer.fail(error.into());
+        if slot.share.is_closed() {
+            // It was to be opened again and was not: it does not live.
+            return self.forget(id);
+        }
         if next.outcome().is_some() {
             self.close_stray(id, cut);
         }

@@ -127,6 +127,22 @@ async fn time_is_not_forgotten_however_much_comes_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_share_that_could_not_be_opened_again_stays_closed_and_can_be_tried_again() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    scene.handle.revoke(view.share.id).await.unwrap();
+    scene.until_none_lives().await;
+    scene.store.die_after(0);
+    assert!(matches!(scene.handle.reopen(view.share.id).await, Err(ControllerError::Store(_))));
+    sleep(Duration::from_secs(3)).await;
+    scene.clock.advance(Duration::from_secs(3));
+    sleep(Duration::from_secs(3)).await;
+    assert!(scene.handle.living().is_empty(), "what is closed is not among the living");
+    scene.store.revive();
+    assert_eq!(scene.handle.reopen(view.share.id).await.unwrap().state, State::Offered);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_way_in_that_can_never_open_leaves_nothing_half_made() {
     let scene = Scene::new().await;
     *scene.tunnel.opening.lock().unwrap() = Mood::FailsForGood;
