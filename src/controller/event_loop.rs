@@ -217,6 +217,10 @@ impl Controller {
             return job.answer.fail(ControllerError::UnknownShare(id));
         };
         if slot.is_saving {
+            // A disk that hangs must not keep the bytes flowing.
+            if job.shuts() {
+                slot.cut_all(&self.parts.passes);
+            }
             if slot.queue.len() < MAX_QUEUED {
                 slot.queue.push_back(job);
             } else {
@@ -234,6 +238,9 @@ impl Controller {
         }
         if !facts.is_empty() {
             slot.is_saving = true;
+            if next.outcome().is_some() {
+                slot.cut_all(&self.parts.passes);
+            }
             return self.save(id, Saving { next: Arc::new(next), facts, result, job });
         }
         if next != *slot.share {
@@ -312,10 +319,6 @@ impl Controller {
         }
         tracing::error!(share.id = %id, %error, "Could not save share {id}; trying again");
         let Saving { next, job, .. } = saving;
-        let mut cut = Vec::new();
-        if next.outcome().is_some() {
-            cut = slot.cut_all(&self.parts.passes);
-        }
         // Whoever waited behind it is told now: the next try comes later, and may fail as well.
         let (nobodys, others) = std::mem::take(&mut slot.queue).into_iter().partition(|job| matches!(job.answer, Answer::Nobody));
         slot.queue = nobodys;
@@ -333,6 +336,7 @@ impl Controller {
             return self.forget(id);
         }
         if next.outcome().is_some() {
+            let cut = slot.take_cut();
             self.close_stray(id, cut);
         }
         // The slot stays shut for decisions until the store had time to come back.
@@ -364,9 +368,9 @@ impl Controller {
         let slot = self.slots.get_mut(&id)?;
         slot.read_speeds(now);
         let digest = self.parts.digests.known(slot.share.file.identity);
-        let cut = slot.sync_passes(&self.parts.passes, &self.parts.keys, digest);
+        slot.sync_passes(&self.parts.passes, &self.parts.keys, digest);
         let is_closed = slot.share.is_closed();
-        self.act(id, cut, now);
+        self.act(id, now);
         self.set_timer(id);
         let view = self.publish(id, seq, now);
         if is_closed {
@@ -376,7 +380,7 @@ impl Controller {
     }
 
     /// Starts what the share wants done, and gives up what it wants no longer.
-    fn act(&mut self, id: ShareId, cut: Vec<Arc<Pass>>, now: Moment) {
+    fn act(&mut self, id: ShareId, now: Moment) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let wanted = slot.share.effect();
         if let Some((running, given_up)) = &slot.running {
@@ -398,7 +402,10 @@ impl Controller {
         let (tunnel, failures) = (self.parts.tunnel.clone(), slot.failures);
         self.work.push(match effect {
             Effect::OpenTunnel => async move { Done::Opened(id, effects::open(tunnel, id, failures, given_up).await) }.boxed(),
-            Effect::CloseTunnel => async move { Done::Closed(id, effects::close(tunnel, id, failures, cut).await) }.boxed(),
+            Effect::CloseTunnel => {
+                let cut = slot.take_cut();
+                async move { Done::Closed(id, effects::close(tunnel, id, failures, cut).await) }.boxed()
+            }
         });
     }
 
@@ -607,7 +614,11 @@ impl Controller {
 
     /// Cuts what still runs, and sees to it that what is known is saved.
     async fn leave(mut self) {
-        let cut: Vec<_> = self.slots.values_mut().flat_map(|slot| slot.cut_all(&self.parts.passes)).collect();
+        let mut cut = Vec::new();
+        for slot in self.slots.values_mut() {
+            slot.cut_all(&self.parts.passes);
+            cut.append(&mut slot.take_cut());
+        }
         let told = async {
             while cut.iter().any(|pass| pass.requests() > 0) {
                 sleep(Duration::from_millis(5)).await;

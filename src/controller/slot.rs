@@ -39,6 +39,11 @@ impl Job {
     pub(super) fn of(event: Event) -> Self {
         Self { events: vec![event], answer: Answer::Nobody }
     }
+
+    /// Returns whether it closes the share, however that stands.
+    pub(super) fn shuts(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::Revoked | Event::SourceChanged))
+    }
 }
 
 impl Answer {
@@ -91,6 +96,8 @@ pub(super) struct Slot {
     /// Since when nothing is being done about its way in.
     pub(super) settled_since: Option<Steady>,
     passes: HashMap<TransferId, (TransferSecret, Arc<Pass>)>,
+    /// What was cut and may still tell how far it got.
+    cut: Vec<Arc<Pass>>,
     sending: Arc<Semaphore>,
     speeds: HashMap<TransferId, Speed>,
 }
@@ -111,22 +118,22 @@ impl Slot {
             problem: None,
             settled_since: None,
             passes: HashMap::new(),
+            cut: Vec::new(),
             sending: Pass::sending(),
             speeds: HashMap::new(),
         }
     }
 
-    /// Makes the passes what the share says: one for each transfer that may fetch, and no other. Returns those that were
-    /// cut.
-    pub(super) fn sync_passes(&mut self, table: &Passes, keys: &Keys, digest: Option<[u8; 32]>) -> Vec<Arc<Pass>> {
+    /// Makes the passes what the share says: one for each transfer that may fetch, and no other.
+    pub(super) fn sync_passes(&mut self, table: &Passes, keys: &Keys, digest: Option<[u8; 32]>) {
+        self.cut.retain(|pass| pass.requests() > 0);
         let may_fetch = |t: &&Transfer| self.share.phase == Phase::Open && (t.is_active() || t.is_completed());
         let wanted: HashSet<TransferId> = self.share.transfers.iter().filter(may_fetch).map(|t| t.id).collect();
         let over: Vec<TransferId> = self.passes.keys().filter(|id| !wanted.contains(id)).copied().collect();
-        let mut cut = Vec::new();
         for id in over {
             if let Some((secret, pass)) = self.passes.remove(&id) {
                 table.remove(secret);
-                cut.push(pass);
+                self.cut.push(pass);
             }
             self.speeds.remove(&id);
         }
@@ -145,18 +152,19 @@ impl Slot {
                 pass.set_digest(sha256);
             }
         }
-        cut
     }
 
     /// Cuts everything, whatever the share says.
-    pub(super) fn cut_all(&mut self, table: &Passes) -> Vec<Arc<Pass>> {
-        self.passes
-            .drain()
-            .map(|(_, (secret, pass))| {
-                table.remove(secret);
-                pass
-            })
-            .collect()
+    pub(super) fn cut_all(&mut self, table: &Passes) {
+        for (_, (secret, pass)) in self.passes.drain() {
+            table.remove(secret);
+            self.cut.push(pass);
+        }
+    }
+
+    /// Returns what was cut since this was last asked and may still tell how far it got.
+    pub(super) fn take_cut(&mut self) -> Vec<Arc<Pass>> {
+        std::mem::take(&mut self.cut)
     }
 
     /// Reads how far the transfers have got.

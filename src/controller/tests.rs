@@ -127,6 +127,34 @@ async fn time_is_not_forgotten_however_much_comes_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_revoke_cuts_the_bytes_also_while_the_disk_hangs() {
+    let scene = Scene::new().await;
+    // The one save hangs with the revoke itself, the other was on its way before it.
+    for is_saving in [false, true] {
+        let view = scene.share().await;
+        let secret = scene.redeem(&view).await.unwrap();
+        let request = scene.fetch(&view, &secret).await;
+        scene.store.hangs.send_replace(true);
+        if is_saving {
+            scene.reports.arrived(request, ByteRange::new(0, 10), Evidence::Acknowledged);
+            scene.clock.advance(Duration::from_secs(2));
+            sleep(Duration::from_secs(2)).await;
+        }
+        let handle = scene.handle.clone();
+        let revoke = async move { handle.revoke(view.share.id).await.unwrap() };
+        let look = async {
+            sleep(Duration::from_secs(1)).await;
+            let found = scene.passes.find(&secret);
+            scene.store.hangs.send_replace(false);
+            found
+        };
+        let (view, found) = tokio::join!(revoke, look);
+        assert!(matches!(found, Some(crate::delivery::Found::Over(..))), "{found:?}");
+        assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Revoked));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_share_that_could_not_be_opened_again_stays_closed_and_can_be_tried_again() {
     let scene = Scene::new().await;
     let view = scene.share().await;
@@ -430,15 +458,16 @@ impl DigestCache for NoCache {
     }
 }
 
-/// A store that dies after so many saves and can be revived: what was saved before is there.
+/// A store that dies after so many saves and can be revived: what was saved before is there. Or its disk hangs for a while.
 struct Mortal {
     inner: MemoryStore,
     left: Mutex<usize>,
+    hangs: tokio::sync::watch::Sender<bool>,
 }
 
 impl Default for Mortal {
     fn default() -> Self {
-        Self { inner: MemoryStore::default(), left: Mutex::new(usize::MAX) }
+        Self { inner: MemoryStore::default(), left: Mutex::new(usize::MAX), hangs: tokio::sync::watch::Sender::new(false) }
     }
 }
 
@@ -461,7 +490,13 @@ impl Store for Mortal {
         if *left != usize::MAX {
             *left -= 1;
         }
-        self.inner.save(save)
+        let saved = self.inner.save(save);
+        let mut hangs = self.hangs.subscribe();
+        async move {
+            let _ = hangs.wait_for(|hangs| !hangs).await;
+            saved.await
+        }
+        .boxed()
     }
 
     fn share(&self, id: ShareId) -> BoxFuture<'_, Result<Option<Share>, StoreError>> {
