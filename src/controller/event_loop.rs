@@ -221,7 +221,10 @@ impl Controller {
             if job.shuts() {
                 slot.cut_all(&self.parts.passes);
             }
-            if slot.queue.len() < MAX_QUEUED {
+            let is_nobodys = matches!(job.answer, Answer::Nobody);
+            if is_nobodys && job.shuts() && slot.queue.iter().any(Job::shuts) {
+                // Every request for a file that changed says so; once is enough.
+            } else if is_nobodys || slot.queue.len() < MAX_QUEUED {
                 slot.queue.push_back(job);
             } else {
                 job.answer.fail(ControllerError::Busy);

@@ -14,8 +14,8 @@ use crate::delivery::{Pass, Passes};
 use crate::share::{Effect, Event, Fact, Moment, Phase, Refused, Share, Steady, Timestamp, Transfer, TransferId};
 use crate::token::{Keys, TransferSecret};
 
-/// How many decisions of one share may wait for its save. Each is an owner's click or a recipient's request; more than
-/// all connections together cannot be waiting.
+/// How many decisions of one share that somebody asked for may wait for its save: an owner's click or a recipient's request.
+/// What happened (the end of a request) always finds room; it cannot happen more often than it was asked for.
 pub(super) const MAX_QUEUED: usize = 8192;
 
 /// Something to decide, and who waits for it.

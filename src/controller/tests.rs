@@ -155,6 +155,27 @@ async fn a_revoke_cuts_the_bytes_also_while_the_disk_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_request_is_not_lost_however_many_wait_for_the_disk() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    let request = scene.fetch(&view, &secret).await;
+    scene.store.hangs.send_replace(true);
+    scene.reports.arrived(request, ByteRange::new(0, 10), Evidence::Acknowledged);
+    scene.clock.advance(Duration::from_secs(2));
+    sleep(Duration::from_secs(2)).await;
+    for _ in 0..5 {
+        // Those who leave are in the queue all the same.
+        let crowd = join_all((0..2000).map(|_| scene.redeem(&view)));
+        assert!(tokio::time::timeout(Duration::from_millis(10), crowd).await.is_err());
+    }
+    scene.reports.ended(request, None, Evidence::Acknowledged, None).await;
+    sleep(Duration::from_millis(10)).await;
+    scene.store.hangs.send_replace(false);
+    scene.until(view.share.id, |view| view.share.transfers[0].open_requests() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_share_that_could_not_be_opened_again_stays_closed_and_can_be_tried_again() {
     let scene = Scene::new().await;
     let view = scene.share().await;
