@@ -99,6 +99,11 @@ impl Coverage {
         self.covered_bytes() >= size_bytes
     }
 
+    /// Returns whether all of `range` is covered.
+    pub fn has(&self, range: ByteRange) -> bool {
+        range.is_empty() || self.ranges().iter().any(|covered| covered.start <= range.start && range.end <= covered.end)
+    }
+
     /// Returns the weakest evidence that any covered byte rests on, `None` where nothing is covered.
     pub fn weakest_evidence(&self) -> Option<Evidence> {
         self.0.iter().map(|piece| piece.evidence).min()

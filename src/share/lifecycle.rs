@@ -596,7 +596,10 @@ impl Share {
                 self.complete_if_whole(id, now, facts);
             }
             Event::RequestEnded { transfer: id, request, in_doubt } => {
-                self.transfer_mut(id)?.request_ended(request, in_doubt, now);
+                let size_bytes = self.file.size_bytes();
+                let transfer = self.transfer_mut(id)?;
+                transfer.request_ended(request, in_doubt, now);
+                transfer.count_sent_tails(size_bytes, now);
                 self.complete_if_whole_and_not_empty(id, now, facts);
             }
             Event::TransferStopped { transfer: id } => {
@@ -604,7 +607,11 @@ impl Share {
                     self.end_transfer(id, TransferEnd::Stopped, now, facts);
                 }
             }
-            Event::SourceChanged => self.close_unless_closing(Outcome::SourceChanged, now, facts),
+            Event::SourceChanged => {
+                // Who has everything has it: a file that changes afterwards only ends the grace.
+                let outcome = if self.all_arrived() { Outcome::Completed } else { Outcome::SourceChanged };
+                self.close_unless_closing(outcome, now, facts);
+            }
             Event::Revoked => self.close_unless_closing(Outcome::Revoked, now, facts),
             Event::Extended { expires_in } => {
                 if let Phase::Closing { outcome } | Phase::Closed { outcome, .. } = self.phase {
@@ -694,6 +701,11 @@ impl Share {
         steps
     }
 
+    /// Returns whether every use is spent, and every byte of each arrived.
+    fn all_arrived(&self) -> bool {
+        self.uses_left() == 0 && self.transfers.iter().all(|t| t.given_back || t.is_completed())
+    }
+
     fn is_takeable(&self, now: Moment) -> bool {
         self.uses_left() > 0 && !self.has_expired(now)
     }
@@ -734,8 +746,7 @@ impl Share {
             evidence: transfer.coverage.weakest_evidence(),
             given_back: transfer.given_back,
         });
-        let all_arrived = self.uses_left() == 0 && self.transfers.iter().all(|t| t.given_back || t.is_completed());
-        if end == TransferEnd::Completed && all_arrived {
+        if end == TransferEnd::Completed && self.all_arrived() {
             facts.push(Fact::Delivered);
         }
         let given_back = self.transfers.iter().filter(|t| t.given_back);

@@ -56,6 +56,17 @@ struct InDoubt {
     evidence: Evidence,
 }
 
+/// The end of a part that was sent to its last byte, and whose acknowledgement was lost with its connection. Whoever has
+/// it never asks for it again, so nothing can vouch for it directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct SentTail {
+    range: ByteRange,
+    /// The newest request at that time.
+    newest: RequestId,
+    /// Whether the recipient came back since, and got all of another part.
+    came_back: bool,
+}
+
 /// One recipient's exercise of a link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
@@ -77,6 +88,7 @@ pub struct Transfer {
     last_sign: Steady,
     requests: Vec<OpenRequest>,
     in_doubt: Vec<InDoubt>,
+    sent_tails: Vec<SentTail>,
     /// Where requests started, newest last: a later one that starts behind doubtful bytes vouches for them.
     starts: Vec<OpenRequest>,
 }
@@ -94,6 +106,7 @@ impl Transfer {
             last_sign: now.steady,
             requests: Vec::new(),
             in_doubt: Vec::new(),
+            sent_tails: Vec::new(),
             starts: Vec::new(),
         }
     }
@@ -141,6 +154,8 @@ impl Transfer {
             self.last_sign = now.steady;
         }
         self.requests.push(OpenRequest { id, range });
+        // Whoever asks for it does not have it.
+        self.sent_tails.retain(|tail| range.end <= tail.range.start || tail.range.end <= range.start);
         remember(&mut self.starts, OpenRequest { id, range });
         // Whoever resumes behind doubtful bytes says that they have them.
         for doubt in self.in_doubt.clone() {
@@ -160,12 +175,19 @@ impl Transfer {
     pub(super) fn request_ended(&mut self, id: RequestId, in_doubt: Option<ByteRange>, now: Moment) {
         let Some(request) = self.requests.iter().find(|request| request.id == id) else { return };
         // Whoever begins right behind what a request asked for fetches another part, and says nothing about this one.
-        let next_part = request.range.end;
+        let part = request.range;
         self.requests.retain(|request| request.id != id);
         match in_doubt.filter(|range| !range.is_empty()) {
             Some(doubtful) => {
-                let range = ByteRange::new(doubtful.start, doubtful.end.min(next_part.saturating_sub(1)));
+                let range = ByteRange::new(doubtful.start, doubtful.end.min(part.end.saturating_sub(1)));
                 self.doubt(InDoubt { request: id, range, evidence: Evidence::Acknowledged }, now);
+                if doubtful.end == part.end {
+                    let newest = self.starts.iter().map(|start| start.id).max().unwrap_or(id);
+                    remember(&mut self.sent_tails, SentTail { range: doubtful, newest, came_back: false });
+                }
+            }
+            None if self.coverage.has(part) => {
+                self.sent_tails.iter_mut().filter(|tail| tail.newest < id).for_each(|tail| tail.came_back = true);
             }
             // Not a byte left, nothing else runs and nothing arrived: it has not begun after all.
             None if self.is_active() && self.coverage.covered_bytes() == 0 && self.requests.is_empty() && self.in_doubt.is_empty() => {
@@ -173,6 +195,22 @@ impl Transfer {
                 self.last_sign = now.steady;
             }
             None => {}
+        }
+    }
+
+    /// Counts the ends of parts whose acknowledgements were lost, where they are all that is missing of `size_bytes`, nothing
+    /// runs, and the recipient came back and fetched the rest: they were handed over, and grace lets them be fetched again.
+    pub(super) fn count_sent_tails(&mut self, size_bytes: u64, now: Moment) {
+        if !self.requests.is_empty() || !self.sent_tails.iter().any(|tail| tail.came_back) {
+            return;
+        }
+        let mut coverage = self.coverage.clone();
+        for tail in self.sent_tails.iter().filter(|tail| tail.came_back) {
+            coverage.add(tail.range, Evidence::HandedOver);
+        }
+        if coverage.is_whole(size_bytes) {
+            (self.coverage, self.last_sign) = (coverage, now.steady);
+            self.sent_tails.clear();
         }
     }
 
@@ -198,6 +236,7 @@ impl Transfer {
         }
         // Request numbers begin anew with the process; what was seen before it cannot vouch for what comes after.
         self.starts.clear();
+        self.sent_tails.iter_mut().for_each(|tail| tail.newest = RequestId(0));
     }
 
     fn doubt(&mut self, doubt: InDoubt, now: Moment) {

@@ -123,6 +123,69 @@ fn a_second_redeem_is_refused_while_the_first_runs_and_after_it() {
     assert_eq!(share.redeem(2, 6), Err(Refused::Closed(Outcome::Revoked)));
 }
 
+/// Two parts; the first was sent whole and arrived to byte 40 as far as is known when its connection broke.
+fn with_a_lost_acknowledgement() -> Share {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 50), 2);
+    share.arrive(1, (0, 40), 3);
+    share.end(1, 1, Some((40, 50)), 4);
+    share
+}
+
+#[test]
+fn the_end_of_a_part_whose_acknowledgement_was_lost_counts_as_handed_over_once_the_rest_was_fetched() {
+    let mut share = with_a_lost_acknowledgement();
+    share.fetch(1, 2, (50, 100), 5);
+    share.arrive(1, (50, 100), 6);
+    assert_eq!(share.percent(), 90, "the next part says nothing about this one by itself");
+    share.end(1, 2, None, 7);
+    assert_eq!((share.state(seconds(7)), share.percent()), (State::Delivered, 100));
+    assert_eq!(share.transfers[0].coverage.weakest_evidence(), Some(Evidence::HandedOver));
+    share.fetch(1, 3, (40, 50), 8);
+}
+
+#[test]
+fn a_lost_acknowledgement_is_not_made_up_for_by_what_ran_beside_it_or_by_asking_again_or_by_half_a_part() {
+    let mut beside = open_share(1);
+    beside.redeem(1, 1).unwrap();
+    beside.fetch(1, 1, (0, 50), 2);
+    beside.fetch(1, 2, (50, 100), 2);
+    beside.arrive(1, (0, 40), 3);
+    beside.end(1, 1, Some((40, 50)), 4);
+    beside.arrive(1, (50, 100), 5);
+    beside.end(1, 2, None, 6);
+    assert_eq!(beside.percent(), 90);
+
+    let mut again = with_a_lost_acknowledgement();
+    again.fetch(1, 2, (45, 50), 5);
+    again.fetch(1, 3, (50, 100), 5);
+    again.arrive(1, (50, 100), 6);
+    again.end(1, 3, None, 7);
+    again.end(1, 2, None, 8);
+    assert_eq!(again.percent(), 95, "what was asked for again has to arrive; the resume vouches for what is before it");
+
+    let mut half = open_share(1);
+    half.redeem(1, 1).unwrap();
+    half.fetch(1, 1, (0, 50), 2);
+    half.arrive(1, (0, 40), 3);
+    half.end(1, 1, Some((40, 49)), 4);
+    half.fetch(1, 2, (50, 100), 5);
+    half.arrive(1, (50, 100), 6);
+    half.end(1, 2, None, 7);
+    assert_eq!(half.percent(), 90, "what was never sent cannot have arrived");
+}
+
+#[test]
+fn a_file_that_changes_after_everything_arrived_ends_the_grace_and_not_the_delivery() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 2);
+    share.arrive(1, (0, 100), 3);
+    share.must(Event::SourceChanged, 4);
+    assert_eq!((share.state(seconds(4)), share.outcome()), (State::Closing, Some(Outcome::Completed)));
+}
+
 #[test]
 fn three_downloads_are_three_transfers() {
     let mut share = open_share(3);
