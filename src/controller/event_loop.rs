@@ -574,6 +574,10 @@ impl Controller {
 
     fn listed(&mut self, asked: Steady, result: Result<HashSet<ShareId>, TunnelError>) {
         self.is_reconciling = false;
+        if self.leave_at.is_some() {
+            // Ways in that are shut now are not lost.
+            return;
+        }
         let open = match result {
             Ok(open) => open,
             Err(error) => return tracing::warn!(%error, "Could not see which ways in stand open"),

@@ -219,7 +219,8 @@ impl Connection {
             request.extensions_mut().insert(over);
         }
         let Ok(response) = timeout(PAGE_TIMEOUT, self.side.pages.clone().oneshot(request)).await else {
-            return self.plain("503 Service Unavailable", "Retry-After: 5\r\n", "One moment, please.\n", keeps_alive).await;
+            // The answer to a HEAD ends with its head, so behind this one nothing may follow.
+            return self.plain("503 Service Unavailable", "Retry-After: 5\r\n", "One moment, please.\n", keeps_alive && !is_head).await;
         };
         let (parts, body) = response.unwrap_or_else(|never| match never {}).into_parts();
         if parts.extensions.get::<Silence>().is_some() || parts.status == StatusCode::METHOD_NOT_ALLOWED {
@@ -322,7 +323,7 @@ impl Connection {
         let shared = || pass.open.lock().expect("nobody panics while holding a file").upgrade();
         let file = match kept.or_else(shared) {
             Some(file) => {
-                if identity(&file).await.map_err(|source| CatalogError::Io { source })? != pinned {
+                if send::identity(&file, pass, &self.threads).await.map_err(|source| CatalogError::Io { source })? != pinned {
                     return Ok(None);
                 }
                 file
@@ -428,14 +429,6 @@ impl Connection {
 /// Put into a request's extensions for the router: it is for the bytes of a transfer that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Over(pub ShareId, pub crate::share::TransferId);
-
-async fn identity(file: &Arc<OpenFile>) -> io::Result<crate::share::FileIdentity> {
-    if file.is_local {
-        return file.identity_now();
-    }
-    let file = file.clone();
-    tokio::task::spawn_blocking(move || file.identity_now()).await.map_err(io::Error::other)?
-}
 
 /// Reads `/{share}/get/{secret}/…`.
 fn transfer_path(path: &str) -> Option<(ShareId, TransferSecret)> {

@@ -21,7 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use super::{Entered, Pass, socket};
 use crate::catalog::OpenFile;
 use crate::meter::{self, AckCounter, Reports, Request};
-use crate::share::{ByteRange, Evidence};
+use crate::share::{ByteRange, Evidence, FileIdentity};
 
 /// Up to this length a body is copied: cheaper than setting up a thread, and a whole answer fits into the send buffer.
 const MAX_COPIED: u64 = 64 * 1024;
@@ -309,6 +309,19 @@ async fn permit(pass: &Pass, threads: &Arc<Semaphore>) -> io::Result<(OwnedSemap
     let of_share = pass.sending.clone().acquire_owned().await.map_err(io::Error::other)?;
     let of_all = threads.clone().acquire_owned().await.map_err(io::Error::other)?;
     Ok((of_share, of_all))
+}
+
+/// Returns what an open file is at this instant.
+pub(super) async fn identity(file: &Arc<OpenFile>, pass: &Pass, threads: &Arc<Semaphore>) -> io::Result<FileIdentity> {
+    if file.is_local {
+        return file.identity_now();
+    }
+    let (permit, file) = (permit(pass, threads).await?, file.clone());
+    let ask = move || {
+        let _permit = permit;
+        file.identity_now()
+    };
+    tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
 }
 
 /// Reads a range; `None` where the file is not what was pinned, before or behind the reading.
