@@ -27,7 +27,9 @@ const MAX_WAITING: usize = 2048;
 const MAX_BEHIND: usize = 1024;
 /// How long making a share waits for its way in before it answers `opening`.
 const WAIT_FOR_OPEN: Duration = Duration::from_secs(10);
-/// How often it is looked whether ways in are open again after a restart.
+/// How long a client that comes back waits for its own broken connection to be noticed: a reset is in milliseconds.
+const WAIT_FOR_BREAK: Duration = Duration::from_secs(1);
+/// How often is looked, where something is waited for that comes in milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The longest name of a client that is kept.
 const MAX_AGENT_BYTES: usize = 256;
@@ -268,19 +270,30 @@ impl Handle {
 
     /// Returns the transfer that a recipient who comes back to the link is in the middle of: same address, same client, and
     /// either the client `resumes` behind bytes that it has, or the transfer broke off. Spends nothing.
-    pub fn rejoin(&self, share: ShareId, link: TokenId, recipient: &Recipient, resumes: bool) -> Option<TransferSecret> {
-        let view = self.0.living.read().expect("nobody panics while holding the views").get(&share)?.clone();
-        recipient.address.as_ref()?;
-        if view.share.link != link || recipient.agent.is_empty() {
-            return None;
-        }
-        let now = self.0.clock.now();
+    ///
+    /// Where no use is left and the transfer seems to run still, it waits a moment: a client that tries again at once is
+    /// here before its broken connection was noticed.
+    pub async fn rejoin(&self, share: ShareId, link: TokenId, recipient: &Recipient, resumes: bool) -> Option<TransferSecret> {
+        recipient.address.as_ref().filter(|_| !recipient.agent.is_empty())?;
         let agent = cut_to(&recipient.agent, MAX_AGENT_BYTES);
-        let same = |t: &&Transfer| t.begun && t.recipient.address == recipient.address && t.recipient.agent == agent;
-        let may = |t: &&Transfer| view.share.may_fetch(t.id, now).is_ok();
-        let broke_off = |t: &Transfer| t.is_active() && t.open_requests() == 0;
-        let candidates = view.share.transfers.iter().rev().filter(same).filter(may).filter(|t| resumes || broke_off(t));
-        Some(self.0.keys.transfer_secret(candidates.min_by_key(|t| !t.is_active())?.id))
+        let deadline = Instant::now() + WAIT_FOR_BREAK;
+        loop {
+            let view = self.0.living.read().expect("nobody panics while holding the views").get(&share)?.clone();
+            let (share, now) = (&view.share, self.0.clock.now());
+            let same = |t: &&Transfer| t.begun && t.recipient.address == recipient.address && t.recipient.agent == agent;
+            let theirs = || share.transfers.iter().rev().filter(same).filter(|t| share.may_fetch(t.id, now).is_ok());
+            let broke_off = |t: &Transfer| t.is_active() && t.open_requests() == 0;
+            if share.link != link {
+                return None;
+            }
+            if let Some(found) = theirs().filter(|t| resumes || broke_off(t)).min_by_key(|t| !t.is_active()) {
+                return Some(self.0.keys.transfer_secret(found.id));
+            }
+            if share.uses_left() > 0 || !theirs().any(Transfer::is_active) || Instant::now() >= deadline {
+                return None;
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Returns where the outside finds shares.

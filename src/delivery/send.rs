@@ -40,7 +40,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// How long a recipient who has everything already may take no byte. Others are judged by the share's stall timeout.
 const MAX_SILENCE: Duration = Duration::from_secs(600);
 /// The first and the longest pause between two looks at what was acknowledged.
-const SETTLE_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+const SETTLE_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(25));
 
 /// A connection's stream: the socket and what went over it.
 #[derive(Debug)]

@@ -62,7 +62,7 @@ async fn link(
     let Some(verified) = pages.verify(&uri) else { return silence().await };
     let wants_bytes = method == Method::GET && who::wants_bytes_at_the_link(&headers, uri.query());
     let recipient = recipient(&peer, &headers);
-    if wants_bytes && let Some(secret) = pages.controller.rejoin(verified.share, verified.link, &recipient, who::resumes(&headers)) {
+    if wants_bytes && let Some(secret) = pages.controller.rejoin(verified.share, verified.link, &recipient, who::resumes(&headers)).await {
         return pages.to_transfer(StatusCode::FOUND, &uri, verified, secret).await;
     }
     let (view, may) = match pages.controller.offer(verified.share, verified.link).await {
