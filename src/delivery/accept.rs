@@ -12,11 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Passes, h1};
-use crate::catalog::Catalog;
-use crate::clock::Clock;
-use crate::meter::Reports;
-use crate::tunnel::Doors;
+use super::{RecipientSide, h1};
 
 /// How much of a connection the kernel buffers: the counter of what was written runs ahead of what arrived by no more,
 /// and a revoke leaks no more. The kernel doubles it for its own book-keeping; what is left carries 40 MB/s over 25 ms.
@@ -29,35 +25,6 @@ const BACKLOG: i32 = 1024;
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 /// How long accepting rests when no descriptor is left.
 const REST: Duration = Duration::from_millis(100);
-
-/// How much the recipient side takes on.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// The most connections at once.
-    pub connections: usize,
-    /// The most connections of one address (of one /64 network where it is IPv6). Trusted proxies have no such bound.
-    pub connections_per_address: usize,
-}
-
-/// Everything the recipient side answers with.
-pub struct RecipientSide {
-    /// What may be fetched.
-    pub passes: Passes,
-    /// Which shares are answered for.
-    pub doors: Doors,
-    /// Where is told what became of the bytes.
-    pub reports: Reports,
-    /// Where the files are.
-    pub catalog: Arc<Catalog>,
-    /// Makes the pages: the link's and the redeem's. It answers with [`super::Silence`] where it has nothing to say.
-    pub pages: axum::Router,
-    /// Tells the date.
-    pub clock: Arc<dyn Clock>,
-    /// How much it takes on.
-    pub bounds: Bounds,
-    /// Whether an address is a proxy of ours, whose word about the recipient's address is taken.
-    pub is_trusted_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
-}
 
 /// Opens the recipient listener. What it sets on its socket every connection inherits.
 ///

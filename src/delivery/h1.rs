@@ -12,11 +12,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::accept::RecipientSide;
 use super::answer;
 use super::head::{self, BadHead, Head, MAX_HEAD_BYTES};
 use super::send::{self, End, Metered, Stream};
-use super::{Found, Pass, Peer, next_request_id, socket};
+use super::{Found, Pass, Peer, RecipientSide, next_request_id, socket};
 use crate::catalog::{CatalogError, OpenFile};
 use crate::meter::Request;
 use crate::share::{Evidence, ShareId};

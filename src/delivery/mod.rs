@@ -24,12 +24,15 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use accept::{Bounds, RecipientSide, listen};
+pub use accept::listen;
 pub use h1::{Over, Silence};
 
-use crate::catalog::OpenFile;
+use crate::catalog::{Catalog, OpenFile};
+use crate::clock::Clock;
+use crate::meter::Reports;
 use crate::share::{RequestId, ShareId, SharedFile, Steady, TransferId};
 use crate::token::TransferSecret;
+use crate::tunnel::Doors;
 
 /// How many threads may send bytes of one share at once; they wait for its disk. The others wait their turn.
 const MAX_SENDING_PER_SHARE: usize = 8;
@@ -189,6 +192,35 @@ impl Passes {
     pub fn requests(&self) -> usize {
         self.0.read().expect("nobody panics while holding the passes").valid.values().map(|pass| pass.requests()).sum()
     }
+}
+
+/// How much the recipient side takes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The most connections at once.
+    pub connections: usize,
+    /// The most connections of one address (of one /64 network where it is IPv6). Trusted proxies have no such bound.
+    pub connections_per_address: usize,
+}
+
+/// Everything the recipient side answers with.
+pub struct RecipientSide {
+    /// What may be fetched.
+    pub passes: Passes,
+    /// Which shares are answered for.
+    pub doors: Doors,
+    /// Where is told what became of the bytes.
+    pub reports: Reports,
+    /// Where the files are.
+    pub catalog: Arc<Catalog>,
+    /// Makes the pages: the link's and the redeem's. It answers with [`Silence`] where it has nothing to say.
+    pub pages: axum::Router,
+    /// Tells the date.
+    pub clock: Arc<dyn Clock>,
+    /// How much it takes on.
+    pub bounds: Bounds,
+    /// Whether an address is a proxy of ours, whose word about the recipient's address is taken.
+    pub is_trusted_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
 
 /// Who is on the other side of a request, as far as it can be known.
