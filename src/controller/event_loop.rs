@@ -239,7 +239,9 @@ impl Controller {
             facts.extend(decided.facts);
             result = decided.answer;
         }
-        if !facts.is_empty() {
+        // That a request runs is saved before its first byte leaves, too: after a crash it says what may have arrived.
+        let opens = matches!(job.answer, Answer::Go(_)) && result.is_ok();
+        if !facts.is_empty() || opens {
             slot.is_saving = true;
             if next.outcome().is_some() {
                 slot.cut_all(&self.parts.passes);

@@ -64,6 +64,20 @@ async fn a_delivered_share_closes_when_its_grace_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_request_is_on_disk_before_its_first_byte_leaves() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    let first = scene.fetch(&view, &secret).await;
+    for n in 2..5 {
+        let another = Request { id: RequestId(n), ..first };
+        scene.reports.open(another, ByteRange::new(n, SIZE)).await.unwrap().unwrap();
+        let saved = scene.store.inner.share(view.share.id).await.unwrap().unwrap();
+        assert_eq!(saved.transfers[0].open_requests(), n as usize);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_jumps_ahead_ends_a_link_before_anybody_can_redeem_it() {
     let scene = Scene::new().await;
     let view = scene.share().await;
