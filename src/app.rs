@@ -119,10 +119,8 @@ fn greet(running: &Running, auth: AuthMode) {
 /// # Errors
 /// Whatever keeps it from starting, as a sentence. Nothing is left running then.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    let state_dir = config.state_dir.clone();
     let state = tokio::task::spawn_blocking(move || State::open(&config)).await.context("opening the state folder")?;
-    let State { config, store, catalog, keys, owner_token } =
-        state.with_context(|| format!("opening the state folder {}", state_dir.display()))?;
+    let State { config, store, catalog, keys, owner_token } = state?;
 
     let latest = store.latest_steady().await.context("reading the store")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(latest));
@@ -252,7 +250,7 @@ struct State {
 impl State {
     fn open(config: &Config) -> anyhow::Result<Self> {
         let dir = &config.state_dir;
-        let store = SqliteStore::open(dir).context("opening the store")?;
+        let store = SqliteStore::open(dir).with_context(|| format!("opening the store in {} (STATE_DIR)", dir.display()))?;
         let options = CatalogOptions { show_hidden: config.show_hidden, excluded: vec![dir.clone()] };
         let catalog = Catalog::new(&config.root, options)
             .with_context(|| format!("opening the folder {} (NAS_MOUNT_PATH)", config.root.display()))?;
