@@ -295,7 +295,7 @@ impl Connection {
         self.settle().await;
         let evidence = if peer.is_proxied { Evidence::HandedOver } else { Evidence::Acknowledged };
         let body_at = self.stream.written() + answer.head.len() as u64;
-        let metered = Metered::new(entered, request, self.side.reports.clone(), evidence, range, body_at);
+        let metered = Metered { entered, request, reports: self.side.reports.clone(), evidence, range, body_at };
         let share = pass.share;
         let (end, metered) = send::body(&self.stream, answer.head, &file, metered, &self.threads).await;
         self.unsettled = metered;

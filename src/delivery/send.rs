@@ -115,28 +115,17 @@ pub(super) enum End {
 /// A body on its way, and who is told of it.
 #[derive(Debug)]
 pub(super) struct Metered {
-    entered: Entered,
+    pub(super) entered: Entered,
     /// `None` where nobody counts: the recipient has everything already.
-    request: Option<Request>,
-    reports: Reports,
-    evidence: Evidence,
-    range: ByteRange,
+    pub(super) request: Option<Request>,
+    pub(super) reports: Reports,
+    pub(super) evidence: Evidence,
+    pub(super) range: ByteRange,
     /// Where in the stream its first byte stands.
-    body_at: u64,
+    pub(super) body_at: u64,
 }
 
 impl Metered {
-    pub(super) fn new(
-        entered: Entered,
-        request: Option<Request>,
-        reports: Reports,
-        evidence: Evidence,
-        range: ByteRange,
-        body_at: u64,
-    ) -> Self {
-        Self { entered, request, reports, evidence, range, body_at }
-    }
-
     pub(super) fn pass(&self) -> &Pass {
         &self.entered.0
     }
