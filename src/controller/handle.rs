@@ -231,7 +231,7 @@ impl Handle {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     pub async fn history(&self, before: Option<ShareId>, limit: usize) -> Result<Vec<Arc<View>>, StoreError> {
-        let shares = self.0.store.shares(ShareQuery { closed: Some(true), before, limit }).await?;
+        let shares = self.0.store.shares(ShareQuery { closed: Some(true), before, limit, ..ShareQuery::default() }).await?;
         let now = self.0.clock.now();
         Ok(shares.into_iter().map(|share| Arc::new(self.0.view_of_share(Arc::new(share), now))).collect())
     }

@@ -237,6 +237,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Spent => Self::new(StatusCode::CONFLICT, "refused", sentence(&error)),
+            StoreError::Full { .. } => Self::new(StatusCode::CONFLICT, "too_many", sentence(&error)),
             StoreError::Unavailable { .. } | StoreError::Unusable { .. } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "store_unavailable",

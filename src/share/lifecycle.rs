@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::network::network_of;
 use super::transfer::MAX_OPEN_REQUESTS;
 use super::{
     ByteRange, Evidence, Moment, OnStall, Policy, Recipient, RequestId, ShareId, SharedFile, Steady, Timestamp, TokenId, Transfer,
@@ -160,6 +161,12 @@ pub enum Fact {
         evidence: Option<Evidence>,
         /// Whether the link may be redeemed again for it.
         given_back: bool,
+        /// How long it took from its redeem, in milliseconds; lines of older versions do not say.
+        #[serde(default)]
+        duration_ms: Option<u64>,
+        /// The network that it went to, as `203.0.113.0/24`, where that is known.
+        #[serde(default)]
+        network: Option<String>,
     },
 }
 
@@ -745,6 +752,8 @@ impl Share {
             delivered_bytes: transfer.coverage.covered_bytes(),
             evidence: transfer.coverage.weakest_evidence(),
             given_back: transfer.given_back,
+            duration_ms: u64::try_from(now.steady.since(transfer.redeemed.steady).as_millis()).ok(),
+            network: transfer.recipient.address.as_deref().and_then(network_of),
         });
         if end == TransferEnd::Completed && self.all_arrived() {
             facts.push(Fact::Delivered);

@@ -13,13 +13,14 @@
 //! * `transfer.rs`: one recipient's exercise of the link.
 //! * `coverage.rs`: which bytes have arrived, and how sure we are.
 //! * `file.rs`: what is shared: a path proven to lie below the root, pinned to one inode.
-//! * `moment.rs`: one instant on two clocks.
+//! * `moment.rs`: one instant on two clocks. `network.rs`: where recipients are.
 
 mod coverage;
 mod file;
 mod ids;
 mod lifecycle;
 mod moment;
+mod network;
 mod policy;
 mod transfer;
 

@@ -211,7 +211,8 @@ fn open_copy(n: u64) -> Share {
 
 fn given_back(share: &Share, n: u8) -> Save {
     let end = crate::share::TransferEnd::NeverBegan;
-    let ended = Fact::Ended { transfer: transfer(n), end, delivered_bytes: 0, evidence: None, given_back: true };
+    let ended =
+        Fact::Ended { transfer: transfer(n), end, delivered_bytes: 0, evidence: None, given_back: true, duration_ms: None, network: None };
     Save { share: Arc::new(share.clone()), facts: vec![ended], at: share.created }
 }
 
@@ -328,9 +329,9 @@ pub(super) async fn shares_are_paged_by_state(store: Arc<dyn Store>) {
     for (closed, expected) in [(Some(true), vec![6, 4, 2]), (Some(false), vec![5, 3, 1]), (None, vec![6, 5, 4, 3, 2, 1])] {
         let ids = |page: Vec<Share>| page.into_iter().map(|share| share.id).collect::<Vec<_>>();
         let expected: Vec<ShareId> = expected.into_iter().map(id).collect();
-        let page = store.shares(ShareQuery { closed, before: None, limit: 10 }).await.unwrap();
+        let page = store.shares(ShareQuery { closed, limit: 10, ..Default::default() }).await.unwrap();
         assert_eq!(ids(page), expected);
-        let page = store.shares(ShareQuery { closed, before: Some(expected[0]), limit: 1 }).await.unwrap();
+        let page = store.shares(ShareQuery { closed, before: Some(expected[0]), limit: 1, ..Default::default() }).await.unwrap();
         assert_eq!(ids(page), expected[1..2]);
     }
 }
@@ -411,20 +412,20 @@ pub(super) async fn the_latest_steady_instant_never_goes_back(store: Arc<dyn Sto
 }
 
 pub(super) async fn a_session_lives_until_its_end_and_can_be_prolonged(store: Arc<dyn Store>) {
-    let session = Session { digest: [1; 32], expires: Steady(100) };
-    store.put_session(session).await.unwrap();
-    assert_eq!(store.session([1; 32], Steady(99)).await.unwrap(), Some(session));
+    let session = session([1; 32], Steady(100));
+    store.put_session(session.clone()).await.unwrap();
+    assert_eq!(store.session([1; 32], Steady(99)).await.unwrap(), Some(session.clone()));
     assert_eq!(store.session([1; 32], Steady(100)).await.unwrap(), None);
     assert_eq!(store.session([2; 32], Steady(0)).await.unwrap(), None);
     for expires in [200, 150] {
-        store.put_session(Session { expires: Steady(expires), ..session }).await.unwrap();
-        assert_eq!(store.session([1; 32], Steady(199)).await.unwrap(), Some(Session { expires: Steady(200), ..session }));
+        store.put_session(Session { expires: Steady(expires), ..session.clone() }).await.unwrap();
+        assert_eq!(store.session([1; 32], Steady(199)).await.unwrap(), Some(Session { expires: Steady(200), ..session.clone() }));
     }
 }
 
 pub(super) async fn a_session_ends_when_told_and_takes_the_stale_with_it(store: Arc<dyn Store>) {
     for (n, expires) in [(1, 100), (2, 100), (3, 300)] {
-        store.put_session(Session { digest: [n; 32], expires: Steady(expires) }).await.unwrap();
+        store.put_session(session([n; 32], Steady(expires))).await.unwrap();
     }
     store.end_session([1; 32], Steady(50)).await.unwrap();
     assert_eq!(store.session([1; 32], Steady(0)).await.unwrap(), None);
@@ -438,7 +439,7 @@ pub(super) async fn sessions_have_a_bound(store: Arc<dyn Store>) {
     let session = |n: usize| {
         let mut digest = [0; 32];
         digest[..8].copy_from_slice(&n.to_be_bytes());
-        Session { digest, expires: Steady(1000 + n as i64) }
+        session(digest, Steady(1000 + n as i64))
     };
     futures_util::future::try_join_all((0..=MAX_SESSIONS).map(|n| store.put_session(session(n)))).await.unwrap();
     assert_eq!(store.session(session(0).digest, Steady(0)).await.unwrap(), None);
@@ -464,4 +465,8 @@ pub(super) async fn a_digest_belongs_to_one_state_of_a_file(store: Arc<dyn Store
     let after = FileIdentity { changed_ns: 0, ..before };
     store.put_digest(after, [8; 32]).await.unwrap();
     assert_eq!((store.digest(after).await.unwrap(), store.digest(before).await.unwrap()), (Some([8; 32]), None));
+}
+
+fn session(digest: [u8; 32], expires: Steady) -> Session {
+    Session { digest, expires, created: Timestamp(0), seen: Timestamp(0), address: None, agent: String::new() }
 }

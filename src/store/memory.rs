@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
 use super::{EventQuery, MAX_DIGESTS, MAX_SESSIONS, Record, Save, Session, ShareQuery, Store, StoreError, kind_of, page_limit};
-use crate::share::{Fact, FileIdentity, Share, ShareId, Steady, TokenId};
+use crate::share::{Fact, FileIdentity, Share, ShareId, Steady, Timestamp, TokenId};
 
 /// Keeps everything in memory, by the same rules as a store that lasts.
 #[derive(Debug, Default)]
@@ -192,7 +192,14 @@ impl Store for MemoryStore {
 
     fn session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<Option<Session>, StoreError>> {
         let expires = self.kept().sessions.get(&digest).copied().filter(|expires| *expires > now);
-        done(expires.map(|expires| Session { digest, expires }))
+        done(expires.map(|expires| Session {
+            digest,
+            expires,
+            created: Timestamp(0),
+            seen: Timestamp(0),
+            address: None,
+            agent: String::new(),
+        }))
     }
 
     fn end_session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<(), StoreError>> {

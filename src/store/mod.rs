@@ -6,16 +6,23 @@
 //! refused whole when no use is left, whatever the caller believed.
 //!
 //! * `memory.rs`: for tests. `sqlite.rs`: the embedded default. `contract.rs`: the promises, run on every backend.
+//! * `access.rs`, `audit.rs`, `stats.rs`: what is kept besides shares, as values.
 
+mod access;
+pub mod audit;
 pub mod memory;
 pub mod sqlite;
+mod stats;
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::share::{Fact, FileIdentity, Moment, Share, ShareId, Steady, Timestamp};
+pub use self::access::{ApiToken, ApiTokenId, MAX_API_TOKENS, MAX_SESSIONS, Scope, Session};
+use self::audit::{AuditEntry, AuditLine, AuditVerdict};
+pub use self::stats::{Day, DayStats, MAX_STATS_DAYS, Stats, TOP, Tally};
+use crate::share::{Fact, FileIdentity, Moment, Outcome, Share, ShareId, Steady, Timestamp};
 
 /// What one decision writes.
 #[derive(Debug, Clone)]
@@ -62,6 +69,14 @@ pub struct EventQuery {
 pub struct ShareQuery {
     /// Only closed ones, or only those that are not.
     pub closed: Option<bool>,
+    /// Only those that closed so.
+    pub outcome: Option<Outcome>,
+    /// Only those whose path holds this text, in capitals or not.
+    pub path_contains: Option<String>,
+    /// Only those made at this wall-clock time or later.
+    pub since: Option<Timestamp>,
+    /// Only those made before this wall-clock time.
+    pub until: Option<Timestamp>,
     /// Only those made before this one was (of two made in the same millisecond, the smaller id counts as earlier):
     /// the last one of the page before.
     pub before: Option<ShareId>,
@@ -72,21 +87,50 @@ pub struct ShareQuery {
 /// The most that one page holds: a page stays under a few megabytes.
 pub const MAX_PAGE: usize = 1000;
 
-/// The most sessions that are kept; past it those that end first are forgotten. An owner has a handful of browsers, and
-/// whoever can sign in cannot grow the store without end.
-pub const MAX_SESSIONS: usize = 1000;
-
 /// The most file digests that are kept; past it the ones that were kept first are forgotten, and computed again when they
 /// are wanted. Each costs about a hundred bytes.
 pub const MAX_DIGESTS: usize = 1_000_000;
 
-/// A signed-in browser. Only the digest of its cookie is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session {
-    /// SHA-256 of the cookie's value.
-    pub digest: [u8; 32],
-    /// When it ends, by the steady clock.
-    pub expires: Steady,
+/// What a request with an `Idempotency-Key` set out to do, so that sent again it does the same and not more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The key that the request came with, at most 255 bytes.
+    pub key: String,
+    /// SHA-256 of what it asks for.
+    pub wish: [u8; 32],
+    /// The ids that what it makes has; chosen before it is made.
+    pub ids: Vec<String>,
+    /// Whether all of it was done.
+    pub is_done: bool,
+    /// When it came, by the steady clock.
+    pub since: Steady,
+}
+
+/// The most plans that are kept; past it the oldest are forgotten. About 300 bytes each.
+pub const MAX_PLANS: usize = 10_000;
+
+/// What was forgotten because its time was over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many lines of the event log.
+    pub events: u64,
+    /// How many closed shares, with their links.
+    pub shares: u64,
+    /// How many lines of the audit log.
+    pub audit_lines: u64,
+    /// Whether more is left to forget: the call stopped at its bound.
+    pub is_more: bool,
+}
+
+/// How much the store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// On disk; 0 where it is not on a disk.
+    pub bytes: u64,
+    /// Lines of the event log.
+    pub events: u64,
+    /// Shares, closed ones among them.
+    pub shares: u64,
 }
 
 /// Says why the store could not do it.
@@ -101,6 +145,14 @@ pub enum StoreError {
         /// What the backend says.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There are as many as may be. Nothing was saved.
+    #[error("there are too many {what}: at most {most}")]
+    Full {
+        /// Of what, in the plural.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
     },
     /// The store was written by a later version, or is damaged.
     #[error("the store cannot be used: {reason}")]
@@ -158,11 +210,107 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets a session, and every one that has ended at `now`.
     fn end_session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Returns the sessions that have not ended at `now`, the one that was seen last first.
+    fn sessions(&self, now: Steady) -> BoxFuture<'_, Result<Vec<Session>, StoreError>> {
+        let _ = now;
+        not_built()
+    }
+
+    /// Keeps a new API token.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] where there are [`MAX_API_TOKENS`].
+    fn put_api_token(&self, token: ApiToken) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = token;
+        not_built()
+    }
+
+    /// Returns the API tokens, the newest first, those that have ended among them.
+    fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiToken>, StoreError>> {
+        not_built()
+    }
+
+    /// Removes an API token. Returns it, where there was one.
+    fn remove_api_token(&self, id: ApiTokenId) -> BoxFuture<'_, Result<Option<ApiToken>, StoreError>> {
+        let _ = id;
+        not_built()
+    }
+
+    /// Notes that an API token was used. One that is gone stays gone.
+    fn api_token_used(&self, id: ApiTokenId, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = (id, at);
+        not_built()
+    }
+
+    /// Appends a line to the audit log, chained to the one before it. Returns it.
+    fn append_audit(&self, entry: AuditEntry) -> BoxFuture<'_, Result<AuditLine, StoreError>> {
+        let _ = entry;
+        not_built()
+    }
+
+    /// Returns a page of the audit log, newest first: at most `limit` (1 to [`MAX_PAGE`]) lines before line `before`.
+    fn audit_lines(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
+        let _ = (before, limit);
+        not_built()
+    }
+
+    /// Looks through the whole chain of the audit log.
+    fn verify_audit(&self) -> BoxFuture<'_, Result<AuditVerdict, StoreError>> {
+        not_built()
+    }
+
+    /// Keeps a plan under its key unless there is one; returns the one that is there. At most [`MAX_PLANS`] are kept, and
+    /// none that came before `forget_before`.
+    fn put_plan(&self, plan: Plan, forget_before: Steady) -> BoxFuture<'_, Result<Plan, StoreError>> {
+        let _ = (plan, forget_before);
+        not_built()
+    }
+
+    /// Notes that all of a plan was done.
+    fn plan_is_done(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = key;
+        not_built()
+    }
+
+    /// Forgets a plan of which nothing was done: its key is free again.
+    fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = key;
+        not_built()
+    }
+
+    /// Returns what happened from one day to another, both included: at most [`MAX_STATS_DAYS`].
+    fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        let _ = (from, to);
+        not_built()
+    }
+
+    /// Forgets what happened before `before`: lines of the event log and of the audit log, statistics, and closed shares
+    /// that closed before it with their links (a link that is forgotten is no link). Bounded in one call, so that writes
+    /// of others are not kept waiting: `is_more` says that it wants to be called again.
+    fn forget(&self, before: Timestamp) -> BoxFuture<'_, Result<Forgotten, StoreError>> {
+        let _ = before;
+        not_built()
+    }
+
+    /// Writes and forgets something: whether it can.
+    fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        not_built()
+    }
+
+    /// Returns how much it holds.
+    fn size(&self) -> BoxFuture<'_, Result<Size, StoreError>> {
+        not_built()
+    }
+
     /// Keeps the SHA-256 of a file's state, in place of one of an earlier state. At most [`MAX_DIGESTS`] are kept.
     fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns the SHA-256 of a file's state, where it is known.
     fn digest(&self, identity: FileIdentity) -> BoxFuture<'_, Result<Option<[u8; 32]>, StoreError>>;
+}
+
+fn not_built<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
+    Box::pin(async { Err(StoreError::unavailable("this is not built yet")) })
 }
 
 /// Returns the type that a fact has in the event log, as `share.closed`.

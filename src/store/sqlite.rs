@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use self::queries::{page_of_events, page_of_shares, shares_by};
 use self::writer::{Answer, Job, Write};
 use super::{EventQuery, Record, Save, Session, ShareQuery, Store, StoreError};
-use crate::share::{FileIdentity, Share, ShareId, Steady};
+use crate::share::{FileIdentity, Share, ShareId, Steady, Timestamp};
 
 /// The database's name in the state folder.
 const FILE_NAME: &str = "portcullis.db";
@@ -259,7 +259,14 @@ impl Store for SqliteStore {
         self.read(move |connection| {
             let sql = "SELECT expires_ms FROM session WHERE digest = ?1 AND expires_ms > ?2";
             let expires = connection.query_row(sql, params![digest, now.0], |row| row.get(0).map(Steady)).optional();
-            Ok(expires.map_err(refused)?.map(|expires| Session { digest, expires }))
+            Ok(expires.map_err(refused)?.map(|expires| Session {
+                digest,
+                expires,
+                created: Timestamp(0),
+                seen: Timestamp(0),
+                address: None,
+                agent: String::new(),
+            }))
         })
     }
 

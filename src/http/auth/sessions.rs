@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum_extra::extract::CookieJar;
 
 use super::SecretDigest;
-use crate::share::Steady;
+use crate::share::{Steady, Timestamp};
 use crate::store::{Session, Store, StoreError};
 use crate::token::random;
 
@@ -84,7 +84,16 @@ impl Sessions {
 
     async fn keep(&self, digest: SecretDigest, now: Steady) -> Result<(), StoreError> {
         let expires = now.plus(LIFETIME);
-        self.store.put_session(Session { digest: digest.0, expires }).await?;
+        self.store
+            .put_session(Session {
+                digest: digest.0,
+                expires,
+                created: Timestamp(0),
+                seen: Timestamp(0),
+                address: None,
+                agent: String::new(),
+            })
+            .await?;
         self.remember(digest, Remembered { expires, checked: now });
         Ok(())
     }

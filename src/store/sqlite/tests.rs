@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use super::*;
-use crate::share::Fact;
+use crate::share::{Fact, Timestamp};
 use crate::store::contract::{every_promise, id, open_share, seconds, with_note};
 
 every_promise!({
@@ -41,10 +41,11 @@ fn progress(share: &Share, note_bytes: usize) -> Save {
 #[tokio::test]
 async fn opened_again_everything_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    let session = Session { digest: [5; 32], expires: Steady(500) };
+    let session =
+        Session { digest: [5; 32], expires: Steady(500), created: Timestamp(0), seen: Timestamp(0), address: None, agent: String::new() };
     let share = {
         let store = open(folder.path());
-        store.put_session(session).await.unwrap();
+        store.put_session(session.clone()).await.unwrap();
         store.put_digest(FileIdentity { device: 1, inode: 1, size_bytes: 1, modified_ns: 1, changed_ns: 1 }, [6; 32]).await.unwrap();
         open_share(&store, 1, 1, seconds(7)).await
     };
@@ -52,7 +53,7 @@ async fn opened_again_everything_is_there() {
     assert_eq!(store.living().await.unwrap(), [share]);
     assert_eq!(store.latest_seq().await.unwrap(), 2);
     assert_eq!(store.latest_steady().await.unwrap(), Some(seconds(7).steady));
-    assert_eq!(store.session([5; 32], Steady(0)).await.unwrap(), Some(session));
+    assert_eq!(store.session([5; 32], Steady(0)).await.unwrap(), Some(session.clone()));
     let identity = FileIdentity { device: 1, inode: 1, size_bytes: 1, modified_ns: 1, changed_ns: 1 };
     assert_eq!(store.digest(identity).await.unwrap(), Some([6; 32]));
     assert_eq!(store.save(progress(&store.living().await.unwrap()[0], 1)).await.unwrap(), [3]);
