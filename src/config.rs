@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use self::settings::setting;
 pub use self::settings::{SETTINGS, Setting, Settings, env_example};
-pub use self::values::{Cidr, Secret};
-use self::values::{base_url, host, list, listen, whole, word, yes_or_no};
-use crate::share::Limits;
+pub use self::values::Secret;
+use self::values::{base_url, host, list, listen, network, whole, word, yes_or_no};
+use crate::share::{Limits, Network};
 use crate::telemetry::{LogFormat, check_filter};
 use crate::token::Key;
 
@@ -82,7 +82,7 @@ pub struct Config {
     /// Who sends the bytes.
     pub delivery: DeliveryKind,
     /// Proxies whose word about a recipient's address is believed.
-    pub trusted_proxies: Vec<Cidr>,
+    pub trusted_proxies: Vec<Network>,
     /// Whether hidden files are shown.
     pub show_hidden: bool,
     /// How many connections of recipients may be open at once.
@@ -146,7 +146,7 @@ impl Config {
                 word(text, &[("direct", TunnelKind::Direct)], &["tailscale", "tailscale-mount", "tailscale-cli", "tailscale-node"])
             }),
             delivery: source.required("DELIVERY", |text| word(text, &[("embedded", DeliveryKind::Embedded)], &["nginx"])),
-            trusted_proxies: source.optional("TRUSTED_PROXIES", |text| list(text, Cidr::parse)).unwrap_or_default(),
+            trusted_proxies: source.optional("TRUSTED_PROXIES", |text| list(text, network)).unwrap_or_default(),
             show_hidden: source.required("SHOW_HIDDEN", yes_or_no),
             max_connections: source.count("MAX_CONNECTIONS", 1..=1_000_000),
             max_connections_per_address: source.count("MAX_CONNECTIONS_PER_ADDRESS", 1..=1_000_000),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use crate::share::Network;
+
 /// A value that must not be seen: it is not in its Debug form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -26,57 +28,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A network of addresses, as `10.0.0.0/8`; one address is a network too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    network: IpAddr,
-    prefix: u8,
-}
-
-impl Cidr {
-    /// Returns whether an address lies in it. An IPv4 address that comes as IPv6 (`::ffff:10.0.0.1`) is the IPv4 address.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.network.is_ipv4() && masked(address, self.prefix) == self.network
-    }
-
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{} is no address and no network; write them as 10.0.0.1 or 10.0.0.0/8", shown(text));
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let digits = |prefix: &str| prefix.parse::<u8>().ok().filter(|bits| bits.to_string() == prefix);
-        let prefix = prefix.map_or(Some(bits), digits).filter(|prefix| *prefix <= bits).ok_or_else(wrong)?;
-        Ok(match address.to_canonical() {
-            canonical if canonical.is_ipv4() && bits == 128 => {
-                let prefix = prefix.checked_sub(96).ok_or_else(wrong)?;
-                Self { network: masked(canonical, prefix), prefix }
-            }
-            canonical => Self { network: masked(canonical, prefix), prefix },
-        })
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
-    }
-}
-
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::from((address.to_bits() & mask).to_be_bytes())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::from((address.to_bits() & mask).to_be_bytes())
-        }
-    }
+/// Reads a network, or one address.
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    text.parse().map_err(|wrong| format!("{} {wrong}", shown(text)))
 }
 
 /// Reads a whole number within bounds.

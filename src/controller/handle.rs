@@ -1,6 +1,7 @@
 //! What the others may ask of the controller.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::slot::Answer;
-use super::{Change, ControllerError, MAX_LIVING, MAX_NOTE_BYTES, NewShare, Parts, View};
+use super::{Change, ControllerError, MAX_LIVING, MAX_MESSAGE_BYTES, MAX_NOTE_BYTES, NewShare, Parts, View};
 use crate::catalog::{Catalog, Digests};
 use crate::clock::Clock;
 use crate::share::{
@@ -144,9 +145,13 @@ impl Handle {
         if new.note.as_ref().is_some_and(|note| note.len() > MAX_NOTE_BYTES) {
             return Err(ControllerError::NoteTooLong);
         }
+        if new.message.as_ref().is_some_and(|message| message.len() > MAX_MESSAGE_BYTES) {
+            return Err(ControllerError::MessageTooLong);
+        }
         let policy = Policy::new(new.policy, shared.limits, shared.clock.now())?;
         let file = shared.pin(&new.path).await?;
-        let (share, facts) = Share::new(random::share_id(), random::token_id(), file, policy, new.note, shared.clock.now());
+        let (mut share, facts) = Share::new(random::share_id(), random::token_id(), file, policy, new.note, shared.clock.now());
+        share.message = new.message;
         let changes = self.watch();
         let view = shared.ask(|answer| Command::Create { share: Box::new(share), facts, answer }).await?;
         self.when_open(view, changes).await
@@ -242,15 +247,21 @@ impl Handle {
         self.0.changes.subscribe()
     }
 
-    /// Returns what a genuine link leads to, and whether it may be redeemed. `None` where its share is unknown.
+    /// Returns what a genuine link leads to, and whether somebody at `address` may redeem it. `None` where its share is
+    /// unknown.
     ///
     /// # Errors
     /// [`StoreError`] where the share is not among the living and the store cannot be read.
-    pub async fn offer(&self, share: ShareId, link: TokenId) -> Result<Option<(Arc<View>, Result<(), Refused>)>, StoreError> {
+    pub async fn offer(
+        &self,
+        share: ShareId,
+        link: TokenId,
+        address: Option<IpAddr>,
+    ) -> Result<Option<(Arc<View>, Result<(), Refused>)>, StoreError> {
         let view = self.show(share).await?;
         let now = self.0.clock.now();
         Ok(view.map(|view| {
-            let may = view.share.may_redeem(link, now);
+            let may = view.share.may_redeem(link, address, now);
             (view, may)
         }))
     }
@@ -289,7 +300,7 @@ impl Handle {
             if let Some(found) = theirs().filter(|t| resumes || broke_off(t)).min_by_key(|t| !t.is_active()) {
                 return Some(self.0.keys.transfer_secret(found.id));
             }
-            if share.uses_left() > 0 || !theirs().any(Transfer::is_active) || Instant::now() >= deadline {
+            if !share.is_spent() || !theirs().any(Transfer::is_active) || Instant::now() >= deadline {
                 return None;
             }
             sleep(LOOK_EVERY).await;

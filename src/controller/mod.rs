@@ -61,10 +61,15 @@ pub struct NewShare {
     pub policy: PolicyRequest,
     /// A note for the owner's own eyes, at most [`MAX_NOTE_BYTES`].
     pub note: Option<String>,
+    /// What the recipient is told, as plain text, at most [`MAX_MESSAGE_BYTES`].
+    pub message: Option<String>,
 }
 
 /// The longest note, in bytes.
 pub const MAX_NOTE_BYTES: usize = 2000;
+
+/// The longest message to a recipient, in bytes: with it the link's page still shows at once on a bad connection.
+pub const MAX_MESSAGE_BYTES: usize = 1000;
 
 /// A share as it stands, with what only the controller knows.
 #[derive(Debug, Clone)]
@@ -115,6 +120,9 @@ pub enum ControllerError {
     /// The note is too long.
     #[error("the note is too long: at most {MAX_NOTE_BYTES} bytes")]
     NoteTooLong,
+    /// The message is too long.
+    #[error("the message is too long: at most {MAX_MESSAGE_BYTES} bytes")]
+    MessageTooLong,
     /// The share does not allow it as it stands.
     #[error(transparent)]
     Refused(#[from] Refused),

@@ -126,7 +126,7 @@ async fn time_is_not_forgotten_however_much_comes_in() {
     let busy = scene.share().await;
     let policy = PolicyRequest { expires_in_seconds: Some(1), ..Default::default() };
     let path = CatalogPath::parse("film.mkv").unwrap();
-    let idle = scene.handle.create(NewShare { path, policy, note: None }).await.unwrap();
+    let idle = scene.handle.create(NewShare { path, policy, note: None, message: None }).await.unwrap();
     let secret = scene.redeem(&busy).await.unwrap();
     let request = scene.fetch(&busy, &secret).await;
     for byte in 0..500 {
@@ -283,7 +283,7 @@ async fn what_cannot_be_saved_does_not_happen() {
     scene.store.revive();
     sleep(Duration::from_secs(2)).await;
     let view = scene.handle.show(view.share.id).await.unwrap().unwrap();
-    assert_eq!((view.state, view.share.uses_left()), (State::Offered, 1));
+    assert_eq!((view.state, view.share.uses_left()), (State::Offered, Some(1)));
     assert_eq!(scene.handle.living().len(), 1);
     assert!(scene.redeem(&view).await.is_ok());
 }
@@ -433,7 +433,7 @@ impl Scene {
 
     async fn try_share(&self) -> Result<Arc<View>, ControllerError> {
         let path = CatalogPath::parse("film.mkv").unwrap();
-        self.handle.create(NewShare { path, policy: PolicyRequest::default(), note: None }).await
+        self.handle.create(NewShare { path, policy: PolicyRequest::default(), note: None, message: None }).await
     }
 
     async fn share(&self) -> Arc<View> {

@@ -34,7 +34,7 @@ pub(super) async fn generate_link(
     let path = CatalogPath::parse(&object.required_text("file_path")?)?;
     let seconds = object.positive("expires_in_seconds")?.unwrap_or(DEFAULT_EXPIRY_SECONDS);
     let policy = PolicyRequest { expires_in_seconds: Some(seconds), ..PolicyRequest::default() };
-    let new = NewShare { path, policy, note: None };
+    let new = NewShare { path, policy, note: None, message: None };
     let view = create_once(&side, &headers, &[b"generate-link", &bytes], new).await.map_err(create_problem)?;
     let url = view.url.clone().unwrap_or_default();
     Ok(Json(json!({

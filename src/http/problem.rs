@@ -283,6 +283,7 @@ impl From<ControllerError> for Problem {
         match error {
             ControllerError::UnknownShare(id) => Self::not_found("unknown_share", format!("There is no share {id}.")),
             ControllerError::NoteTooLong => Self::unprocessable("bad_note", sentence(&error)),
+            ControllerError::MessageTooLong => Self::unprocessable("bad_message", sentence(&error)),
             ControllerError::TunnelUnavailable(_) => unavailable("tunnel_unavailable"),
             ControllerError::TooMany => unavailable("too_many_shares"),
             ControllerError::Busy => unavailable("busy").retry_after(RETRY_AFTER),

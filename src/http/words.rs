@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::share::{Evidence, MAX_GIVEN_BACK, Moment, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd};
+use crate::share::{Evidence, MAX_GIVEN_BACK, Moment, OnStall, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd};
 
 /// Says where a share stands at `now`, in a sentence or two for its owner.
 ///
@@ -32,6 +32,36 @@ pub fn state_text(share: &Share, state: State, now: Moment, bytes_per_second: u6
             Phase::Scheduled | Phase::Opening | Phase::Open => "The door is closing…".to_owned(),
         },
     }
+}
+
+/// Says the whole policy of a share in one sentence.
+pub fn policy_text(share: &Share, now: Moment) -> String {
+    let policy = &share.policy;
+    let downloads = match policy.max_downloads {
+        Some(1) => "For one download".to_owned(),
+        Some(wanted) => format!("For {wanted} downloads"),
+        None => "For any number of downloads".to_owned(),
+    };
+    let ends = time_text(share.expires.wall, now.wall);
+    let open = match policy.starts {
+        Some(start) => format!(", open from {} until {ends}", time_text(start.wall, now.wall)),
+        None => format!(", open until {ends}"),
+    };
+    let networks: Vec<String> = policy.allowed_networks.iter().map(ToString::to_string).collect();
+    let networks = match networks.split_last() {
+        None => String::new(),
+        Some((only, [])) => format!(", only from {only}"),
+        Some((last, others)) => format!(", only from {} or {last}", others.join(", ")),
+    };
+    let each = if policy.max_downloads == Some(1) { "" } else { " each" };
+    let speed = policy.max_bytes_per_second.map(|limit| format!(", at most {}/s{each}", size_text(limit))).unwrap_or_default();
+    let stall = match (policy.on_stall, policy.max_downloads) {
+        (OnStall::Close, Some(1)) => "; a stall closes it",
+        (OnStall::Close, Some(_)) => "; a download that stalls is used up",
+        (OnStall::Reopen, Some(_)) => "; a download that stalls may be started anew",
+        (OnStall::Close | OnStall::Reopen, None) => "",
+    };
+    format!("{downloads}{open}{networks}{speed}{stall}.")
 }
 
 /// Writes a length in decimal units as people do: `1 byte`, `412 MB`, `1.9 GB`; one decimal below 10.
@@ -81,11 +111,13 @@ pub fn time_text(at: Timestamp, now: Timestamp) -> String {
 }
 
 fn offered_text(share: &Share) -> String {
-    let completed = completed(share).count();
-    let used = share.transfers.iter().filter(|t| !t.given_back).count();
+    let (completed, used) = (share.completed(), share.uses_spent());
     if used > 0 {
         let others = if used > completed { format!(", {} stopped", used - completed) } else { String::new() };
-        return format!("{completed} of {} delivered{others}. Ready for {} more.", share.policy.max_downloads, share.uses_left());
+        return match (share.policy.max_downloads, share.uses_left()) {
+            (Some(wanted), Some(left)) => format!("{completed} of {wanted} delivered{others}. Ready for {left} more."),
+            (None, _) | (_, None) => format!("{completed} delivered{others}. Ready for more."),
+        };
     }
     match share.transfers.iter().rev().find(|t| matches!(t.ended, Some((TransferEnd::Stalled, _)))) {
         Some(stalled) => format!("{} The link works again.", silence_text(share, percent_of(stalled, share))),
@@ -119,11 +151,13 @@ fn transferring_text(share: &Share, bytes_per_second: u64, eta: Option<Duration>
 
 /// Tells which of several downloads is spoken of; nothing where the share is for one.
 fn downloads_prefix(share: &Share) -> String {
-    if share.policy.max_downloads == 1 {
-        return String::new();
-    }
+    let of_all = match share.policy.max_downloads {
+        Some(1) => return String::new(),
+        Some(wanted) => format!(" of {wanted}"),
+        None => String::new(),
+    };
     match share.transfers.iter().filter(|t| t.is_active()).count() {
-        1 => format!("Download {} of {}: ", share.transfers.iter().filter(|t| !t.given_back).count(), share.policy.max_downloads),
+        1 => format!("Download {}{of_all}: ", share.uses_spent()),
         running => format!("{running} downloads are running, the furthest: "),
     }
 }
@@ -155,33 +189,36 @@ fn delivered_text(share: &Share, now: Moment) -> String {
 
 /// Tells what was delivered and when: the sentence that delivery and completion share.
 fn completed_text(share: &Share, now: Moment) -> String {
-    let ends = completed(share).filter_map(|t| t.ended.map(|(_, at)| at));
+    let kept = share.transfers.iter().filter(|t| t.is_completed());
+    let ends = kept.clone().filter_map(|t| t.ended.map(|(_, at)| at)).chain(share.folded.last_completed);
     let Some(last) = ends.max_by_key(|at| at.steady) else { return "Nothing more can be downloaded.".to_owned() };
-    let word = if completed(share).any(is_only_sent) { "Sent" } else { "Delivered" };
+    let word = if share.folded.is_only_sent || kept.clone().any(is_only_sent) { "Sent" } else { "Delivered" };
     let at = time_text(last.wall, now.wall);
     let size = match share.file.size_bytes() {
         0 => "an empty file".to_owned(),
         size => format!("all {}", size_text(size)),
     };
     match share.policy.max_downloads {
-        1 => format!("{word} {at}, {size}."),
-        wanted => format!("{word} {} of {wanted}, the last {at}, {size} each.", completed(share).count()),
+        Some(1) => format!("{word} {at}, {size}."),
+        Some(wanted) => format!("{word} {} of {wanted}, the last {at}, {size} each.", share.completed()),
+        None if share.completed() == 1 => format!("{word} once, {at}, {size}."),
+        None => format!("{word} {} times, the last {at}, {size} each.", share.completed()),
     }
 }
 
 fn ended_text(share: &Share, outcome: Outcome, closed: Option<Timestamp>, now: Moment) -> String {
     let percent = share.percent();
-    let begun = share.transfers.iter().any(|t| t.begun);
+    let begun = share.folded.count() > 0 || share.transfers.iter().any(|t| t.begun);
     match outcome {
         Outcome::Completed => completed_text(share, now),
-        Outcome::Expired if share.transfers.is_empty() => "Expired unused.".to_owned(),
+        Outcome::Expired if share.transfers.is_empty() && share.folded.count() == 0 => "Expired unused.".to_owned(),
         Outcome::Expired if begun => format!("Expired. The download had stopped at {percent} %."),
         Outcome::Expired => "Expired. It was opened, but nobody downloaded it.".to_owned(),
         Outcome::TimedOut => format!("Stopped at {percent} %: the time was up."),
         Outcome::Stalled => silence_text(share, percent),
         Outcome::Revoked => {
             let at = closed.map(|at| format!(" at {}", time_text(at, now.wall))).unwrap_or_default();
-            if share.percent() == 100 && share.uses_left() == 0 && share.transfers.iter().all(|t| t.given_back || t.is_completed()) {
+            if share.percent() == 100 && share.is_spent() && share.transfers.iter().all(|t| t.given_back || t.is_completed()) {
                 format!("{} You closed the door{at}.", completed_text(share, now))
             } else {
                 format!("You closed it{at} ({}).", how_much_text(share))
@@ -204,8 +241,10 @@ fn silence_text(share: &Share, percent: u8) -> String {
 
 fn how_much_text(share: &Share) -> String {
     let Some(furthest) = share.furthest_transfer().filter(|t| t.begun) else { return "nothing sent".to_owned() };
-    if share.policy.max_downloads > 1 {
-        return format!("{} of {} delivered", completed(share).count(), share.policy.max_downloads);
+    match share.policy.max_downloads {
+        Some(1) => {}
+        Some(wanted) => return format!("{} of {wanted} delivered", share.completed()),
+        None => return format!("{} delivered", share.completed()),
     }
     let word = if is_only_sent(furthest) { "sent" } else { "delivered" };
     match share.percent() {
@@ -213,10 +252,6 @@ fn how_much_text(share: &Share) -> String {
         0 => format!("less than 1 % {word}"),
         percent => format!("{percent} % {word}"),
     }
-}
-
-fn completed(share: &Share) -> impl Iterator<Item = &Transfer> {
-    share.transfers.iter().filter(|t| t.is_completed())
 }
 
 fn furthest_active(share: &Share) -> Option<&Transfer> {
@@ -228,8 +263,7 @@ fn is_only_sent(transfer: &Transfer) -> bool {
 }
 
 fn percent_of(transfer: &Transfer, share: &Share) -> u8 {
-    let covered = u128::from(transfer.coverage.covered_bytes());
-    (covered * 100).checked_div(u128::from(share.file.size_bytes())).map_or(0, |percent| percent.min(100) as u8)
+    transfer.percent(share.file.size_bytes())
 }
 
 fn eta_text(eta: Duration) -> String {

@@ -1,11 +1,13 @@
 //! The life of a share: events in, facts out; the wanted effect and the next deadline follow from the state.
 
+use core::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::network::network_of;
 use super::transfer::MAX_OPEN_REQUESTS;
 use super::{
-    ByteRange, Evidence, Moment, OnStall, Policy, Recipient, RequestId, ShareId, SharedFile, Steady, Timestamp, TokenId, Transfer,
+    ByteRange, Evidence, Folded, Moment, OnStall, Policy, Recipient, RequestId, ShareId, SharedFile, Steady, Timestamp, TokenId, Transfer,
     TransferEnd, TransferId,
 };
 
@@ -15,6 +17,12 @@ const MOVING_FOR: std::time::Duration = std::time::Duration::from_secs(5);
 /// How many transfers whose use was given back a share remembers: somebody who redeems and leaves, over and over, must
 /// not grow it. The event log keeps them all.
 pub const MAX_GIVEN_BACK: usize = 64;
+
+/// How many transfers whose use is spent a share without a limit of downloads keeps one by one, and so how many of them
+/// may run at once: as many as there are threads that send. A share is saved whole, some 400 bytes for each.
+pub const MAX_KEPT: usize = 256;
+/// How many of those are over for good and kept for the owner to look at. The others become counters ([`Folded`]).
+const MAX_KEPT_OVER: usize = 64;
 
 /// What happens to a share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +169,8 @@ pub enum Fact {
         evidence: Option<Evidence>,
         /// Whether the link may be redeemed again for it.
         given_back: bool,
-        /// How long it took from its redeem, in milliseconds; lines of older versions do not say.
+        /// How long it took from the first request for its bytes (from its redeem where there was none), in milliseconds;
+        /// lines of older versions do not say.
         #[serde(default)]
         duration_ms: Option<u64>,
         /// The network that it went to, as `203.0.113.0/24`, where that is known.
@@ -314,6 +323,12 @@ pub enum Refused {
     /// Every use is spent.
     #[error("this link has been used")]
     Spent,
+    /// As many as may run at once do.
+    #[error("too many downloads of this link run at once: at most {MAX_KEPT}")]
+    Crowded,
+    /// The recipient is in no network that the link is for.
+    #[error("this link is for another network")]
+    NotAllowed,
     /// The share closed, or is closing.
     #[error("this share is closed")]
     Closed(Outcome),
@@ -351,6 +366,9 @@ pub struct Share {
     pub link: TokenId,
     /// What the owner noted.
     pub note: Option<String>,
+    /// What the owner tells the recipient.
+    #[serde(default)]
+    pub message: Option<String>,
     /// When it was made.
     pub created: Moment,
     /// When its link ends.
@@ -361,8 +379,12 @@ pub struct Share {
     pub opened: Option<Moment>,
     /// Where it stands.
     pub phase: Phase,
-    /// Every exercise of its link, oldest first; of those whose use was given back, the newest [`MAX_GIVEN_BACK`].
+    /// Every exercise of its link, oldest first; of those whose use was given back, the newest [`MAX_GIVEN_BACK`]; without
+    /// a limit of downloads, [`MAX_KEPT`] at the most.
     pub transfers: Vec<Transfer>,
+    /// Those that were over and are not kept.
+    #[serde(default)]
+    pub folded: Folded,
     /// The most that ever arrived at one recipient, in bytes.
     peak_bytes: u64,
 }
@@ -395,12 +417,14 @@ impl Share {
             policy,
             link,
             note,
+            message: None,
             created: now,
             expires,
             minted_expiry: expires.wall,
             opened: None,
             phase,
             transfers: Vec::new(),
+            folded: Folded::default(),
             peak_bytes: 0,
         };
         (share, vec![Fact::Created])
@@ -474,10 +498,25 @@ impl Share {
         now.has_reached_either(self.expires)
     }
 
-    /// Returns how many more times its link can be redeemed, time permitting.
-    pub fn uses_left(&self) -> u32 {
-        let spent = self.transfers.iter().filter(|t| !t.given_back).count();
-        self.policy.max_downloads.saturating_sub(u32::try_from(spent).unwrap_or(u32::MAX))
+    /// Returns how often its link was redeemed, without the uses that were given back.
+    pub fn uses_spent(&self) -> u64 {
+        self.transfers.iter().filter(|t| !t.given_back).count() as u64 + self.folded.count()
+    }
+
+    /// Returns how many more times its link can be redeemed, time permitting; `None`: as often as anybody likes.
+    pub fn uses_left(&self) -> Option<u32> {
+        let spent = u32::try_from(self.uses_spent()).unwrap_or(u32::MAX);
+        Some(self.policy.max_downloads?.saturating_sub(spent))
+    }
+
+    /// Returns whether no use of its link is left.
+    pub fn is_spent(&self) -> bool {
+        self.uses_left() == Some(0)
+    }
+
+    /// Returns how many of its transfers completed.
+    pub fn completed(&self) -> u64 {
+        self.transfers.iter().filter(|t| t.is_completed()).count() as u64 + self.folded.completed
     }
 
     /// Returns one of its transfers.
@@ -494,7 +533,7 @@ impl Share {
     pub fn percent(&self) -> u8 {
         let size = self.file.size_bytes();
         if size == 0 {
-            return if self.transfers.iter().any(Transfer::is_completed) { 100 } else { 0 };
+            return if self.completed() > 0 { 100 } else { 0 };
         }
         (u128::from(self.peak_bytes) * 100 / u128::from(size)).min(100) as u8
     }
@@ -527,22 +566,31 @@ impl Share {
         Ok(())
     }
 
-    /// Returns whether `link` may be redeemed at `now`.
+    /// Returns whether `link` may be redeemed at `now` by somebody at `address`.
     ///
     /// # Errors
     /// [`Refused`], with the reason that the recipient is told.
-    pub fn may_redeem(&self, link: TokenId, now: Moment) -> Result<(), Refused> {
+    pub fn may_redeem(&self, link: TokenId, address: Option<IpAddr>, now: Moment) -> Result<(), Refused> {
         if link != self.link {
             return Err(Refused::Replaced);
         }
-        match self.phase {
-            Phase::Scheduled => return Err(Refused::NotStarted),
-            Phase::Closing { outcome } | Phase::Closed { outcome, .. } => return Err(Refused::Closed(outcome)),
-            Phase::Opening | Phase::Open => {}
+        if let Some(outcome) = self.outcome() {
+            return Err(Refused::Closed(outcome));
         }
-        if self.uses_left() == 0 {
-            let running = self.transfers.iter().any(Transfer::is_active);
-            return Err(if running { Refused::Running { max_downloads: self.policy.max_downloads } } else { Refused::Spent });
+        // Whoever may not have it is told nothing of when and how often it works.
+        if !self.policy.allows(address) {
+            return Err(Refused::NotAllowed);
+        }
+        if self.phase == Phase::Scheduled {
+            return Err(Refused::NotStarted);
+        }
+        let running = self.transfers.iter().filter(|t| t.is_active()).count();
+        match self.policy.max_downloads {
+            Some(max_downloads) if self.is_spent() => {
+                return Err(if running > 0 { Refused::Running { max_downloads } } else { Refused::Spent });
+            }
+            None if running >= MAX_KEPT => return Err(Refused::Crowded),
+            Some(_) | None => {}
         }
         if self.has_expired(now) {
             return Err(Refused::Expired);
@@ -583,7 +631,8 @@ impl Share {
                 }
             }
             Event::Redeemed { link, transfer, recipient } => {
-                self.may_redeem(link, now)?;
+                self.may_redeem(link, recipient.ip(), now)?;
+                self.make_room(now);
                 self.transfers.push(Transfer::new(transfer, recipient, now));
                 facts.push(Fact::Redeemed { transfer });
             }
@@ -636,6 +685,7 @@ impl Share {
                 (self.phase, self.expires) = beginning(&self.policy, now);
                 (self.minted_expiry, self.link, self.file, self.opened) = (self.expires.wall, link, file, None);
                 self.transfers.clear();
+                self.folded = Folded::default();
                 self.peak_bytes = 0;
                 facts.push(Fact::Reopened);
             }
@@ -694,15 +744,16 @@ impl Share {
         }
         let grace_end = self.transfers.iter().filter_map(|t| t.grace_end(&self.policy.limits)).max();
         let unhappy = self.transfers.iter().filter(|t| !t.given_back && !t.is_completed()).filter_map(|t| t.ended).next_back();
-        steps.push(match (self.uses_left(), unhappy, grace_end) {
-            (0, Some((end, at)), grace_end) => {
+        steps.push(match (self.is_spent(), unhappy, grace_end) {
+            (true, Some((end, at)), grace_end) => {
                 (grace_end.map_or(at.steady, |grace_end| grace_end.max(at.steady)), Reason::Stall, Step::Close(outcome_of(end)))
             }
-            (0, None, Some(grace_end)) => (grace_end, Reason::Grace, Step::Close(Outcome::Completed)),
+            (true, None, Some(grace_end)) => (grace_end, Reason::Grace, Step::Close(Outcome::Completed)),
             (_, _, Some(grace_end)) => {
                 let reason = if grace_end > expiry { Reason::Grace } else { Reason::Expiry };
                 (grace_end.max(expiry), reason, Step::Close(Outcome::Completed))
             }
+            (_, _, None) if self.folded.completed > 0 => (expiry, Reason::Expiry, Step::Close(Outcome::Completed)),
             (_, _, None) => (expiry, Reason::Expiry, Step::Close(Outcome::Expired)),
         });
         steps
@@ -710,11 +761,11 @@ impl Share {
 
     /// Returns whether every use is spent, and every byte of each arrived.
     fn all_arrived(&self) -> bool {
-        self.uses_left() == 0 && self.transfers.iter().all(|t| t.given_back || t.is_completed())
+        self.is_spent() && self.transfers.iter().all(|t| t.given_back || t.is_completed())
     }
 
     fn is_takeable(&self, now: Moment) -> bool {
-        self.uses_left() > 0 && !self.has_expired(now)
+        !self.is_spent() && !self.has_expired(now)
     }
 
     fn transfer_mut(&mut self, id: TransferId) -> Result<&mut Transfer, Refused> {
@@ -752,7 +803,7 @@ impl Share {
             delivered_bytes: transfer.coverage.covered_bytes(),
             evidence: transfer.coverage.weakest_evidence(),
             given_back: transfer.given_back,
-            duration_ms: u64::try_from(now.steady.since(transfer.redeemed.steady).as_millis()).ok(),
+            duration_ms: u64::try_from(transfer.duration(now).as_millis()).ok(),
             network: transfer.recipient.address.as_deref().and_then(network_of),
         });
         if end == TransferEnd::Completed && self.all_arrived() {
@@ -763,6 +814,27 @@ impl Share {
             && let Some(oldest) = given_back.map(|t| t.id).next()
         {
             self.transfers.retain(|t| t.id != oldest);
+        }
+    }
+
+    /// Folds what is over, so that a share without a limit of downloads has room for one more: first whoever has been over
+    /// for longest. Where many come at once that may be somebody who could have fetched again.
+    fn make_room(&mut self, now: Moment) {
+        if self.policy.max_downloads.is_some() {
+            return;
+        }
+        let limits = self.policy.limits;
+        // Until when anything could still be fetched; `None` while it runs, and where no use was spent.
+        let over_at = |t: &Transfer| t.ended.filter(|_| !t.given_back).map(|(_, at)| t.grace_end(&limits).unwrap_or(at.steady));
+        loop {
+            let kept = self.transfers.iter().filter(|t| !t.given_back).count();
+            let over = self.transfers.iter().filter(|t| over_at(t).is_some_and(|at| at <= now.steady)).count();
+            if kept < MAX_KEPT && over <= MAX_KEPT_OVER {
+                return;
+            }
+            let longest = self.transfers.iter().enumerate().filter_map(|(index, t)| Some((over_at(t)?, index))).min();
+            let Some((_, index)) = longest else { return };
+            self.folded.add(&self.transfers.remove(index));
         }
     }
 

@@ -11,12 +11,14 @@
 //!
 //! * `lifecycle.rs`: the events, the rules, the deadlines.
 //! * `transfer.rs`: one recipient's exercise of the link.
+//! * `folded.rs`: what is remembered of transfers that are not kept one by one.
 //! * `coverage.rs`: which bytes have arrived, and how sure we are.
 //! * `file.rs`: what is shared: a path proven to lie below the root, pinned to one inode.
 //! * `moment.rs`: one instant on two clocks. `network.rs`: where recipients are.
 
 mod coverage;
 mod file;
+mod folded;
 mod ids;
 mod lifecycle;
 mod moment;
@@ -26,8 +28,13 @@ mod transfer;
 
 pub use coverage::{ByteRange, Coverage, Evidence, MAX_RANGES};
 pub use file::{CatalogPath, FileIdentity, InvalidPath, SharedFile, for_display};
+pub use folded::Folded;
 pub use ids::{InvalidId, RequestId, ShareId, TokenId, TransferId};
-pub use lifecycle::{Deadline, Decided, Effect, Event, Fact, MAX_GIVEN_BACK, Outcome, Phase, Reason, Refused, Share, State};
+pub use lifecycle::{Deadline, Decided, Effect, Event, Fact, MAX_GIVEN_BACK, MAX_KEPT, Outcome, Phase, Reason, Refused, Share, State};
 pub use moment::{Moment, Steady, Timestamp};
-pub use policy::{Clamped, Limits, MAX_DOWNLOADS, MAX_START_DELAY, OnStall, Policy, PolicyError, PolicyRequest};
+pub use network::{InvalidNetwork, Network};
+pub use policy::{
+    Clamped, Limits, MAX_DOWNLOADS, MAX_NETWORKS, MAX_START_DELAY, MIN_BYTES_PER_SECOND, OnStall, Policy, PolicyError, PolicyRequest,
+    UNLIMITED_USES,
+};
 pub use transfer::{Recipient, Transfer, TransferEnd};

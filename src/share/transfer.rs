@@ -1,5 +1,7 @@
 //! One recipient's exercise of a link: its coverage, its running requests, how it ended.
 
+use core::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ByteRange, Coverage, Evidence, Limits, Moment, RequestId, Steady, TransferId};
@@ -22,6 +24,13 @@ pub struct Recipient {
     pub address: Option<String>,
     /// What their client calls itself (User-Agent), cut to a sensible length.
     pub agent: String,
+}
+
+impl Recipient {
+    /// Returns their address, where it is known.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.as_deref()?.parse().ok()
+    }
 }
 
 /// How a transfer ended.
@@ -82,6 +91,9 @@ pub struct Transfer {
     pub ended: Option<(TransferEnd, Moment)>,
     /// Whether a byte may have left for the recipient. Saved before the first one does.
     pub begun: bool,
+    /// When the first request for its bytes began; rows of older versions do not say.
+    #[serde(default)]
+    pub begun_at: Option<Moment>,
     /// Whether its use was given back.
     pub given_back: bool,
     /// When a byte last arrived, or a request last began where none has.
@@ -102,6 +114,7 @@ impl Transfer {
             coverage: Coverage::default(),
             ended: None,
             begun: false,
+            begun_at: None,
             given_back: false,
             last_sign: now.steady,
             requests: Vec::new(),
@@ -119,6 +132,26 @@ impl Transfer {
     /// Returns whether every byte arrived.
     pub fn is_completed(&self) -> bool {
         matches!(self.ended, Some((TransferEnd::Completed, _)))
+    }
+
+    /// Returns how long it has been under way at `now`: from the first request for its bytes, or where that is not known,
+    /// from its redeem.
+    pub fn duration(&self, now: Moment) -> std::time::Duration {
+        now.steady.since(self.begun_at.unwrap_or(self.redeemed).steady)
+    }
+
+    /// Returns how much of `size_bytes` has arrived: 0 to 100, 100 only for all of it.
+    pub fn percent(&self, size_bytes: u64) -> u8 {
+        match (u128::from(self.coverage.covered_bytes()) * 100).checked_div(u128::from(size_bytes)) {
+            Some(percent) => u8::try_from(percent.min(100)).expect("100 fits"),
+            None => {
+                if self.is_completed() {
+                    100
+                } else {
+                    0
+                }
+            }
+        }
     }
 
     /// Returns how many requests for bytes run.
@@ -149,7 +182,9 @@ impl Transfer {
     }
 
     pub(super) fn request_opened(&mut self, id: RequestId, range: ByteRange, now: Moment) {
-        self.begun = true;
+        if !self.begun {
+            (self.begun, self.begun_at) = (true, Some(now));
+        }
         if self.coverage.covered_bytes() == 0 {
             self.last_sign = now.steady;
         }
@@ -191,7 +226,7 @@ impl Transfer {
             }
             // Not a byte left, nothing else runs and nothing arrived: it has not begun after all.
             None if self.is_active() && self.coverage.covered_bytes() == 0 && self.requests.is_empty() && self.in_doubt.is_empty() => {
-                self.begun = false;
+                (self.begun, self.begun_at) = (false, None);
                 self.last_sign = now.steady;
             }
             None => {}

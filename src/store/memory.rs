@@ -115,7 +115,7 @@ fn enter(links: &mut HashMap<TokenId, Link>, share: &Share, fact: &Fact) -> Resu
         Fact::Created | Fact::Reopened => match links.entry(share.link) {
             Entry::Occupied(_) => return Err(StoreError::unavailable("this link was entered before")),
             Entry::Vacant(place) => {
-                place.insert(Link { share: share.id, uses_max: share.policy.max_downloads, uses_spent: 0, dead: false });
+                place.insert(Link { share: share.id, uses_max: share.policy.uses_max(), uses_spent: 0, dead: false });
             }
         },
         Fact::Redeemed { .. } => {

@@ -174,7 +174,7 @@ impl StoreError {
 /// take effect in the order in which they were called.
 pub trait Store: Send + Sync + 'static {
     /// Writes a share with what happened to it, atomically, and keeps the ledger of links by its facts:
-    /// `Created` and `Reopened` enter `share.link` with `policy.max_downloads` uses; each `Redeemed` takes a use if one is
+    /// `Created` and `Reopened` enter `share.link` with `policy.uses_max()` uses; each `Redeemed` takes a use if one is
     /// left and the link lives; each `Ended { given_back: true, .. }` returns one (never above the maximum);
     /// `Closing` kills the link. Returns the numbers that the facts got.
     ///

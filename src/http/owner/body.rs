@@ -184,13 +184,33 @@ impl Object {
         }
     }
 
+    /// Takes a yes or no; `null` counts as left out, and that as no.
+    pub(in crate::http) fn flag(&mut self, name: &'static str) -> Result<bool, Problem> {
+        match self.take(name) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(_) => Err(self.wrong(name, "must be true or false")),
+        }
+    }
+
+    /// Takes a list of texts; `null` counts as left out, and that as an empty list. The body's own length bounds it.
+    pub(in crate::http) fn texts(&mut self, name: &'static str) -> Result<Vec<String>, Problem> {
+        let wrong = |object: &Self| object.wrong(name, "must be a list of texts");
+        let items = match self.take(name) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(wrong(self)),
+        };
+        let text = |item| if let Value::String(text) = item { Ok(text) } else { Err(wrong(self)) };
+        items.into_iter().map(text).collect()
+    }
+
     /// Refuses what nobody took.
     pub(in crate::http) fn finish(self) -> Result<(), Problem> {
         let Some(name) = self.fields.keys().next() else { return Ok(()) };
-        let name: String = name.chars().take(MAX_QUOTED_CHARS).collect();
         let known = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
         let prefix = &self.prefix;
-        Err(Problem::unprocessable("unknown_field", format!("There is no field {prefix}{name:?}; the fields here are: {known}.")))
+        Err(Problem::unprocessable("unknown_field", format!("There is no field {prefix}{}; the fields here are: {known}.", quoted(name))))
     }
 
     /// Says what is wrong with a field.
@@ -202,6 +222,11 @@ impl Object {
         self.known.push(name);
         self.fields.remove(name)
     }
+}
+
+/// Quotes what somebody sent, cut short and escaped.
+pub(in crate::http) fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(MAX_QUOTED_CHARS).collect::<String>())
 }
 
 /// Reads any JSON value, but no name twice in an object and nothing too deep.

@@ -14,13 +14,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::OwnerSide;
-use super::body::{Object, OptionalJson, StrictJson};
+use super::body::{Object, OptionalJson, StrictJson, quoted};
 use super::once::wish;
 use super::query::{bad, given, limit, parse_time, share_id};
 use super::wire::ShareJson;
 use crate::controller::{NewShare, View};
 use crate::http::problem::Problem;
-use crate::share::{CatalogPath, OnStall, PolicyRequest, ShareId, State as ShareState};
+use crate::share::{CatalogPath, InvalidNetwork, Network, OnStall, PolicyRequest, ShareId, State as ShareState};
 use crate::store::MAX_PAGE;
 
 /// How many shares a page has where it is not said.
@@ -58,9 +58,10 @@ pub(in crate::http) async fn create_once(
 fn new_share(mut body: Object) -> Result<NewShare, Problem> {
     let path = CatalogPath::parse(&body.required_text("path")?)?;
     let note = body.text("note")?.filter(|note| !note.is_empty());
+    let message = body.text("message")?.filter(|message| !message.is_empty());
     let policy = body.object("policy")?.map(policy).transpose()?.unwrap_or_default();
     body.finish()?;
-    Ok(NewShare { path, policy, note })
+    Ok(NewShare { path, policy, note, message })
 }
 
 fn policy(mut body: Object) -> Result<PolicyRequest, Problem> {
@@ -74,11 +75,18 @@ fn policy(mut body: Object) -> Result<PolicyRequest, Problem> {
         Some("reopen") => Some(OnStall::Reopen),
         Some(_) => return Err(body.wrong("on_stall", "must be close or reopen")),
     };
+    let networks: Result<Vec<Network>, (String, InvalidNetwork)> =
+        body.texts("allowed_networks")?.into_iter().map(|text| text.parse().map_err(|wrong| (text, wrong))).collect();
+    let allowed_networks = networks
+        .map_err(|(text, wrong)| body.wrong("allowed_networks", &format!("is a list of networks, and {} {wrong}", quoted(&text))))?;
     let request = PolicyRequest {
         max_downloads: body.positive("max_downloads")?,
+        unlimited_downloads: body.flag("unlimited_downloads")?,
         expires_in_seconds: body.positive("expires_in_seconds")?,
         starts_at,
         on_stall,
+        allowed_networks,
+        max_bytes_per_second: body.positive("max_bytes_per_second")?,
     };
     body.finish()?;
     Ok(request)

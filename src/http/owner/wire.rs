@@ -6,7 +6,7 @@ use crate::catalog::{Entry, EntryKind, IndexState, mime_type};
 use crate::controller::View;
 use crate::http::words;
 use crate::share::{
-    CatalogPath, Clamped, Evidence, Moment, OnStall, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd, TransferId,
+    CatalogPath, Clamped, Evidence, Moment, Network, OnStall, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd, TransferId,
 };
 
 /// Writes a time as RFC 3339 has it; one beyond the calendar as its nearest end.
@@ -32,25 +32,30 @@ pub(super) struct ShareJson {
     size_bytes: u64,
     sha256: Option<String>,
     policy: PolicyJson,
+    policy_text: String,
     clamped: Vec<Clamped>,
     url: Option<String>,
     curl: Option<String>,
     tunnel: TunnelJson,
     progress: ProgressJson,
-    transfers: usize,
+    transfers: u64,
     created_at: String,
     expires_at: String,
     closed_at: Option<String>,
     until: Option<String>,
     note: Option<String>,
+    message: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct PolicyJson {
-    max_downloads: u32,
+    /// `null`: unlimited until expiry.
+    max_downloads: Option<u32>,
     expires_in_seconds: u64,
     on_stall: OnStall,
     starts_at: Option<String>,
+    allowed_networks: Vec<Network>,
+    max_bytes_per_second: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,7 +96,10 @@ impl ShareJson {
                 expires_in_seconds: share.policy.expires_in.as_secs(),
                 on_stall: share.policy.on_stall,
                 starts_at: share.policy.starts.map(|at| time(at.wall)),
+                allowed_networks: share.policy.allowed_networks.clone(),
+                max_bytes_per_second: share.policy.max_bytes_per_second,
             },
+            policy_text: words::policy_text(share, now),
             clamped: share.policy.clamped.clone(),
             url: view.url.clone(),
             curl: view.url.as_deref().map(|url| curl(url, &view.share.file.path)),
@@ -109,12 +117,13 @@ impl ShareJson {
                 bytes_per_second: view.bytes_per_second,
                 eta_seconds: view.eta.map(|eta| eta.as_secs()),
             },
-            transfers: share.transfers.len(),
+            transfers: share.transfers.len() as u64 + share.folded.count(),
             created_at: time(share.created.wall),
             expires_at: time(share.expires.wall),
             closed_at: closed_at(share).map(|at| time(at.wall)),
             until: view.until.map(time),
             note: share.note.clone(),
+            message: share.message.clone(),
         }
     }
 }
@@ -174,7 +183,7 @@ impl TransferJson {
             agent: transfer.recipient.agent.clone(),
             address: transfer.recipient.address.clone(),
             delivered_bytes,
-            percent: percent(delivered_bytes, share.file.size_bytes(), transfer.is_completed()),
+            percent: transfer.percent(share.file.size_bytes()),
             coverage: transfer.coverage.ranges().into_iter().map(|range| (range.start, range.end)).collect(),
             evidence: transfer.coverage.weakest_evidence(),
             bytes_per_second: view.speeds.get(&transfer.id).copied().unwrap_or(0),
@@ -197,14 +206,6 @@ fn transfer_state(transfer: &Transfer) -> &'static str {
         Some((TransferEnd::Stopped, _)) => "stopped",
         Some((TransferEnd::Cut, _)) => "cut",
     }
-}
-
-/// Returns how much of a file has arrived: 100 only for all of it.
-pub(super) fn percent(delivered_bytes: u64, size_bytes: u64, is_completed: bool) -> u8 {
-    if size_bytes == 0 {
-        return if is_completed { 100 } else { 0 };
-    }
-    u8::try_from((u128::from(delivered_bytes) * 100 / u128::from(size_bytes)).min(100)).expect("100 fits")
 }
 
 /// One thing in the catalog.
@@ -261,12 +262,5 @@ mod tests {
     fn a_shell_cannot_be_broken_out_of() {
         let path = CatalogPath::parse("x/-rf it's\n$(id)").unwrap();
         assert_eq!(curl("https://a/it's", &path), r"curl -fL -C - -o './-rf it'\''s_$(id)' 'https://a/it'\''s'");
-    }
-
-    #[test]
-    fn only_all_of_a_file_is_a_hundred_percent() {
-        assert_eq!(percent(u64::MAX - 1, u64::MAX, false), 99);
-        assert_eq!(percent(u64::MAX, u64::MAX, true), 100);
-        assert_eq!((percent(0, 0, false), percent(0, 0, true)), (0, 100));
     }
 }

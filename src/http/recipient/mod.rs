@@ -65,7 +65,7 @@ async fn link(
     if wants_bytes && let Some(secret) = pages.controller.rejoin(verified.share, verified.link, &recipient, who::resumes(&headers)).await {
         return pages.to_transfer(StatusCode::FOUND, &uri, verified, secret).await;
     }
-    let (view, may) = match pages.controller.offer(verified.share, verified.link).await {
+    let (view, may) = match pages.controller.offer(verified.share, verified.link, peer.address).await {
         Ok(Some(offer)) => offer,
         Ok(None) => return page(pages::gone()),
         Err(error) => {
@@ -156,7 +156,10 @@ fn offer(view: &View, now: Moment, form_action: String) -> pages::Offer {
         sha256: view.sha256,
         ends: now.wall.plus(ends_in),
         ends_in,
+        // A tab or a bell means nothing here; a new line does.
+        message: share.message.as_ref().map(|text| text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()),
         downloads: share.policy.max_downloads,
+        max_bytes_per_second: share.policy.max_bytes_per_second,
         form_action,
     }
 }
@@ -169,10 +172,11 @@ fn recipient(peer: &Peer, headers: &HeaderMap) -> Recipient {
 fn page_of(refused: &Refused, share: &Share) -> Page {
     match refused {
         Refused::NotStarted => pages::not_yet(share.policy.starts.map(|at| at.wall)),
-        Refused::NotOpen | Refused::TooManyRequests => pages::a_moment(),
+        Refused::NotOpen | Refused::TooManyRequests | Refused::Crowded => pages::a_moment(),
         Refused::Expired => pages::expired(),
         Refused::Running { max_downloads } => pages::running(*max_downloads),
         Refused::Spent => pages::used(),
+        Refused::NotAllowed => pages::not_for_this_network(),
         Refused::Closed(outcome) => page_of_outcome(*outcome),
         Refused::Replaced | Refused::UnknownTransfer | Refused::TransferOver(_) | Refused::NotClosed => pages::gone(),
     }

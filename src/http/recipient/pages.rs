@@ -17,7 +17,7 @@ pub const MAX_PAGE_BYTES: usize = 15_000;
 const STYLE: &str = concat!(include_str!("../../../web/shared/tokens.css"), include_str!("../../../web/recipient/page.css"));
 const LOGO: &str = include_str!("../../../web/shared/logo.svg");
 /// Allows the one inline style by its digest (a test computes it), forms to where the page came from, and nothing else.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-zN/Yjvbm8wdnTYWjZ4hzC3c5b0USbMpswAYKXLzGhSk='; \
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-oJHadDEEW6qCLULEUXe+J5Fza14IAVxjXhuDwjWZ2SE='; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What a recipient's browser is answered.
@@ -42,8 +42,12 @@ pub struct Offer {
     pub ends: Timestamp,
     /// How long that is from now.
     pub ends_in: Duration,
-    /// How many people may download it.
-    pub downloads: u32,
+    /// What the sender has to say; plain text.
+    pub message: Option<String>,
+    /// How many people may download it; `None`: as many as come.
+    pub downloads: Option<u32>,
+    /// How fast it may go, in bytes per second.
+    pub max_bytes_per_second: Option<u64>,
     /// Where the button leads: a relative URL.
     pub form_action: String,
 }
@@ -57,15 +61,21 @@ pub fn content_security_policy() -> &'static str {
 pub fn ready(offer: &Offer) -> Page {
     let now = Timestamp(offer.ends.0.saturating_sub(i64::try_from(offer.ends_in.as_millis()).unwrap_or(i64::MAX)));
     let works = match offer.downloads {
-        1 => "This link works once.".to_owned(),
-        n => format!("This link works for {n} downloads in all."),
+        Some(1) => "This link works once.".to_owned(),
+        Some(n) => format!("This link works for {n} downloads in all."),
+        None => "This link works as often as you like, until it ends.".to_owned(),
     };
     let body = html! {
         h1 { bdi { (offer.name) } }
         p.size { (size_text(offer.size_bytes)) }
+        @if let Some(message) = &offer.message {
+            blockquote { (message) }
+        }
         form method="post" action=(offer.form_action) { button { "Download" } }
         p { (works) " If the download is cut off, it can go on from where it stopped." }
-        p.hint { "Open for " (rough_duration_text(offer.ends_in)) " more, until " (time_text(offer.ends, now)) "." }
+        p.hint { "Open for " (rough_duration_text(offer.ends_in)) " more, until " (time_text(offer.ends, now)) "."
+            @if let Some(limit) = offer.max_bytes_per_second { " The sender lets it go at " (size_text(limit)) "/s at most." }
+        }
         details {
             summary { "Details" }
             dl {
@@ -139,6 +149,15 @@ pub fn not_yet(starts: Option<Timestamp>) -> Page {
         None => "Come back later.".to_owned(),
     };
     notice(403, "This link is not open yet.", &hint)
+}
+
+/// Says that the link is for others. Nothing else is told of it.
+pub fn not_for_this_network() -> Page {
+    notice(
+        403,
+        "This link is for another network.",
+        "The sender lets it work from certain networks only, as an office or a home. Open it there, or ask the sender.",
+    )
 }
 
 /// Says that the file cannot be reached for a moment, and asks again by itself.

@@ -117,6 +117,69 @@ fn the_owner_reads_where_a_living_share_stands() {
 }
 
 #[test]
+fn the_whole_policy_is_one_sentence() {
+    let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let default = PolicyRequest::default;
+    for (request, expected) in [
+        (default(), "For one download, open until 16:00 UTC; a stall closes it."),
+        (
+            PolicyRequest {
+                max_downloads: Some(3),
+                expires_in_seconds: Some(7200),
+                allowed_networks: networks(&["203.0.113.0/24"]),
+                max_bytes_per_second: Some(2_000_000),
+                ..default()
+            },
+            "For 3 downloads, open until 17:00 UTC, only from 203.0.113.0/24, at most 2.0 MB/s each; a download that stalls is used up.",
+        ),
+        (
+            PolicyRequest {
+                unlimited_downloads: true,
+                starts_at: Some(START.plus(Duration::from_secs(90_000))),
+                allowed_networks: networks(&["10.0.0.0/8", "192.168.0.0/16", "2001:db8::1"]),
+                ..default()
+            },
+            "For any number of downloads, open from 22 Nov 16:00 UTC until 22 Nov 17:00 UTC, \
+             only from 10.0.0.0/8, 192.168.0.0/16 or 2001:db8::1/128.",
+        ),
+        (
+            PolicyRequest { on_stall: Some(OnStall::Reopen), max_bytes_per_second: Some(16_384), ..default() },
+            "For one download, open until 16:00 UTC, at most 16 kB/s; a download that stalls may be started anew.",
+        ),
+    ] {
+        let story = Story::begin(SIZE_BYTES, request);
+        assert_eq!(policy_text(&story.share, story.now), expected);
+    }
+}
+
+#[test]
+fn without_a_limit_downloads_are_counted_and_nothing_is_counted_down() {
+    let unlimited = || Story::offered(SIZE_BYTES, PolicyRequest { unlimited_downloads: true, ..Default::default() });
+    let got = |story: Story, n: u8| story.redeemed(n).requested(n).got(n, SIZE_BYTES, Confirmed);
+    let one = || got(unlimited(), 1);
+    let closed = |story: Story| story.then(Event::TunnelClosed);
+    let stopped = |story: Story, n: u8| story.redeemed(n).then(Event::TransferStopped { transfer: transfer(n) });
+    for (story, expected) in [
+        (unlimited(), "Ready. Nobody has opened it yet."),
+        (one(), "1 delivered. Ready for more."),
+        (stopped(one(), 2), "1 delivered, 1 stopped. Ready for more."),
+        (one().redeemed(2).requested(2), "Download 2: The download is starting."),
+        (one().after(3600), "Delivered once, 15:00 UTC, all 1.9 GB. The door is closing…"),
+        (closed(got(one(), 2).after(3600)), "Delivered 2 times, the last 15:00 UTC, all 1.9 GB each."),
+        (closed(one().then(Event::Revoked)), "You closed it at 15:00 UTC (1 delivered)."),
+        (closed(unlimited().after(3600)), "Expired unused."),
+    ] {
+        assert_eq!(story.text(), expected);
+    }
+    // What was folded counts as what is kept.
+    let mut many = one();
+    for _ in 0..300 {
+        many.share.folded.completed += 1;
+    }
+    assert_eq!(many.text(), "301 delivered. Ready for more.");
+}
+
+#[test]
 fn the_owner_reads_how_a_share_ended() {
     let partly = 1180 * MB;
     let closed = |story: Story| story.then(Event::TunnelClosed);

@@ -200,6 +200,140 @@ fn three_downloads_are_three_transfers() {
     assert_eq!(share.outcome(), Some(Outcome::Completed));
 }
 
+fn unlimited() -> Share {
+    let mut share = share_of(SIZE, PolicyRequest { unlimited_downloads: true, ..Default::default() });
+    share.must(Event::TunnelOpened, 0);
+    share
+}
+
+/// Somebody takes all of it; `n` names them.
+fn take(share: &mut Share, n: u64, at: u64) -> TransferId {
+    let transfer = TransferId::from_bytes(u128::from(n).to_be_bytes());
+    share.must(Event::Redeemed { link: share.link, transfer, recipient: Recipient::default() }, at);
+    let range = ByteRange::new(0, SIZE);
+    share.must(Event::RequestOpened { transfer, request: RequestId(n), range }, at);
+    share.must(Event::Delivered { transfer, range, evidence: Evidence::Acknowledged }, at);
+    share.must(Event::RequestEnded { transfer, request: RequestId(n), in_doubt: None }, at);
+    transfer
+}
+
+#[test]
+fn without_a_limit_everybody_may_have_it_until_it_ends_and_it_does_not_grow() {
+    let mut share = unlimited();
+    let first = take(&mut share, 0, 0);
+    // All within the grace of the first: what is kept is bounded all the same.
+    for n in 1..5000 {
+        take(&mut share, n, 1 + n / 20);
+        assert!(share.transfers.len() <= MAX_KEPT);
+    }
+    assert_eq!((share.state(seconds(251)), share.uses_left(), share.percent()), (State::Offered, None, 100));
+    assert_eq!((share.completed(), share.uses_spent()), (5000, 5000));
+    assert_eq!(share.may_fetch(first, seconds(251)), Err(Refused::UnknownTransfer));
+    let last = take(&mut share, 5000, 252);
+    assert_eq!(share.may_fetch(last, seconds(252)), Ok(()));
+    assert!(serde_json::to_vec(&share).unwrap().len() < 250_000);
+    // Once their grace is over far fewer are kept, and all are counted.
+    take(&mut share, 5001, 300 + GRACE);
+    assert!(share.transfers.len() <= MAX_KEPT_OVER + 1, "{}", share.transfers.len());
+    assert_eq!(share.completed(), 5002);
+    assert_eq!(share.at(MAX), State::Closing);
+    assert_eq!(share.outcome(), Some(Outcome::Completed));
+}
+
+#[test]
+fn without_a_limit_a_share_that_folded_everything_still_ended_well_and_one_that_nobody_finished_did_not() {
+    let mut share = unlimited();
+    take(&mut share, 0, 0);
+    share.make_room(seconds(0));
+    for n in 1..=(MAX_KEPT_OVER as u64 + 1) {
+        let stopped = TransferId::from_bytes(u128::from(n).to_be_bytes());
+        share.must(Event::Redeemed { link: share.link, transfer: stopped, recipient: Recipient::default() }, GRACE + 1);
+        share.must(Event::TransferStopped { transfer: stopped }, GRACE + 1);
+    }
+    share.make_room(seconds(GRACE + 1));
+    assert_eq!((share.folded.completed, share.transfers.iter().filter(|t| t.is_completed()).count()), (1, 0));
+    share.at(MAX);
+    assert_eq!(share.outcome(), Some(Outcome::Completed));
+
+    let mut unlucky = unlimited();
+    unlucky.redeem(1, 1).unwrap();
+    unlucky.fetch(1, 1, (0, 100), 2);
+    unlucky.arrive(1, (0, 50), 3);
+    assert_eq!(unlucky.at(3 + STALL), State::Offered, "a stall of one leaves the link to the others");
+    unlucky.at(MAX);
+    assert_eq!(unlucky.outcome(), Some(Outcome::Expired));
+}
+
+#[test]
+fn without_a_limit_only_so_many_run_at_once_and_whoever_runs_is_never_folded() {
+    let mut share = unlimited();
+    let id = |n: usize| TransferId::from_bytes((n as u128).to_be_bytes());
+    for n in 0..MAX_KEPT {
+        share.must(Event::Redeemed { link: share.link, transfer: id(n), recipient: Recipient::default() }, 1);
+    }
+    assert_eq!(share.redeem(1, 1), Err(Refused::Crowded));
+    share.must(Event::TransferStopped { transfer: id(7) }, 2);
+    share.redeem(1, 2).unwrap();
+    assert!(share.transfers.len() <= MAX_KEPT);
+    assert!(share.transfers.iter().all(Transfer::is_active));
+    assert_eq!(share.folded, Folded { others: 1, ..Folded::default() });
+}
+
+#[test]
+fn whoever_comes_from_another_network_spends_nothing() {
+    let allowed_networks = vec!["203.0.113.0/24".parse().unwrap()];
+    let mut share = share_of(SIZE, PolicyRequest { allowed_networks, ..Default::default() });
+    share.must(Event::TunnelOpened, 0);
+    for address in [Some("198.51.100.1"), Some("::1"), None] {
+        let recipient = Recipient { address: address.map(str::to_owned), agent: String::new() };
+        let redeemed = Event::Redeemed { link: share.link, transfer: transfer(1), recipient };
+        let decided = share.on(redeemed, seconds(1));
+        assert_eq!((decided.answer, decided.facts), (Err(Refused::NotAllowed), vec![]), "{address:?}");
+    }
+    assert_eq!(share.uses_left(), Some(1));
+    let recipient = Recipient { address: Some("203.0.113.9".to_owned()), agent: String::new() };
+    share.must(Event::Redeemed { link: share.link, transfer: transfer(1), recipient }, 2);
+    assert_eq!(share.uses_left(), Some(0));
+}
+
+#[test]
+fn a_share_that_an_older_version_saved_is_read() {
+    // As of layout 1 of the store: no networks, no speed, no message, nothing folded, no `begun_at`.
+    let old = r#"{"id":"7000000000","file":{"path":"film/holiday.mp4","identity":{"device":1,"inode":2,"size_bytes":100,
+        "modified_ns":3,"changed_ns":4}},"policy":{"max_downloads":1,"expires_in":{"secs":3600,"nanos":0},"starts":null,
+        "on_stall":"close","limits":{"max_tunnel":{"secs":3600,"nanos":0},"stall_timeout":{"secs":300,"nanos":0},
+        "grace_period":{"secs":600,"nanos":0}},"clamped":[]},"link":"00000000-0000-0000-0000-000000000001","note":null,
+        "created":{"steady":0,"wall":0},"expires":{"steady":3600000,"wall":3600000},"minted_expiry":3600000,
+        "opened":{"steady":0,"wall":0},"phase":{"is":"open"},"transfers":[{"id":"01010101010101010101010101010101",
+        "redeemed":{"steady":1000,"wall":1000},"recipient":{"address":null,"agent":""},
+        "coverage":[{"start":0,"end":60,"evidence":"acknowledged"}],"ended":null,"begun":true,"given_back":false,
+        "last_sign":3000,"requests":[{"id":1,"range":{"start":0,"end":100}}],"in_doubt":[],"sent_tails":[],
+        "starts":[{"id":1,"range":{"start":0,"end":100}}]}],"peak_bytes":60}"#;
+    let mut read: Share = serde_json::from_str(old).unwrap();
+    let mut same = open_share(1);
+    same.redeem(1, 1).unwrap();
+    same.fetch(1, 1, (0, 100), 2);
+    same.arrive(1, (0, 60), 3);
+    same.transfers[0].begun_at = None;
+    assert_eq!(read, same);
+    // It goes on as it would have; how long it took counts from the redeem, which is all that is known.
+    let facts = read.must(Event::Delivered { transfer: transfer(1), range: ByteRange::new(60, 100), evidence: Evidence::Confirmed }, 7);
+    assert!(facts.iter().any(|fact| matches!(fact, Fact::Ended { duration_ms: Some(6000), .. })), "{facts:?}");
+}
+
+#[test]
+fn how_long_a_transfer_took_counts_from_its_first_request() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    // One that ended before a byte left was not the first.
+    share.fetch(1, 1, (0, 100), 10);
+    share.end(1, 1, None, 11);
+    share.fetch(1, 2, (0, 100), 20);
+    let facts = share.must(Event::Delivered { transfer: transfer(1), range: ByteRange::new(0, 100), evidence: Evidence::Confirmed }, 25);
+    let took = facts.iter().find_map(|fact| if let Fact::Ended { duration_ms, .. } = fact { *duration_ms } else { None });
+    assert_eq!(took, Some(5000));
+}
+
 #[test]
 fn a_link_that_nobody_takes_expires() {
     let mut share = open_share(1);
@@ -392,7 +526,7 @@ fn a_share_with_a_start_time_waits_for_it() {
     let start = Some(Timestamp(1_000_000));
     let mut share = share_of(SIZE, PolicyRequest { starts_at: start, expires_in_seconds: Some(100), ..Default::default() });
     assert_eq!((share.state(seconds(0)), share.effect()), (State::Scheduled, None));
-    assert_eq!(share.may_redeem(link(1), seconds(5)), Err(Refused::NotStarted));
+    assert_eq!(share.may_redeem(link(1), None, seconds(5)), Err(Refused::NotStarted));
     assert_eq!(share.at(1000), State::Opening);
     share.must(Event::TunnelOpened, 1000);
     assert_eq!(share.at(1099), State::Offered);
@@ -437,8 +571,8 @@ fn a_closed_share_opens_again_with_a_new_link_and_the_old_one_stays_dead() {
     share.must(Event::Reopened { link: link(2), file: file(50) }, 4);
     assert_eq!((share.state(seconds(4)), share.effect()), (State::Opening, Some(Effect::OpenTunnel)));
     share.must(Event::TunnelOpened, 5);
-    assert_eq!(share.may_redeem(link(1), seconds(6)), Err(Refused::Replaced));
-    assert_eq!(share.may_redeem(link(2), seconds(6)), Ok(()));
+    assert_eq!(share.may_redeem(link(1), None, seconds(6)), Err(Refused::Replaced));
+    assert_eq!(share.may_redeem(link(2), None, seconds(6)), Ok(()));
     assert_eq!(share.may_fetch(transfer(1), seconds(6)), Err(Refused::UnknownTransfer));
 }
 
@@ -533,8 +667,10 @@ const ACTS: [Act; 17] = [
 const DELAYS: [u64; 4] = [0, 61, STALL + 1, 2 * MAX + GRACE];
 
 impl World {
-    fn new(max_downloads: u64, on_stall: OnStall) -> Self {
-        let request = PolicyRequest { max_downloads: Some(max_downloads), on_stall: Some(on_stall), ..Default::default() };
+    /// `max_downloads` of `None` is a share without a limit.
+    fn new(max_downloads: Option<u64>, on_stall: OnStall) -> Self {
+        let unlimited_downloads = max_downloads.is_none();
+        let request = PolicyRequest { max_downloads, unlimited_downloads, on_stall: Some(on_stall), ..Default::default() };
         let share = share_of(SIZE, request);
         Self { share, now: 0, percent: 0, redeems: 0, given_back: 0, seen_transfers: 0, requests: 0, arrived: Vec::new() }
     }
@@ -601,8 +737,19 @@ impl World {
             assert!(!before.has_expired(now), "an expired link was redeemed");
             assert_eq!(share.phase, Phase::Open);
         }
-        assert!(self.redeems - self.given_back <= share.policy.max_downloads, "more redeems than uses");
-        assert_eq!(self.redeems - self.given_back + share.uses_left(), share.policy.max_downloads);
+        let spent = self.redeems - self.given_back;
+        assert!(spent <= share.policy.uses_max(), "more redeems than uses");
+        assert_eq!(share.uses_spent(), u64::from(spent));
+        assert_eq!(share.uses_left().map(|left| left + spent), share.policy.max_downloads);
+        // A share without a limit is never used up, and ends as completed if and only if somebody has it.
+        if share.policy.max_downloads.is_none() {
+            assert!(!share.is_spent());
+            match share.outcome() {
+                Some(Outcome::Expired) => assert_eq!(share.completed(), 0),
+                Some(Outcome::Completed) => assert!(share.completed() > 0),
+                _ => {}
+            }
+        }
         // Percent is monotone in 0..=100.
         assert!((self.percent..=100).contains(&share.percent()), "percent fell from {} to {}", self.percent, share.percent());
         self.percent = share.percent();
@@ -681,7 +828,7 @@ fn walk(world: &World, depth: usize, walked: &mut u64) {
 #[test]
 fn every_short_history_keeps_the_promises() {
     let mut walked = 0;
-    for (max_downloads, on_stall) in [(1, OnStall::Close), (2, OnStall::Reopen)] {
+    for (max_downloads, on_stall) in [(Some(1), OnStall::Close), (Some(2), OnStall::Reopen), (None, OnStall::Close)] {
         // Two roots: from the very beginning, and from where somebody has half the file.
         let fresh = World::new(max_downloads, on_stall);
         walk(&fresh, 3, &mut walked);
@@ -691,14 +838,14 @@ fn every_short_history_keeps_the_promises() {
         }
         walk(&halfway, 3, &mut walked);
     }
-    assert_eq!(walked, 4 * (68 + 68 * 68 + 68 * 68 * 68));
+    assert_eq!(walked, 6 * (68 + 68 * 68 + 68 * 68 * 68));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
     #[test]
     fn every_long_history_keeps_the_promises(
-        uses in 1u64..4,
+        uses in proptest::option::of(1u64..4),
         reopen in any::<bool>(),
         steps in proptest::collection::vec((0..ACTS.len(), 0..8usize), 1..60),
     ) {

@@ -160,7 +160,7 @@ fn enter(connection: &Connection, share: &Share, fact: &Fact) -> Result<(), Undo
                 return Err(Undone::Refused(StoreError::unavailable("this link was entered before")));
             }
             let mut enter = connection.prepare_cached("INSERT INTO link (jti, share, uses_max) VALUES (?1, ?2, ?3)")?;
-            enter.execute(params![jti, share.id.as_str(), share.policy.max_downloads])?;
+            enter.execute(params![jti, share.id.as_str(), share.policy.uses_max()])?;
         }
         Fact::Redeemed { .. } => {
             // The compare-and-set that makes a link single-use.

@@ -22,11 +22,13 @@ async fn a_share_is_made_shown_and_closed() {
             "curl",
             "expires_at",
             "id",
+            "message",
             "name",
             "note",
             "outcome",
             "path",
             "policy",
+            "policy_text",
             "progress",
             "sha256",
             "size_bytes",
@@ -38,7 +40,13 @@ async fn a_share_is_made_shown_and_closed() {
             "url"
         ]
     );
-    assert_eq!(share["policy"], json!({ "max_downloads": 2, "expires_in_seconds": 600, "on_stall": "reopen", "starts_at": null }));
+    assert_eq!(
+        share["policy"],
+        json!({
+            "max_downloads": 2, "expires_in_seconds": 600, "on_stall": "reopen", "starts_at": null,
+            "allowed_networks": [], "max_bytes_per_second": null,
+        })
+    );
     assert_eq!(
         share["progress"],
         json!({ "delivered_bytes": 0, "size_bytes": 1000, "percent": 0, "evidence": null, "bytes_per_second": 0, "eta_seconds": null })

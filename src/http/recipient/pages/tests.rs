@@ -13,7 +13,9 @@ fn offer(name: &str) -> Offer {
         sha256: Some([0xAB; 32]),
         ends: Timestamp(1_795_275_720_000),
         ends_in: Duration::from_secs(3599),
-        downloads: 1,
+        message: None,
+        downloads: Some(1),
+        max_bytes_per_second: None,
         form_action: "/abcdefghjk/token\"><b>".to_owned(),
     }
 }
@@ -23,6 +25,7 @@ fn every_page() -> Vec<Page> {
     vec![
         ready(&offer(HOSTILE)),
         ready(&offer(&largest)),
+        ready(&Offer { message: Some(format!("{HOSTILE}\n").repeat(10)), ..offer(&largest) }),
         running(1),
         running(3),
         used(),
@@ -34,6 +37,7 @@ fn every_page() -> Vec<Page> {
         not_yet(Some(Timestamp(1_795_275_720_000))),
         a_moment(),
         gone(),
+        not_for_this_network(),
         bad_request(HOSTILE),
     ]
 }
@@ -92,10 +96,18 @@ fn the_page_of_a_link_tells_what_it_offers() {
     ] {
         assert!(html.contains(needed), "{needed} in {html}");
     }
-    let several = ready(&Offer { downloads: 3, sha256: None, size_bytes: 1, ..offer("a") }).html;
+    let several = ready(&Offer { downloads: Some(3), sha256: None, size_bytes: 1, ..offer("a") }).html;
     assert!(several.contains("This link works for 3 downloads in all."));
     assert!(several.contains("<dd>1 byte</dd>"));
     assert!(!several.contains("SHA-256"));
+    let unlimited = ready(&Offer { downloads: None, max_bytes_per_second: Some(2_000_000), ..offer("a") }).html;
+    assert!(unlimited.contains("This link works as often as you like, until it ends."));
+    assert!(unlimited.contains("until 15:42 UTC. The sender lets it go at 2.0 MB/s at most."), "{unlimited}");
+    let message = Some("Hello Ann,\n<b>see</b> https://example.org".to_owned());
+    let told = ready(&Offer { message, ..offer("a") }).html;
+    assert!(told.contains("<blockquote>Hello Ann,\n&lt;b&gt;see&lt;/b&gt; https://example.org</blockquote>"), "{told}");
+    let (head, _) = told.split_once("</head>").unwrap();
+    assert!(!head.contains("Hello"), "a preview reads {head}");
 }
 
 #[test]
@@ -110,6 +122,7 @@ fn every_refusal_has_its_status_and_its_sentence() {
         (not_yet(Some(Timestamp(1_795_275_720_000))), 403, "It opens on 21 Nov 2026 15:42 UTC. Come back then."),
         (not_yet(None), 403, "Come back later."),
         (a_moment(), 503, "<meta http-equiv=\"refresh\" content=\"5\">"),
+        (not_for_this_network(), 403, "This link is for another network."),
         (gone(), 410, "This link no longer works."),
         (bad_request("The form was sent twice."), 400, "The form was sent twice."),
     ] {
