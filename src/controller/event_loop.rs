@@ -16,8 +16,8 @@ use super::slot::{Answer, Job, MAX_QUEUED, Saving, Slot};
 use super::{Change, ControllerError, Parts, View, effects};
 use crate::delivery::Pass;
 use crate::meter::Report;
-use crate::share::{Effect, Event, FileIdentity, Moment, Phase, Refused, Share, ShareId, Steady};
-use crate::store::{Save, StoreError};
+use crate::share::{Effect, Event, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, Steady};
+use crate::store::{Record, Save, StoreError};
 use crate::tunnel::TunnelError;
 
 /// The longest sleep: what was not told is told, and a jump of the wall clock is noticed, within it.
@@ -59,9 +59,12 @@ pub struct Controller {
     leave_at: Option<Steady>,
 }
 
+/// The lines that a decision wrote into the event log.
+type Records = Arc<[Record]>;
+
 /// What came of work that was begun.
 enum Done {
-    Saved(ShareId, Saving, Result<Vec<u64>, StoreError>),
+    Saved(ShareId, Saving, Result<Records, StoreError>),
     ProgressSaved(ShareId, bool),
     RetrySave(ShareId),
     Opened(ShareId, Option<Result<(), TunnelError>>),
@@ -113,7 +116,7 @@ impl Controller {
             }
             controller.parts.digests.want(&share.file.path, share.file.identity);
             controller.slots.insert(id, Slot::new(share, now));
-            controller.publish(id, None, now);
+            controller.publish(id, Records::default(), now);
         }
         Ok((controller, Handle(shared)))
     }
@@ -160,7 +163,7 @@ impl Controller {
                 let of_file = |slot: &&Slot| slot.share.file.identity == identity;
                 let ids: Vec<ShareId> = self.slots.values().filter(of_file).map(|slot| slot.share.id).collect();
                 for id in ids {
-                    self.follow(id, None);
+                    self.follow(id);
                 }
             }
             Input::Tick => self.tick(),
@@ -251,7 +254,7 @@ impl Controller {
         if next != *slot.share {
             (slot.share, slot.is_dirty, slot.is_untold) = (Arc::new(next), true, true);
         }
-        let view = self.follow(id, None);
+        let view = self.follow(id);
         if let Some(view) = view {
             job.answer.give(result, &view);
         }
@@ -261,7 +264,10 @@ impl Controller {
         let (store, at) = (self.parts.store.clone(), self.parts.clock.now());
         let work = async move {
             let save = Save { share: saving.next.clone(), facts: saving.facts.clone(), at };
-            let result = store.save(save).await;
+            let result = store.save(save).await.map(|seqs| {
+                let record = |(seq, fact): (u64, &Fact)| Record { seq, at: at.wall, share: id, fact: fact.clone() };
+                seqs.into_iter().zip(&saving.facts).map(record).collect()
+            });
             Done::Saved(id, saving, result)
         };
         self.work.push(work.boxed());
@@ -269,7 +275,7 @@ impl Controller {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Saved(id, saving, Ok(seqs)) => self.saved(id, saving, seqs.last().copied()),
+            Done::Saved(id, saving, Ok(records)) => self.saved(id, saving, records),
             Done::Saved(id, saving, Err(error)) => self.not_saved(id, saving, error),
             Done::ProgressSaved(id, is_saved) => {
                 if let Some(slot) = self.slots.get_mut(&id) {
@@ -289,14 +295,14 @@ impl Controller {
         }
     }
 
-    fn saved(&mut self, id: ShareId, saving: Saving, seq: Option<u64>) {
+    fn saved(&mut self, id: ShareId, saving: Saving, records: Records) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         (slot.share, slot.is_saving, slot.is_dirty) = (saving.next, false, false);
         slot.saved = self.parts.clock.now().steady;
         for fact in &saving.facts {
             tracing::info!(share.id = %id, fact = ?fact, "{}", words_of(fact));
         }
-        let view = self.follow(id, seq);
+        let view = self.follow_with(id, records);
         if let Some(view) = view {
             saving.job.answer.give(saving.result, &view);
         }
@@ -368,7 +374,12 @@ impl Controller {
     }
 
     /// Makes everything around a share what the share says: passes, effects, its timer, its view.
-    fn follow(&mut self, id: ShareId, seq: Option<u64>) -> Option<Arc<View>> {
+    fn follow(&mut self, id: ShareId) -> Option<Arc<View>> {
+        self.follow_with(id, Records::default())
+    }
+
+    /// As [`Self::follow`], for what wrote lines into the event log.
+    fn follow_with(&mut self, id: ShareId, records: Records) -> Option<Arc<View>> {
         let now = self.parts.clock.now();
         let slot = self.slots.get_mut(&id)?;
         slot.read_speeds(now);
@@ -377,7 +388,7 @@ impl Controller {
         let is_closed = slot.share.is_closed();
         self.act(id, now);
         self.set_timer(id);
-        let view = self.publish(id, seq, now);
+        let view = self.publish(id, records, now);
         if is_closed {
             self.forget(id);
         }
@@ -441,7 +452,7 @@ impl Controller {
                 }
                 self.decide(id, Job::of(event));
             }
-            None => drop(self.follow(id, None)),
+            None => drop(self.follow(id)),
         }
     }
 
@@ -457,7 +468,7 @@ impl Controller {
                 tracing::error!(share.id = %id, %error, "Could not shut the way in to share {id}; trying again");
                 slot.failures = slot.failures.saturating_add(1);
                 (slot.problem, slot.is_untold) = (Some(error.to_string()), true);
-                self.follow(id, None);
+                self.follow(id);
             }
         }
     }
@@ -477,13 +488,13 @@ impl Controller {
     }
 
     /// Writes the share's view, and tells of it unless it is progress that was told a moment ago.
-    fn publish(&mut self, id: ShareId, seq: Option<u64>, now: Moment) -> Option<Arc<View>> {
+    fn publish(&mut self, id: ShareId, records: Records, now: Moment) -> Option<Arc<View>> {
         let slot = self.slots.get_mut(&id)?;
         let view = Arc::new(self.shared.view_of_slot(slot, now));
         self.shared.put(view.clone());
-        if seq.is_some() || slot.is_untold && now.steady.since(slot.told) >= TELL_EVERY {
+        if !records.is_empty() || slot.is_untold && now.steady.since(slot.told) >= TELL_EVERY {
             (slot.is_untold, slot.told) = (false, now.steady);
-            self.shared.tell(Change { view: view.clone(), seq });
+            self.shared.tell(Change { view: view.clone(), records });
         }
         Some(view)
     }
@@ -545,7 +556,7 @@ impl Controller {
         if now.steady.since(slot.told) >= TELL_EVERY {
             slot.is_untold = true;
             slot.read_speeds(now);
-            self.publish(id, None, now);
+            self.publish(id, Records::default(), now);
         }
         let Some(slot) = self.slots.get_mut(&id) else { return };
         if slot.is_dirty && !slot.is_saving && now.steady.since(slot.saved) >= SAVE_EVERY {
@@ -655,8 +666,7 @@ impl Controller {
 }
 
 /// Says a fact as a sentence for the log.
-fn words_of(fact: &crate::share::Fact) -> &'static str {
-    use crate::share::Fact;
+fn words_of(fact: &Fact) -> &'static str {
     match fact {
         Fact::Created => "A share was made",
         Fact::Opened => "The way in is open",

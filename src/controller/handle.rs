@@ -224,6 +224,11 @@ impl Handle {
         Ok(Some(Arc::new(view)))
     }
 
+    /// Returns a share that is not closed, without asking the store.
+    pub fn living_view(&self, id: ShareId) -> Option<Arc<View>> {
+        self.0.living.read().expect("nobody panics while holding the views").get(&id).cloned()
+    }
+
     /// Returns every share that is not closed, newest first.
     pub fn living(&self) -> Vec<Arc<View>> {
         let mut views: Vec<_> = self.0.living.read().expect("nobody panics while holding the views").values().cloned().collect();

@@ -26,7 +26,7 @@ use crate::catalog::{Catalog, CatalogError, Digests};
 use crate::clock::Clock;
 use crate::delivery::Passes;
 use crate::share::{CatalogPath, Limits, PolicyError, PolicyRequest, Refused, Share, ShareId, State};
-use crate::store::{Store, StoreError};
+use crate::store::{Record, Store, StoreError};
 use crate::token::Keys;
 use crate::tunnel::Tunnel;
 
@@ -101,8 +101,9 @@ pub struct View {
 pub struct Change {
     /// The share as it stands.
     pub view: Arc<View>,
-    /// The newest line that this wrote into the event log; `None` where only progress was made.
-    pub seq: Option<u64>,
+    /// The lines that this wrote into the event log, in order; none where only progress was made. They are on disk, and so
+    /// is every line of a smaller number; but changes of several shares may be told in another order than that of their lines.
+    pub records: Arc<[Record]>,
 }
 
 /// Says why the controller did not do it.

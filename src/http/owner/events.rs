@@ -54,7 +54,7 @@ pub(super) async fn list(State(side): State<Arc<OwnerSide>>, Query(params): Quer
 }
 
 /// Writes a line of the log with its times as people read them; the store keeps them as milliseconds.
-fn record_json(record: &Record) -> Value {
+pub(super) fn record_json(record: &Record) -> Value {
     let mut json = serde_json::to_value(record).expect("a line of the log is plain JSON");
     json["at"] = json!(time(record.at));
     if let Fact::Extended { expires_at: Timestamp(at) } = record.fact {

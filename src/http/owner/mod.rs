@@ -17,7 +17,6 @@ use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, any, on};
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
@@ -34,6 +33,7 @@ mod events;
 mod files;
 pub(super) mod health;
 mod once;
+mod patient;
 mod query;
 mod serve;
 mod session;
@@ -69,7 +69,7 @@ pub struct OwnerSide {
     pub(super) gate: Gate,
     pub(super) started: Moment,
     once: once::Once,
-    streams: Arc<Semaphore>,
+    streams: stream::Streams,
     health: health::Cache,
 }
 
@@ -110,7 +110,7 @@ impl OwnerSide {
             gate: Gate::new(settings.auth, settings.owner_token, &settings.hosts, store.clone()),
             started: clock.now(),
             once: once::Once::default(),
-            streams: Arc::new(Semaphore::new(stream::MAX_STREAMS)),
+            streams: stream::Streams::default(),
             health: health::Cache::default(),
             controller,
             catalog,

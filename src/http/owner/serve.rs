@@ -24,18 +24,22 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::patient::Patient;
 use crate::http::auth::Peer;
 
-/// How many connections live at once: a household's tabs and scripts, at six each, many times over. Each costs at most
-/// [`MAX_BUFFER_BYTES`] twice.
-const MAX_CONNECTIONS: usize = 512;
-/// How many of them one address may hold, so that one client of the LAN cannot keep all others out. A reverse proxy, which
-/// speaks for many, keeps far fewer open.
-const MAX_CONNECTIONS_PER_ADDRESS: usize = 128;
+/// How many connections live at once: five hundred live streams, and a household's tabs and scripts many times over. Each
+/// costs at most [`MAX_BUFFER_BYTES`] twice.
+const MAX_CONNECTIONS: usize = 1024;
+/// How many of them one address may hold, so that one client of the LAN cannot keep all others out: behind a reverse proxy
+/// or in a container's network all streams come from one, and its other requests still find a place.
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 768;
 /// How long the head of a request may take, and how long a connection may be idle before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a request's head, or of an answer, waits in memory.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
+/// How much of an answer the kernel holds before it is sent. Without a bound it takes megabytes for a reader that is slow,
+/// and says that there is room again only when much of that has gone.
+const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 /// How long a peer may leave what we sent unacknowledged: one that vanished frees its place.
 const UNACKNOWLEDGED_TIMEOUT_MS: u32 = 30_000;
 /// How long answers that run may go on once the program is asked to stop.
@@ -145,6 +149,7 @@ async fn accept(listener: &OwnerListener) -> io::Result<Accepted> {
             // A connection that cannot be tuned works all the same.
             let _ = stream.set_nodelay(true);
             let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_TIMEOUT_MS);
+            let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
             Ok(Accepted::Tcp(stream, address))
         }
         OwnerListener::Unix(listener) => {
@@ -171,7 +176,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -1,6 +1,7 @@
 //! The stream of live changes.
 
 use super::*;
+use crate::share::ShareId;
 
 /// A stream as a browser reads it.
 struct Stream {
@@ -59,20 +60,65 @@ impl Stream {
     }
 }
 
-#[tokio::test]
-async fn a_change_is_told_with_its_number() {
-    let scene = scene().await;
-    let mut stream = open(&scene, None).await;
-    let ready = stream.next().await.unwrap();
-    assert_eq!((ready.name.as_str(), ready.id), ("ready", Some(0)));
-    let share = scene.share().await;
-    let offered = stream.until(|event| event.name == "share" && event.data["state"] == "offered").await;
-    assert_eq!(offered.data, share);
-    assert_eq!(offered.id, Some(2), "created and opened");
+/// Takes what comes up to `ready`, and returns what it was.
+async fn until_ready(stream: &mut Stream) -> Vec<Event> {
+    let mut told = Vec::new();
+    loop {
+        let event = stream.next().await.expect("the stream goes on");
+        let is_ready = event.name == "ready";
+        told.push(event);
+        if is_ready {
+            return told;
+        }
+    }
+}
+
+fn ids_of(events: &[Event], name: &str) -> Vec<Option<u64>> {
+    events.iter().filter(|event| event.name == name).map(|event| event.id).collect()
+}
+
+fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<Option<u64>> {
+    range.map(Some).collect()
+}
+
+/// Writes a share into the store of which the controller knows nothing, as one that another process made: a line that is
+/// not told.
+async fn write_untold(scene: &Scene) -> ShareId {
+    let now = scene.clock.now();
+    let path = crate::share::CatalogPath::parse("film.mkv").unwrap();
+    let file = crate::share::SharedFile { identity: scene.side.catalog.open(&path).await.unwrap().identity, path };
+    let policy = crate::share::Policy::new(crate::share::PolicyRequest::default(), LIMITS, now).unwrap();
+    let (share, facts) = crate::share::Share::new(random::share_id(), random::token_id(), file, policy, None, now);
+    let id = share.id;
+    scene.side.store.save(crate::store::Save { share: Arc::new(share), facts, at: now }).await.unwrap();
+    id
 }
 
 #[tokio::test]
-async fn who_comes_back_hears_what_they_missed_once_and_as_it_stands() {
+async fn each_line_is_told_as_the_log_has_it_and_the_share_behind_it() {
+    let scene = scene().await;
+    let mut stream = open(&scene, None).await;
+    let ready = until_ready(&mut stream).await;
+    assert_eq!((ready.len(), ready[0].id), (1, Some(0)));
+    let share = scene.share().await;
+    let mut told = Vec::new();
+    stream
+        .until(|event| {
+            told.push((event.name.clone(), event.id, event.data.clone()));
+            event.name == "share" && event.data["state"] == "offered"
+        })
+        .await;
+    let (_, id, offered) = told.pop().unwrap();
+    assert_eq!((id, &offered), (None, &share));
+    let log = scene.call("GET", "/api/v1/events").await.expect(200).json()["events"].clone();
+    let lines: Vec<Value> = told.iter().filter(|(name, ..)| name == "log").map(|(.., line)| line.clone()).collect();
+    assert_eq!(Value::from(lines), log);
+    let ids: Vec<_> = told.iter().filter(|(name, ..)| name == "log").map(|(_, id, _)| *id).collect();
+    assert_eq!(ids, numbers(1..=2), "created and opened");
+}
+
+#[tokio::test]
+async fn who_comes_back_gets_every_line_since_and_then_each_share_once_as_it_stands() {
     let scene = scene().await;
     let first = scene.share().await;
     scene.call("DELETE", &format!("/api/v1/shares/{}", first["id"].as_str().unwrap())).await.expect(200);
@@ -80,32 +126,85 @@ async fn who_comes_back_hears_what_they_missed_once_and_as_it_stands() {
     let latest = scene.side.store.latest_seq().await.unwrap();
     // The first share's creation was seen, nothing since.
     let mut stream = open(&scene, Some("1")).await;
-    let mut told = Vec::new();
-    let ready = stream
-        .until(|event| {
-            told.push((event.name.clone(), event.data["id"].clone(), event.id));
-            event.name == "ready"
-        })
-        .await;
-    told.pop();
-    assert!(ready.id >= Some(latest));
-    let ids: Vec<&Value> = told.iter().map(|(_, id, _)| id).collect();
-    assert_eq!(ids, [&first["id"], &second["id"]], "each once, in the order of their last change");
-    assert!(told.windows(2).all(|pair| pair[0].2 < pair[1].2) && told.iter().all(|(name, ..)| name == "share"));
+    let told = until_ready(&mut stream).await;
+    assert_eq!(ids_of(&told, "log"), numbers(2..=latest));
+    let shares: Vec<&Value> = told.iter().filter(|event| event.name == "share").map(|event| &event.data).collect();
+    let of: Vec<&Value> = shares.iter().map(|share| &share["id"]).collect();
+    assert_eq!(of, [&first["id"], &second["id"]], "each once, in the order of their last change");
+    assert_eq!((&shares[0]["outcome"], &shares[1]["state"]), (&"revoked".into(), &"offered".into()));
+    assert_eq!(told.last().unwrap().id, Some(latest));
     let third = scene.share().await;
     stream.until(|event| event.name == "share" && event.data["id"] == third["id"]).await;
 }
 
 #[tokio::test]
-async fn what_cannot_be_replayed_is_asked_for_anew() {
+async fn a_number_of_another_log_begins_anew_and_says_so() {
     let scene = scene().await;
     scene.share().await;
     for unknown in ["99999", "x", "-1", "18446744073709551616"] {
         let mut stream = open(&scene, Some(unknown)).await;
-        let event = stream.next().await.unwrap();
-        assert_eq!(event.name, "resync", "{unknown}");
-        assert_eq!(event.id, Some(scene.side.store.latest_seq().await.unwrap()), "it comes back from here the next time");
+        let told = until_ready(&mut stream).await;
+        let names: Vec<(&str, Option<u64>)> = told.iter().map(|event| (event.name.as_str(), event.id)).collect();
+        let latest = scene.side.store.latest_seq().await.unwrap();
+        assert_eq!(names, [("resync", None), ("ready", Some(latest))], "{unknown}: it comes back from here the next time");
     }
+}
+
+#[tokio::test]
+async fn a_long_absence_costs_no_line_and_asks_once_for_the_shares() {
+    let scene = scene().await;
+    for _ in 0..1234 {
+        write_untold(&scene).await;
+    }
+    let mut stream = open(&scene, Some("3")).await;
+    let told = until_ready(&mut stream).await;
+    assert_eq!(ids_of(&told, "log"), numbers(4..=1234));
+    assert_eq!(ids_of(&told, "resync"), [None], "too many shares changed to tell of each");
+    assert_eq!(ids_of(&told, "share"), []);
+}
+
+#[tokio::test]
+async fn lines_that_were_not_told_are_read_and_stand_before_those_that_were() {
+    let scene = scene().await;
+    let mut stream = open(&scene, None).await;
+    until_ready(&mut stream).await;
+    let untold = write_untold(&scene).await;
+    let share = scene.share().await;
+    let (mut lines, mut shares) = (Vec::new(), Vec::new());
+    stream
+        .until(|event| {
+            match event.name.as_str() {
+                "log" => lines.push(event.id),
+                "share" => shares.push(event.data["id"].clone()),
+                other => panic!("{other}"),
+            }
+            event.name == "share" && event.data["state"] == "offered" && event.data["id"] == share["id"]
+        })
+        .await;
+    assert_eq!(lines, numbers(1..=3));
+    assert!(shares.contains(&untold.to_string().into()), "the share of the line that was read is told of, too");
+}
+
+#[tokio::test]
+async fn a_reader_that_falls_behind_is_told_to_read_again_and_misses_no_line() {
+    let scene = scene().await;
+    let mut stream = open(&scene, None).await;
+    until_ready(&mut stream).await;
+    let share = scene.share().await;
+    let id = share["id"].as_str().unwrap().parse().unwrap();
+    for seconds in 0..1500 {
+        scene.side.controller.extend(id, Duration::from_secs(60 + seconds)).await.unwrap();
+    }
+    let latest = scene.side.store.latest_seq().await.unwrap();
+    let mut told = Vec::new();
+    while told.iter().filter(|event: &&Event| event.name == "log").count() < latest as usize {
+        told.push(stream.next().await.expect("the stream goes on"));
+    }
+    let after = scene.share().await;
+    told.push(stream.until(|event| event.name == "resync").await);
+    stream.until(|event| event.name == "share" && event.data["id"] == after["id"]).await;
+    assert_eq!(ids_of(&told, "log"), numbers(1..=latest));
+    assert_eq!(ids_of(&told, "resync"), [None]);
 }
 
 #[tokio::test]
