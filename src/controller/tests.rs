@@ -12,8 +12,9 @@ use crate::catalog::{CatalogOptions, DigestCache};
 use crate::clock::FakeClock;
 use crate::meter::{self, Reports, Request};
 use crate::share::{ByteRange, Evidence, FileIdentity, Moment, Outcome, Recipient, RequestId, Steady, Timestamp};
+use crate::store::audit::{AuditEntry, AuditLine, AuditVerdict};
 use crate::store::memory::MemoryStore;
-use crate::store::{EventQuery, Record, Save, Session, ShareQuery};
+use crate::store::{ApiToken, ApiTokenId, EventQuery, Plan, Record, Save, Session, ShareQuery};
 use crate::token::{Key, TransferSecret};
 use crate::tunnel::Doors;
 use crate::tunnel::fake::{Fake, Mood};
@@ -568,6 +569,50 @@ impl Store for Mortal {
 
     fn end_session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.end_session(digest, now)
+    }
+
+    fn sessions(&self, now: Steady) -> BoxFuture<'_, Result<Vec<Session>, StoreError>> {
+        self.inner.sessions(now)
+    }
+
+    fn put_api_token(&self, token: ApiToken) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.put_api_token(token)
+    }
+
+    fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiToken>, StoreError>> {
+        self.inner.api_tokens()
+    }
+
+    fn remove_api_token(&self, id: ApiTokenId) -> BoxFuture<'_, Result<Option<ApiToken>, StoreError>> {
+        self.inner.remove_api_token(id)
+    }
+
+    fn api_token_used(&self, id: ApiTokenId, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.api_token_used(id, at)
+    }
+
+    fn append_audit(&self, entry: AuditEntry) -> BoxFuture<'_, Result<AuditLine, StoreError>> {
+        self.inner.append_audit(entry)
+    }
+
+    fn audit_lines(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
+        self.inner.audit_lines(before, limit)
+    }
+
+    fn verify_audit(&self) -> BoxFuture<'_, Result<AuditVerdict, StoreError>> {
+        self.inner.verify_audit()
+    }
+
+    fn put_plan(&self, plan: Plan, forget_before: Steady) -> BoxFuture<'_, Result<Plan, StoreError>> {
+        self.inner.put_plan(plan, forget_before)
+    }
+
+    fn plan_is_done(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.plan_is_done(key)
+    }
+
+    fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.drop_plan(key)
     }
 
     fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>> {

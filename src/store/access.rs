@@ -48,6 +48,11 @@ impl Scope {
             Self::Admin => "admin",
         }
     }
+
+    /// Reads the word that [`Scope::as_str`] writes.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Read, Self::Share, Self::Admin].into_iter().find(|scope| scope.as_str() == word)
+    }
 }
 
 /// A credential for a script. Only the digest of its secret is kept.

@@ -46,6 +46,11 @@ impl AuditLine {
         Self { seq, entry, previous, hash }
     }
 
+    /// Returns where in the chain it stands.
+    pub fn mark(&self) -> AuditMark {
+        AuditMark { seq: self.seq, hash: self.hash }
+    }
+
     /// Returns whether the line says what its hash covers.
     pub fn is_intact(&self) -> bool {
         self.hash == hash_of(self.seq, &self.previous, &self.entry)
@@ -64,6 +69,15 @@ fn hash_of(seq: u64, previous: &[u8; 32], entry: &AuditEntry) -> [u8; 32] {
         digest.update(field);
     }
     digest.finalize().into()
+}
+
+/// A place in the chain: a line's number and hash. The default is the place before the first line ever.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AuditMark {
+    /// The line's number.
+    pub seq: u64,
+    /// The line's hash.
+    pub hash: [u8; 32],
 }
 
 /// What is wrong with a chain.
@@ -87,3 +101,111 @@ pub struct AuditVerdict {
     /// The first thing that is wrong.
     pub broken: Option<AuditBreak>,
 }
+
+/// The action of the line that says that older ones were forgotten.
+pub(super) const FORGOTTEN: &str = "audit.forgotten";
+/// Who writes the lines that nobody asked for.
+pub(super) const OURSELVES: &str = "portcullis";
+
+/// Returns the line that says that every line up to `last` was forgotten.
+#[cfg_attr(not(test), expect(dead_code, reason = "retention writes it"))]
+pub(super) fn forgotten_up_to(last: AuditMark, at: Timestamp) -> AuditEntry {
+    AuditEntry {
+        at,
+        who: OURSELVES.to_owned(),
+        from: "retention".to_owned(),
+        action: FORGOTTEN.to_owned(),
+        target: last.seq.to_string(),
+        detail: detail_of_forgotten(last),
+    }
+}
+
+fn detail_of_forgotten(last: AuditMark) -> String {
+    let hash: String = last.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("lines up to {} were forgotten, their time was over; the last had the hash {hash}", last.seq)
+}
+
+/// Looks through a chain, line by line.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    /// The last line that was forgotten, as the store keeps it.
+    anchor: AuditMark,
+    /// The last line that was seen, or the anchor.
+    last: AuditMark,
+    /// What the newest line about forgetting says that was forgotten.
+    said: Option<(u64, AuditEntry)>,
+    lines: u64,
+    first_seq: Option<u64>,
+    broken: Option<AuditBreak>,
+}
+
+impl Verifier {
+    /// Begins behind the lines that were forgotten.
+    pub(super) fn behind(anchor: Option<AuditMark>) -> Self {
+        let anchor = anchor.unwrap_or_default();
+        Self { anchor, last: anchor, said: None, lines: 0, first_seq: None, broken: None }
+    }
+
+    /// Looks at the next line.
+    pub(super) fn see(&mut self, line: &AuditLine) {
+        let (expected, seq) = (self.last.seq + 1, line.seq);
+        if seq != expected {
+            let missing = if seq == expected + 1 {
+                format!("line {expected} is missing")
+            } else {
+                format!("lines {expected} to {} are missing", seq.saturating_sub(1))
+            };
+            self.break_at(expected, if seq > expected { missing } else { format!("line {seq} stands where line {expected} should") });
+        } else if !line.is_intact() {
+            self.break_at(seq, format!("line {seq} was changed: it is not what its hash was made of"));
+        } else if line.previous != self.last.hash {
+            self.break_at(seq, format!("line {seq} does not follow the line before it: one of them was replaced or moved"));
+        }
+        if line.entry.action == FORGOTTEN && line.entry.who == OURSELVES {
+            self.said = Some((seq, line.entry.clone()));
+        }
+        self.lines += 1;
+        self.first_seq.get_or_insert(seq);
+        self.last = line.mark();
+    }
+
+    /// Compares with the place where the chain should end.
+    pub(super) fn finish(mut self, head: Option<AuditMark>) -> AuditVerdict {
+        let head = head.unwrap_or_default();
+        if head.seq > self.last.seq {
+            self.break_at(
+                self.last.seq + 1,
+                format!("the end is missing: line {} was written, the last one here is {}", head.seq, self.last.seq),
+            );
+        } else if head != self.last {
+            self.break_at(self.last.seq, format!("line {} is not the one that was written last", self.last.seq));
+        }
+        match &self.said {
+            Some((_, entry)) if entry.target == self.anchor.seq.to_string() && entry.detail == detail_of_forgotten(self.anchor) => {}
+            Some((seq, entry)) => {
+                let (seq, told) = (*seq, entry.target.clone());
+                self.break_at(
+                    seq,
+                    format!("line {seq} says that lines up to {told} were forgotten, but the log begins behind line {}", self.anchor.seq),
+                );
+            }
+            None if self.anchor != AuditMark::default() => {
+                self.break_at(
+                    self.anchor.seq,
+                    format!("lines up to {} are gone, and no line says that they were forgotten", self.anchor.seq),
+                );
+            }
+            None => {}
+        }
+        let head = self.first_seq.map(|_| (self.last.seq, self.last.hash));
+        AuditVerdict { lines: self.lines, first_seq: self.first_seq, head, broken: self.broken }
+    }
+
+    /// Keeps the first break.
+    fn break_at(&mut self, seq: u64, sentence: String) {
+        self.broken.get_or_insert(AuditBreak { seq, sentence });
+    }
+}
+
+#[cfg(test)]
+mod tests;

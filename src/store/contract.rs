@@ -1,14 +1,22 @@
 //! What every store promises, run on each of them.
 
+mod access;
+mod audit;
+mod plans;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EventQuery, MAX_PAGE, MAX_SESSIONS, Record, Save, Session, ShareQuery, Store, StoreError, kind_of};
+use super::{EventQuery, MAX_PAGE, Record, Save, ShareQuery, Store, StoreError, kind_of};
 use crate::share::{
     ByteRange, CatalogPath, Event, Evidence, Fact, FileIdentity, Limits, Moment, OnStall, Outcome, Policy, PolicyRequest, Recipient,
-    RequestId, Share, ShareId, SharedFile, Steady, Timestamp, TokenId, TransferId,
+    RequestId, Share, ShareId, SharedFile, Timestamp, TokenId, TransferId,
 };
+
+pub(super) use self::access::*;
+pub(super) use self::audit::*;
+pub(super) use self::plans::*;
 
 /// Makes a test of each promise. `$store` makes a store and whatever must live as long as it.
 macro_rules! every_promise {
@@ -36,6 +44,17 @@ macro_rules! every_promise {
             a_session_lives_until_its_end_and_can_be_prolonged,
             a_session_ends_when_told_and_takes_the_stale_with_it,
             sessions_have_a_bound,
+            a_session_keeps_where_it_came_from_and_when_it_was_seen,
+            sessions_are_listed_the_one_seen_last_first,
+            an_api_token_comes_back_until_it_is_removed,
+            api_tokens_have_a_bound,
+            no_two_api_tokens_share_an_id_or_a_secret,
+            each_audit_line_follows_the_one_before_it,
+            audit_lines_are_paged_newest_first,
+            audit_lines_of_many_at_once_make_one_chain,
+            a_plan_belongs_to_whoever_came_first,
+            a_plan_that_was_not_done_can_be_dropped,
+            plans_are_forgotten_by_age_and_number,
             a_digest_belongs_to_one_state_of_a_file,
         }
     };
@@ -411,43 +430,6 @@ pub(super) async fn the_latest_steady_instant_never_goes_back(store: Arc<dyn Sto
     }
 }
 
-pub(super) async fn a_session_lives_until_its_end_and_can_be_prolonged(store: Arc<dyn Store>) {
-    let session = session([1; 32], Steady(100));
-    store.put_session(session.clone()).await.unwrap();
-    assert_eq!(store.session([1; 32], Steady(99)).await.unwrap(), Some(session.clone()));
-    assert_eq!(store.session([1; 32], Steady(100)).await.unwrap(), None);
-    assert_eq!(store.session([2; 32], Steady(0)).await.unwrap(), None);
-    for expires in [200, 150] {
-        store.put_session(Session { expires: Steady(expires), ..session.clone() }).await.unwrap();
-        assert_eq!(store.session([1; 32], Steady(199)).await.unwrap(), Some(Session { expires: Steady(200), ..session.clone() }));
-    }
-}
-
-pub(super) async fn a_session_ends_when_told_and_takes_the_stale_with_it(store: Arc<dyn Store>) {
-    for (n, expires) in [(1, 100), (2, 100), (3, 300)] {
-        store.put_session(session([n; 32], Steady(expires))).await.unwrap();
-    }
-    store.end_session([1; 32], Steady(50)).await.unwrap();
-    assert_eq!(store.session([1; 32], Steady(0)).await.unwrap(), None);
-    assert!(store.session([2; 32], Steady(0)).await.unwrap().is_some());
-    store.end_session([9; 32], Steady(100)).await.unwrap();
-    assert_eq!(store.session([2; 32], Steady(0)).await.unwrap(), None);
-    assert!(store.session([3; 32], Steady(0)).await.unwrap().is_some());
-}
-
-pub(super) async fn sessions_have_a_bound(store: Arc<dyn Store>) {
-    let session = |n: usize| {
-        let mut digest = [0; 32];
-        digest[..8].copy_from_slice(&n.to_be_bytes());
-        session(digest, Steady(1000 + n as i64))
-    };
-    futures_util::future::try_join_all((0..=MAX_SESSIONS).map(|n| store.put_session(session(n)))).await.unwrap();
-    assert_eq!(store.session(session(0).digest, Steady(0)).await.unwrap(), None);
-    for n in [1, MAX_SESSIONS] {
-        assert_eq!(store.session(session(n).digest, Steady(0)).await.unwrap(), Some(session(n)));
-    }
-}
-
 pub(super) async fn a_digest_belongs_to_one_state_of_a_file(store: Arc<dyn Store>) {
     let before = file().identity;
     store.put_digest(before, [7; 32]).await.unwrap();
@@ -465,8 +447,4 @@ pub(super) async fn a_digest_belongs_to_one_state_of_a_file(store: Arc<dyn Store
     let after = FileIdentity { changed_ns: 0, ..before };
     store.put_digest(after, [8; 32]).await.unwrap();
     assert_eq!((store.digest(after).await.unwrap(), store.digest(before).await.unwrap()), (Some([8; 32]), None));
-}
-
-fn session(digest: [u8; 32], expires: Steady) -> Session {
-    Session { digest, expires, created: Timestamp(0), seen: Timestamp(0), address: None, agent: String::new() }
 }

@@ -1,13 +1,22 @@
 //! A store that forgets: for tests, and for nothing that matters.
 
-use std::collections::HashMap;
+mod access;
+mod audit;
+
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use super::{EventQuery, MAX_DIGESTS, MAX_SESSIONS, Record, Save, Session, ShareQuery, Store, StoreError, kind_of, page_limit};
+use self::access::Access;
+use self::audit::AuditLog;
+use super::audit::{AuditEntry, AuditLine, AuditVerdict};
+use super::{
+    ApiToken, ApiTokenId, EventQuery, MAX_DIGESTS, MAX_PLANS, Plan, Record, Save, Session, ShareQuery, Store, StoreError, kind_of,
+    page_limit,
+};
 use crate::share::{Fact, FileIdentity, Share, ShareId, Steady, Timestamp, TokenId};
 
 /// Keeps everything in memory, by the same rules as a store that lasts.
@@ -20,7 +29,10 @@ struct Kept {
     links: HashMap<TokenId, Link>,
     events: Vec<Record>,
     latest_steady: Option<Steady>,
-    sessions: HashMap<[u8; 32], Steady>,
+    access: Access,
+    audit: AuditLog,
+    /// The one that came first first.
+    plans: VecDeque<Plan>,
     /// By device and inode: the state, its digest and the order of keeping.
     digests: HashMap<(u64, u64), (FileIdentity, [u8; 32], u64)>,
     digests_kept: u64,
@@ -86,15 +98,16 @@ impl Kept {
         page.into_iter().take(page_limit(query.limit)).cloned().collect()
     }
 
-    fn put_session(&mut self, session: Session) {
-        let expires = self.sessions.entry(session.digest).or_insert(session.expires);
-        *expires = session.expires.max(*expires);
-        if self.sessions.len() > MAX_SESSIONS
-            && let Some((first, _)) = self.sessions.iter().min_by_key(|(digest, expires)| (**expires, **digest))
-        {
-            let first = *first;
-            self.sessions.remove(&first);
+    fn put_plan(&mut self, plan: Plan, forget_before: Steady) -> Plan {
+        self.plans.retain(|kept| kept.since >= forget_before);
+        if let Some(known) = self.plans.iter().find(|kept| kept.key == plan.key) {
+            return known.clone();
         }
+        self.plans.push_back(plan.clone());
+        if self.plans.len() > MAX_PLANS {
+            self.plans.pop_front();
+        }
+        plan
     }
 
     fn put_digest(&mut self, identity: FileIdentity, sha256: [u8; 32]) {
@@ -186,24 +199,63 @@ impl Store for MemoryStore {
     }
 
     fn put_session(&self, session: Session) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.kept().put_session(session);
+        self.kept().access.put_session(session);
         done(())
     }
 
     fn session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<Option<Session>, StoreError>> {
-        let expires = self.kept().sessions.get(&digest).copied().filter(|expires| *expires > now);
-        done(expires.map(|expires| Session {
-            digest,
-            expires,
-            created: Timestamp(0),
-            seen: Timestamp(0),
-            address: None,
-            agent: String::new(),
-        }))
+        done(self.kept().access.session(digest, now))
     }
 
     fn end_session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.kept().sessions.retain(|kept, expires| *kept != digest && *expires > now);
+        self.kept().access.end_session(digest, now);
+        done(())
+    }
+
+    fn sessions(&self, now: Steady) -> BoxFuture<'_, Result<Vec<Session>, StoreError>> {
+        done(self.kept().access.sessions(now))
+    }
+
+    fn put_api_token(&self, token: ApiToken) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(self.kept().access.put_api_token(token)).boxed()
+    }
+
+    fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiToken>, StoreError>> {
+        done(self.kept().access.api_tokens())
+    }
+
+    fn remove_api_token(&self, id: ApiTokenId) -> BoxFuture<'_, Result<Option<ApiToken>, StoreError>> {
+        done(self.kept().access.remove_api_token(&id))
+    }
+
+    fn api_token_used(&self, id: ApiTokenId, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.kept().access.api_token_used(&id, at);
+        done(())
+    }
+
+    fn append_audit(&self, entry: AuditEntry) -> BoxFuture<'_, Result<AuditLine, StoreError>> {
+        done(self.kept().audit.append(entry))
+    }
+
+    fn audit_lines(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
+        done(self.kept().audit.page(before, limit))
+    }
+
+    fn verify_audit(&self) -> BoxFuture<'_, Result<AuditVerdict, StoreError>> {
+        done(self.kept().audit.verify())
+    }
+
+    fn put_plan(&self, plan: Plan, forget_before: Steady) -> BoxFuture<'_, Result<Plan, StoreError>> {
+        done(self.kept().put_plan(plan, forget_before))
+    }
+
+    fn plan_is_done(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.kept().plans.iter_mut().filter(|plan| plan.key == key).for_each(|plan| plan.is_done = true);
+        done(())
+    }
+
+    fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.kept().plans.retain(|plan| plan.key != key || plan.is_done);
         done(())
     }
 

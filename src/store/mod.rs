@@ -211,72 +211,41 @@ pub trait Store: Send + Sync + 'static {
     fn end_session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns the sessions that have not ended at `now`, the one that was seen last first.
-    fn sessions(&self, now: Steady) -> BoxFuture<'_, Result<Vec<Session>, StoreError>> {
-        let _ = now;
-        not_built()
-    }
+    fn sessions(&self, now: Steady) -> BoxFuture<'_, Result<Vec<Session>, StoreError>>;
 
     /// Keeps a new API token.
     ///
     /// # Errors
     /// [`StoreError::Full`] where there are [`MAX_API_TOKENS`].
-    fn put_api_token(&self, token: ApiToken) -> BoxFuture<'_, Result<(), StoreError>> {
-        let _ = token;
-        not_built()
-    }
+    fn put_api_token(&self, token: ApiToken) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns the API tokens, the newest first, those that have ended among them.
-    fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiToken>, StoreError>> {
-        not_built()
-    }
+    fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiToken>, StoreError>>;
 
     /// Removes an API token. Returns it, where there was one.
-    fn remove_api_token(&self, id: ApiTokenId) -> BoxFuture<'_, Result<Option<ApiToken>, StoreError>> {
-        let _ = id;
-        not_built()
-    }
+    fn remove_api_token(&self, id: ApiTokenId) -> BoxFuture<'_, Result<Option<ApiToken>, StoreError>>;
 
     /// Notes that an API token was used. One that is gone stays gone.
-    fn api_token_used(&self, id: ApiTokenId, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        let _ = (id, at);
-        not_built()
-    }
+    fn api_token_used(&self, id: ApiTokenId, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Appends a line to the audit log, chained to the one before it. Returns it.
-    fn append_audit(&self, entry: AuditEntry) -> BoxFuture<'_, Result<AuditLine, StoreError>> {
-        let _ = entry;
-        not_built()
-    }
+    fn append_audit(&self, entry: AuditEntry) -> BoxFuture<'_, Result<AuditLine, StoreError>>;
 
     /// Returns a page of the audit log, newest first: at most `limit` (1 to [`MAX_PAGE`]) lines before line `before`.
-    fn audit_lines(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
-        let _ = (before, limit);
-        not_built()
-    }
+    fn audit_lines(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>>;
 
     /// Looks through the whole chain of the audit log.
-    fn verify_audit(&self) -> BoxFuture<'_, Result<AuditVerdict, StoreError>> {
-        not_built()
-    }
+    fn verify_audit(&self) -> BoxFuture<'_, Result<AuditVerdict, StoreError>>;
 
     /// Keeps a plan under its key unless there is one; returns the one that is there. At most [`MAX_PLANS`] are kept, and
     /// none that came before `forget_before`.
-    fn put_plan(&self, plan: Plan, forget_before: Steady) -> BoxFuture<'_, Result<Plan, StoreError>> {
-        let _ = (plan, forget_before);
-        not_built()
-    }
+    fn put_plan(&self, plan: Plan, forget_before: Steady) -> BoxFuture<'_, Result<Plan, StoreError>>;
 
     /// Notes that all of a plan was done.
-    fn plan_is_done(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
-        let _ = key;
-        not_built()
-    }
+    fn plan_is_done(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Forgets a plan of which nothing was done: its key is free again.
-    fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
-        let _ = key;
-        not_built()
-    }
+    fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns what happened from one day to another, both included: at most [`MAX_STATS_DAYS`].
     fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>> {
@@ -317,6 +286,11 @@ fn not_built<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
 pub fn kind_of(fact: &Fact) -> String {
     let json = serde_json::to_value(fact).expect("a fact has a JSON form");
     json["type"].as_str().expect("a fact carries its type").to_owned()
+}
+
+/// Returns the form of a path that searches compare: no capitals.
+fn folded(path: &str) -> String {
+    path.to_lowercase()
 }
 
 fn page_limit(wanted: usize) -> usize {

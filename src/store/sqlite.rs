@@ -3,26 +3,33 @@
 //! One thread writes (`writer.rs`), a few read-only connections read. In WAL mode neither waits for the other, and with
 //! `synchronous=FULL` an answered write has survived the power going.
 
+mod access;
+mod audit;
+mod backfill;
+mod connections;
+mod plans;
 mod queries;
 mod schema;
 mod writer;
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use self::connections::{Reader, Readers, lock, open_to_read, open_to_write, private_file};
 use self::queries::{page_of_events, page_of_shares, shares_by};
-use self::writer::{Answer, Job, Write};
-use super::{EventQuery, Record, Save, Session, ShareQuery, Store, StoreError};
+use self::writer::{Job, Undone};
+use super::audit::{AuditEntry, AuditLine, AuditVerdict};
+use super::{ApiToken, ApiTokenId, EventQuery, Plan, Record, Save, Session, ShareQuery, Store, StoreError};
 use crate::share::{FileIdentity, Share, ShareId, Steady, Timestamp};
 
 /// The database's name in the state folder.
@@ -31,20 +38,17 @@ const FILE_NAME: &str = "portcullis.db";
 const LOCK_NAME: &str = "portcullis.lock";
 /// How many writes may wait for the disk. Past it the callers wait, and with them whoever asked them.
 const QUEUE: usize = 1024;
-/// How many reads run at once; each may hold a thread and a page of megabytes.
-const READERS: usize = 4;
 /// How long a read may wait for its turn, and then again for its answer, before a page says that it cannot be had.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long SQLite waits for a lock that another process holds (a backup, somebody's `sqlite3`).
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of the write-ahead log stays on disk once it was written back, in bytes.
-const WAL_LIMIT_BYTES: u32 = 16 << 20;
 
 /// Keeps everything in one SQLite file. Dropping it writes what was sent and waits for that.
 pub struct SqliteStore {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     writer: Option<JoinHandle<()>>,
     readers: Arc<Readers>,
+    path: PathBuf,
+    /// Whoever walks a whole log, which takes seconds, waits here for the one who does so already.
+    walk: Semaphore,
     /// Held as long as the store lives: two controllers on one folder would fight over its shares.
     _lock: File,
 }
@@ -66,22 +70,24 @@ impl SqliteStore {
         let file = private_file(&path).map_err(StoreError::unavailable)?;
         file.set_permissions(Permissions::from_mode(0o600)).map_err(StoreError::unavailable)?;
         let writing = open_to_write(&path)?;
-        let idle = (0..READERS).map(|_| open_to_read(&path)).collect::<Result<_, _>>()?;
-        let readers = Arc::new(Readers { idle: Mutex::new(idle), turns: Arc::new(Semaphore::new(READERS)) });
+        let readers = Arc::new(Readers::open(&path)?);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer::run(writing, queue))
             .map_err(StoreError::unavailable)?;
-        Ok(Self { jobs: Some(jobs), writer: Some(writer), readers, _lock: lock })
+        Ok(Self { jobs: Some(jobs), writer: Some(writer), readers, path, walk: Semaphore::new(1), _lock: lock })
     }
 
     /// Queues a write at once, so that writes happen in the order of the calls; only where the queue is full the order is
     /// that in which the futures are first polled. What was queued is written even if nobody waits for the answer.
-    fn write(&self, write: Write) -> BoxFuture<'_, Answer> {
+    fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Connection) -> Result<T, Undone> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
         let jobs = self.jobs.as_ref().expect("the queue lives as long as the store");
         let (answer, waiting) = oneshot::channel();
-        let queued = jobs.try_send(Job { write, answer });
+        let queued = jobs.try_send(writer::job(write, answer));
         async move {
             match queued {
                 Ok(()) => {}
@@ -98,9 +104,7 @@ impl SqliteStore {
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
         async move {
-            let turn = Arc::clone(&self.readers.turns).acquire_owned();
-            let turn = tokio::time::timeout(READ_TIMEOUT, turn).await.map_err(StoreError::unavailable)?;
-            let reader = Reader::take(&self.readers, turn.map_err(StoreError::unavailable)?)?;
+            let reader = Reader::take(&self.readers, self.readers.turn().await?)?;
             let interrupt = reader.connection().get_interrupt_handle();
             let answer = tokio::task::spawn_blocking(move || read(reader.connection()));
             match tokio::time::timeout(READ_TIMEOUT, answer).await {
@@ -119,7 +123,7 @@ impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.jobs = None;
         // The last connection to close writes the log back into the database, and only the writer can.
-        self.readers.idle.lock().expect("nobody panics while holding the list").clear();
+        self.readers.close();
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has said so already.
             let _ = writer.join();
@@ -129,77 +133,6 @@ impl Drop for SqliteStore {
 
 fn writer_is_gone() -> StoreError {
     StoreError::unavailable("the thread that writes has ended")
-}
-
-/// The connections that read.
-struct Readers {
-    idle: Mutex<Vec<Connection>>,
-    turns: Arc<Semaphore>,
-}
-
-/// A connection in use; it goes back whatever happens.
-struct Reader {
-    connection: Option<Connection>,
-    home: Arc<Readers>,
-    _turn: OwnedSemaphorePermit,
-}
-
-impl Reader {
-    fn take(home: &Arc<Readers>, turn: OwnedSemaphorePermit) -> Result<Self, StoreError> {
-        let connection = home.idle.lock().expect("nobody panics while holding the list").pop();
-        let connection = connection.ok_or_else(|| StoreError::unavailable("no connection is left to read with"))?;
-        Ok(Self { connection: Some(connection), home: Arc::clone(home), _turn: turn })
-    }
-
-    fn connection(&self) -> &Connection {
-        self.connection.as_ref().expect("it is given back only when dropped")
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.home.idle.lock().expect("nobody panics while holding the list").extend(self.connection.take());
-    }
-}
-
-fn private_file(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let file = private_file(path).map_err(StoreError::unavailable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(StoreError::Unusable { reason: "another portcullis is running with the same state folder".to_owned() })
-        }
-        // A file system without locks; SQLite's own still keep the file whole.
-        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(file),
-        Err(TryLockError::Error(error)) => Err(StoreError::unavailable(error)),
-    }
-}
-
-fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(refused)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(refused)?;
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(refused)?;
-    if mode != "wal" {
-        return Err(StoreError::Unusable { reason: "the state folder must lie on a local disk (no write-ahead log here)".to_owned() });
-    }
-    let settings = format!(
-        "PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = {WAL_LIMIT_BYTES};"
-    );
-    connection.execute_batch(&settings).map_err(refused)?;
-    schema::prepare(&connection)?;
-    Ok(connection)
-}
-
-fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(refused)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(refused)?;
-    Ok(connection)
 }
 
 /// Says what an error of SQLite means to the caller.
@@ -213,9 +146,24 @@ fn refused(error: impl Into<Arc<rusqlite::Error>>) -> StoreError {
     }
 }
 
+/// Looks through the whole chain of the audit log in `folder`, beside a server that may be running. Blocks.
+///
+/// # Errors
+/// [`StoreError::Unusable`] where there is no store of this version or the file is damaged; [`StoreError::Unavailable`]
+/// where it cannot be read.
+pub fn verify_audit_of(folder: &Path) -> Result<AuditVerdict, StoreError> {
+    let path = folder.join(FILE_NAME);
+    if !path.try_exists().map_err(StoreError::unavailable)? {
+        return Err(StoreError::Unusable { reason: "there is none in this folder".to_owned() });
+    }
+    let connection = open_to_read(&path)?;
+    schema::expect_current(&connection)?;
+    audit::verify(&connection)
+}
+
 impl Store for SqliteStore {
     fn save(&self, save: Save) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
-        self.write(Write::Save(save))
+        self.write(move |connection| writer::save(connection, &save))
     }
 
     fn share(&self, id: ShareId) -> BoxFuture<'_, Result<Option<Share>, StoreError>> {
@@ -252,30 +200,70 @@ impl Store for SqliteStore {
     }
 
     fn put_session(&self, session: Session) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write(Write::PutSession(session)).map(|answer| answer.map(drop)).boxed()
+        self.write(move |connection| access::put_session(connection, &session))
     }
 
     fn session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<Option<Session>, StoreError>> {
-        self.read(move |connection| {
-            let sql = "SELECT expires_ms FROM session WHERE digest = ?1 AND expires_ms > ?2";
-            let expires = connection.query_row(sql, params![digest, now.0], |row| row.get(0).map(Steady)).optional();
-            Ok(expires.map_err(refused)?.map(|expires| Session {
-                digest,
-                expires,
-                created: Timestamp(0),
-                seen: Timestamp(0),
-                address: None,
-                agent: String::new(),
-            }))
-        })
+        self.read(move |connection| access::session(connection, digest, now))
     }
 
     fn end_session(&self, digest: [u8; 32], now: Steady) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write(Write::EndSession { digest, now }).map(|answer| answer.map(drop)).boxed()
+        self.write(move |connection| access::end_session(connection, digest, now))
+    }
+
+    fn sessions(&self, now: Steady) -> BoxFuture<'_, Result<Vec<Session>, StoreError>> {
+        self.read(move |connection| access::sessions(connection, now))
+    }
+
+    fn put_api_token(&self, token: ApiToken) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(move |connection| access::put_api_token(connection, &token))
+    }
+
+    fn api_tokens(&self) -> BoxFuture<'_, Result<Vec<ApiToken>, StoreError>> {
+        self.read(access::api_tokens)
+    }
+
+    fn remove_api_token(&self, id: ApiTokenId) -> BoxFuture<'_, Result<Option<ApiToken>, StoreError>> {
+        self.write(move |connection| access::remove_api_token(connection, &id))
+    }
+
+    fn api_token_used(&self, id: ApiTokenId, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(move |connection| access::api_token_used(connection, &id, at))
+    }
+
+    fn append_audit(&self, entry: AuditEntry) -> BoxFuture<'_, Result<AuditLine, StoreError>> {
+        self.write(move |connection| audit::append(connection, entry))
+    }
+
+    fn audit_lines(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
+        self.read(move |connection| audit::page(connection, before, limit))
+    }
+
+    fn verify_audit(&self) -> BoxFuture<'_, Result<AuditVerdict, StoreError>> {
+        async move {
+            // On a connection of its own: the others stay free for those who wait for a page.
+            let _turn = self.walk.acquire().await.map_err(StoreError::unavailable)?;
+            let path = self.path.clone();
+            let walk = tokio::task::spawn_blocking(move || audit::verify(&open_to_read(&path)?));
+            walk.await.map_err(StoreError::unavailable)?
+        }
+        .boxed()
+    }
+
+    fn put_plan(&self, plan: Plan, forget_before: Steady) -> BoxFuture<'_, Result<Plan, StoreError>> {
+        self.write(move |connection| plans::put(connection, plan, forget_before))
+    }
+
+    fn plan_is_done(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(move |connection| plans::is_done(connection, &key))
+    }
+
+    fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(move |connection| plans::drop_undone(connection, &key))
     }
 
     fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write(Write::PutDigest { identity, sha256 }).map(|answer| answer.map(drop)).boxed()
+        self.write(move |connection| Ok(writer::put_digest(connection, &identity, &sha256)?))
     }
 
     fn digest(&self, identity: FileIdentity) -> BoxFuture<'_, Result<Option<[u8; 32]>, StoreError>> {

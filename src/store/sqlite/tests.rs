@@ -30,8 +30,12 @@ fn why_unusable(folder: &Path) -> String {
     }
 }
 
+fn batch(sql: &'static str) -> impl FnOnce(&Connection) -> Result<(), Undone> + Send + 'static {
+    move |connection| Ok(connection.execute_batch(sql)?)
+}
+
 async fn sql(store: &SqliteStore, sql: &'static str) {
-    store.write(Write::Sql(sql)).await.unwrap();
+    store.write(batch(sql)).await.unwrap();
 }
 
 fn progress(share: &Share, note_bytes: usize) -> Save {
@@ -224,9 +228,9 @@ async fn a_failed_transaction_is_answered_to_everybody_in_it() {
     let store = open(folder.path());
     let share = open_share(&store, 1, 1, seconds(1)).await;
     // As SQLite does by itself on some errors, the whole transaction goes in the middle of the batch.
-    let hold = store.write(Write::Sql("SELECT 1"));
+    let hold = store.write(batch("SELECT 1"));
     let before = store.save(progress(&share, 1));
-    let rolled_back = store.write(Write::Sql("ROLLBACK; SELECT no_such_function()"));
+    let rolled_back = store.write(batch("ROLLBACK; SELECT no_such_function()"));
     let _ = hold.await;
     let answers = (before.await.is_ok(), rolled_back.await.is_ok());
     // They may have been in two batches; what was answered with Ok must be there, and nothing else.

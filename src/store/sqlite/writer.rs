@@ -10,39 +10,51 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{StoreError, refused};
-use crate::share::{Fact, FileIdentity, Share, Steady};
-use crate::store::{MAX_DIGESTS, MAX_SESSIONS, Save, Session, kind_of};
+use crate::share::{Fact, FileIdentity, Phase, Share};
+use crate::store::{MAX_DIGESTS, Save, folded, kind_of};
 
 /// The most writes in one transaction: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 256;
 
-/// Something to write.
-pub(super) enum Write {
-    Save(Save),
-    PutSession(Session),
-    EndSession {
-        digest: [u8; 32],
-        now: Steady,
-    },
-    PutDigest {
-        identity: FileIdentity,
-        sha256: [u8; 32],
-    },
-    #[cfg(test)]
-    Sql(&'static str),
+/// A write that knows who waits for it.
+pub(super) trait Job: Send {
+    /// Writes, inside the transaction of the batch.
+    fn apply(&mut self, connection: &Connection) -> Result<(), Undone>;
+    /// Answers, once the batch is on disk or is nowhere.
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
-/// A write, and who waits for it.
-pub(super) struct Job {
-    pub(super) write: Write,
-    pub(super) answer: oneshot::Sender<Answer>,
+/// Makes a job of a function that writes, and of whoever waits for what it returns.
+pub(super) fn job<T, W>(write: W, answer: oneshot::Sender<Result<T, StoreError>>) -> Box<dyn Job>
+where
+    T: Send + 'static,
+    W: FnOnce(&Connection) -> Result<T, Undone> + Send + 'static,
+{
+    Box::new(Task { write: Some(write), made: None, answer })
 }
 
-/// The numbers that the facts of a save got; empty for every other write.
-pub(super) type Answer = Result<Vec<u64>, StoreError>;
+struct Task<T, W> {
+    write: Option<W>,
+    made: Option<T>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T: Send, W: FnOnce(&Connection) -> Result<T, Undone> + Send> Job for Task<T, W> {
+    fn apply(&mut self, connection: &Connection) -> Result<(), Undone> {
+        let write = self.write.take().expect("a job is applied once");
+        self.made = Some(write(connection)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let Self { made, answer, .. } = *self;
+        // Whoever stopped waiting has the write all the same.
+        let _ = answer.send(outcome.map(|()| made.expect("what was applied made something")));
+    }
+}
 
 /// Why one write of a batch was not done.
-enum Undone {
+pub(super) enum Undone {
     /// The store's own rules refuse it.
     Refused(StoreError),
     /// SQLite could not.
@@ -56,43 +68,36 @@ impl From<rusqlite::Error> for Undone {
 }
 
 /// Writes until nobody can send any more and everything sent is written.
-pub(super) fn run(connection: Connection, mut jobs: mpsc::Receiver<Job>) {
+pub(super) fn run(connection: Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
     let mut batch = Vec::with_capacity(MAX_BATCH);
     while jobs.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-        let (writes, waiting): (Vec<Write>, Vec<_>) = batch.drain(..).map(|job| (job.write, job.answer)).unzip();
-        for (answer, waiting) in write_all(&connection, &writes).into_iter().zip(waiting) {
-            // Whoever stopped waiting has the write all the same.
-            let _ = waiting.send(answer);
+        let outcomes = write_all(&connection, &mut batch);
+        for (job, outcome) in batch.drain(..).zip(outcomes) {
+            job.answer(outcome);
         }
     }
 }
 
 /// Writes a batch in one transaction. What it answers is on disk, or is nowhere.
-fn write_all(connection: &Connection, writes: &[Write]) -> Vec<Answer> {
-    transact(connection, writes).unwrap_or_else(|error| {
+fn write_all(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Vec<Result<(), StoreError>> {
+    transact(connection, batch).unwrap_or_else(|error| {
         if !connection.is_autocommit() {
             // Where even this fails the next BEGIN does too, and says so to those who wait for it.
             let _ = connection.execute_batch("ROLLBACK");
         }
         let error = Arc::new(error);
-        writes.iter().map(|_| Err(refused(Arc::clone(&error)))).collect()
+        batch.iter().map(|_| Err(refused(Arc::clone(&error)))).collect()
     })
 }
 
-fn transact(connection: &Connection, writes: &[Write]) -> rusqlite::Result<Vec<Answer>> {
+fn transact(connection: &Connection, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<Vec<Result<(), StoreError>>> {
     let run = |sql: &str| connection.prepare_cached(sql)?.execute([]);
-    let mut answers = Vec::with_capacity(writes.len());
-    let mut latest: Option<Steady> = None;
+    let mut outcomes = Vec::with_capacity(batch.len());
     run("BEGIN IMMEDIATE")?;
-    for write in writes {
+    for job in batch {
         run("SAVEPOINT one")?;
-        let answer = match apply(connection, write) {
-            Ok(numbers) => {
-                if let Write::Save(save) = write {
-                    latest = latest.max(Some(save.at.steady));
-                }
-                Ok(numbers)
-            }
+        let outcome = match job.apply(connection) {
+            Ok(()) => Ok(()),
             // Some errors (a full disk, for one) make SQLite roll everything back by itself.
             Err(Undone::Sqlite(error)) if connection.is_autocommit() => return Err(error),
             Err(undone) => {
@@ -104,32 +109,14 @@ fn transact(connection: &Connection, writes: &[Write]) -> rusqlite::Result<Vec<A
             }
         };
         run("RELEASE one")?;
-        answers.push(answer);
-    }
-    if let Some(latest) = latest {
-        let sql = "INSERT INTO meta (name, value) VALUES ('latest_steady', ?1)
-                   ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
-        connection.prepare_cached(sql)?.execute([latest.0])?;
+        outcomes.push(outcome);
     }
     run("COMMIT")?;
-    Ok(answers)
+    Ok(outcomes)
 }
 
-fn apply(connection: &Connection, write: &Write) -> Result<Vec<u64>, Undone> {
-    match write {
-        Write::Save(save) => return apply_save(connection, save),
-        Write::PutSession(session) => put_session(connection, session)?,
-        Write::EndSession { digest, now } => {
-            connection.prepare_cached("DELETE FROM session WHERE digest = ?1 OR expires_ms <= ?2")?.execute(params![digest, now.0])?;
-        }
-        Write::PutDigest { identity, sha256 } => put_digest(connection, identity, sha256)?,
-        #[cfg(test)]
-        Write::Sql(sql) => connection.execute_batch(sql)?,
-    }
-    Ok(Vec::new())
-}
-
-fn apply_save(connection: &Connection, save: &Save) -> Result<Vec<u64>, Undone> {
+/// Writes a share with what happened to it, and returns the numbers that its facts got.
+pub(super) fn save(connection: &Connection, save: &Save) -> Result<Vec<u64>, Undone> {
     let share = &save.share;
     if save.facts.contains(&Fact::Created) && exists(connection, "SELECT 1 FROM share WHERE id = ?1", share.id.as_str())? {
         return Err(Undone::Refused(StoreError::unavailable("a share of this id exists already")));
@@ -137,10 +124,10 @@ fn apply_save(connection: &Connection, save: &Save) -> Result<Vec<u64>, Undone> 
     for fact in &save.facts {
         enter(connection, share, fact)?;
     }
-    let body = serde_json::to_string(&**share).expect("a share has a JSON form");
-    let sql = "INSERT INTO share (id, created_ms, closed, body) VALUES (?1, ?2, ?3, ?4)
-               ON CONFLICT (id) DO UPDATE SET closed = excluded.closed, body = excluded.body";
-    connection.prepare_cached(sql)?.execute(params![share.id.as_str(), share.created.steady.0, share.is_closed(), body])?;
+    put_share(connection, share)?;
+    let sql = "INSERT INTO meta (name, value) VALUES ('latest_steady', ?1)
+               ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
+    connection.prepare_cached(sql)?.execute([save.at.steady.0])?;
     let mut append = connection.prepare_cached("INSERT INTO event (at_ms, share, type, body) VALUES (?1, ?2, ?3, ?4)")?;
     let mut numbers = Vec::with_capacity(save.facts.len());
     for fact in &save.facts {
@@ -149,6 +136,28 @@ fn apply_save(connection: &Connection, save: &Save) -> Result<Vec<u64>, Undone> 
         numbers.push(number.cast_unsigned());
     }
     Ok(numbers)
+}
+
+fn put_share(connection: &Connection, share: &Share) -> rusqlite::Result<()> {
+    let body = serde_json::to_string(share).expect("a share has a JSON form");
+    let id = share.id.as_str();
+    let (closed_ms, outcome) = match share.phase {
+        Phase::Closed { outcome, at } => (Some(at.wall.0), Some(outcome.as_str())),
+        Phase::Scheduled | Phase::Opening | Phase::Open | Phase::Closing { .. } => (None, None),
+    };
+    // Progress, twice a second, changes nothing that an index is made of.
+    let sql = "UPDATE share SET body = ?2 WHERE id = ?1 AND closed_ms IS ?3 AND outcome IS ?4";
+    if connection.prepare_cached(sql)?.execute(params![id, body, closed_ms, outcome])? > 0 {
+        return Ok(());
+    }
+    let sql = "INSERT INTO share (id, created_ms, made_ms, path_folded, closed, closed_ms, outcome, body)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+               ON CONFLICT (id) DO UPDATE
+               SET closed = excluded.closed, closed_ms = excluded.closed_ms, outcome = excluded.outcome, body = excluded.body";
+    let (created, path) = (share.created, folded(&share.file.path.to_text()));
+    let values = params![id, created.steady.0, created.wall.0, path, share.is_closed(), closed_ms, outcome, body];
+    connection.prepare_cached(sql)?.execute(values)?;
+    Ok(())
 }
 
 /// Keeps the ledger by one fact.
@@ -187,18 +196,7 @@ fn enter(connection: &Connection, share: &Share, fact: &Fact) -> Result<(), Undo
     Ok(())
 }
 
-fn put_session(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO session (digest, expires_ms) VALUES (?1, ?2)
-               ON CONFLICT (digest) DO UPDATE SET expires_ms = max(expires_ms, excluded.expires_ms)";
-    connection.prepare_cached(sql)?.execute(params![session.digest, session.expires.0])?;
-    // Those that end first go first.
-    let sql = "DELETE FROM session WHERE digest IN
-               (SELECT digest FROM session ORDER BY expires_ms DESC, digest DESC LIMIT -1 OFFSET ?1)";
-    connection.prepare_cached(sql)?.execute([MAX_SESSIONS as i64])?;
-    Ok(())
-}
-
-fn put_digest(connection: &Connection, identity: &FileIdentity, sha256: &[u8; 32]) -> rusqlite::Result<()> {
+pub(super) fn put_digest(connection: &Connection, identity: &FileIdentity, sha256: &[u8; 32]) -> rusqlite::Result<()> {
     // A number that SQLite gives is larger than every other, so the smallest were kept first.
     let sql = "INSERT OR REPLACE INTO digest (device, inode, size_bytes, modified_ns, changed_ns, sha256)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
