@@ -84,12 +84,23 @@ impl Running {
 /// Whatever keeps it from starting, as a sentence.
 pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let signals = Signals::take().context("taking over the signals")?;
+    raise_descriptor_limit();
     let auth = config.auth;
     let running = start(config).await?;
     greet(&running, auth);
     tokio::select! {
         () = signals.watch(running.stopper()) => Ok(ExitCode::SUCCESS),
         is_well = running.stopped() => Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+    }
+}
+
+/// Takes as many descriptors as the system lets us have: 500 live streams and some thousand recipients need more than the
+/// 1024 that a process is given where nobody asks.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::debug!(%error, "The limit of open files stays as it is");
     }
 }
 

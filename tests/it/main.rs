@@ -15,6 +15,7 @@ mod crash;
 mod ends;
 mod harness;
 mod hung_nas;
+mod live;
 mod names;
 mod owner;
 mod previews;

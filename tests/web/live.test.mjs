@@ -1,0 +1,73 @@
+// The page's listener against a stream that is played by the test.
+import assert from 'node:assert/strict';
+import { beforeEach, test } from 'node:test';
+
+import { Live } from '../../web/owner/live.js';
+
+/** Plays the browser's EventSource. */
+class Stream extends EventTarget {
+  static CLOSED = 2;
+  static opened = [];
+  readyState = 1;
+
+  constructor(url) {
+    super();
+    this.url = url;
+    Stream.opened.push(this);
+  }
+
+  close() {
+    this.readyState = Stream.CLOSED;
+  }
+
+  play(name, data) {
+    this.dispatchEvent(Object.assign(new Event(name), { data: JSON.stringify(data) }));
+  }
+}
+
+/** A book that writes down what is done with it. */
+const book = () => {
+  const done = [];
+  return { done, put: (share) => done.push(share.id), load: async () => done.push('load') };
+};
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+beforeEach(() => {
+  Stream.opened = [];
+  globalThis.EventSource = Stream;
+  globalThis.document = Object.assign(new EventTarget(), { hidden: false });
+});
+
+test('shares are put into the book, and lines of the log are left alone', async () => {
+  const shares = book();
+  new Live(shares, () => {}).start();
+  const [stream] = Stream.opened;
+  stream.play('ready', {});
+  stream.play('log', { seq: 1, type: 'share.created', share: 'a' });
+  stream.play('share', { id: 'a' });
+  await settled();
+  assert.deepEqual(shares.done, ['a']);
+});
+
+test('a resync reads the shares anew, and so does each connection', async () => {
+  const shares = book();
+  const connected = [];
+  new Live(shares, (is) => connected.push(is)).start();
+  Stream.opened[0].play('open', null);
+  await settled();
+  Stream.opened[0].play('resync', {});
+  await settled();
+  assert.deepEqual(shares.done, ['load', 'load']);
+  assert.deepEqual(connected, [true, true]);
+});
+
+test('a page that is not looked at does not listen', () => {
+  new Live(book(), () => {}).start();
+  document.hidden = true;
+  document.dispatchEvent(new Event('visibilitychange'));
+  assert.equal(Stream.opened[0].readyState, Stream.CLOSED);
+  document.hidden = false;
+  document.dispatchEvent(new Event('visibilitychange'));
+  assert.equal(Stream.opened.length, 2);
+});
