@@ -1,33 +1,38 @@
 //! What the operator set: the one file that reads the environment.
 //!
-//! Every setting stands in one table ([`SETTINGS`]) and is a flag and an environment variable; the flag wins, and an empty
-//! value counts as none. A secret is a variable or a file (`JWT_SECRET_FILE`) and never a flag. All mistakes are found at
-//! once, each a sentence with the setting's name.
+//! Every setting stands in one table ([`SETTINGS`]) and is a flag, an environment variable and a key of the settings file;
+//! the flag wins over the variable, the variable over the file, and an empty value counts as none. A secret is a variable
+//! or a file (`JWT_SECRET_FILE`) and never a flag. All mistakes are found at once, each a sentence with the setting's name.
+//!
+//! * `settings.rs`: the table. `source.rs`: the layers, and what wins. `file.rs`: the settings file. `values.rs`: how a value is read.
+//! * `describe.rs`: what holds, and who said so. `reload.rs`: what may change while the program runs.
 
+mod describe;
+mod file;
+mod reload;
 mod settings;
+mod source;
 mod values;
 
-use std::ffi::OsString;
+use std::borrow::Cow;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use self::settings::setting;
+pub use self::describe::{Described, describe};
+pub use self::reload::Changes;
 pub use self::settings::{SETTINGS, Setting, Settings, env_example};
+pub use self::source::Origin;
+use self::source::{Source, Variables};
 pub use self::values::Secret;
-use self::values::{base_url, host, list, listen, network, whole, word, yes_or_no};
+use self::values::{base_url, host, list, listen, network, word, yes_or_no};
 use crate::share::{Limits, Network};
 use crate::telemetry::{LogFormat, check_filter};
-use crate::token::Key;
 
 /// The shortest owner's token: short enough to type on a phone, long enough that nobody guesses it over a LAN.
 const MIN_OWNER_TOKEN_BYTES: usize = 16;
-/// The longest secret that is read from a file; what is longer is the wrong file.
-const MAX_SECRET_BYTES: u64 = 4096;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How owners sign in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,15 +102,27 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Whether a terminal gets colours: not where `NO_COLOR` is set.
     pub colours: bool,
+    /// How long closed shares, events and audit lines are kept; `None`: for ever.
+    pub retention: Option<Duration>,
+    /// The settings file that was read.
+    pub file: Option<PathBuf>,
+    /// What is odd and no mistake, each a sentence.
+    pub doubts: Vec<String>,
 }
 
 /// Something wrong with a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// The setting's name, as `STATE_DIR`.
-    pub name: &'static str,
+    /// The setting's name, as `STATE_DIR`, or a place in the settings file.
+    pub name: Cow<'static, str>,
     /// What is wrong and how to put it right. It never holds a secret.
     pub sentence: String,
+}
+
+impl Mistake {
+    fn new(name: impl Into<Cow<'static, str>>, sentence: impl Into<String>) -> Self {
+        Self { name: name.into(), sentence: sentence.into() }
+    }
 }
 
 impl fmt::Display for Mistake {
@@ -120,11 +137,11 @@ impl Config {
     /// # Errors
     /// Every mistake there is.
     pub fn load(flags: &Settings) -> Result<Self, Vec<Mistake>> {
-        Self::read(flags, &from_environment)
+        Self::read(flags, &environment())
     }
 
-    fn read(flags: &Settings, environment: Environment<'_>) -> Result<Self, Vec<Mistake>> {
-        let mut source = Source { flags, environment, mistakes: Vec::new() };
+    fn read(flags: &Settings, environment: &Variables) -> Result<Self, Vec<Mistake>> {
+        let mut source = Source::new(flags, environment);
         let limits = Limits {
             max_tunnel: source.seconds("MAX_TUNNEL_SECONDS", 1..=31_536_000),
             stall_timeout: source.seconds("STALL_TIMEOUT_SECONDS", 1..=86_400),
@@ -153,7 +170,10 @@ impl Config {
             drain: source.seconds("DRAIN_SECONDS", 0..=3600),
             log: source.required("LOG", |text| check_filter(text).map(|()| text.to_owned()).map_err(|error| error.to_string())),
             log_format: source.required("LOG_FORMAT", |text| word(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)], &[])),
-            colours: environment("NO_COLOR").is_none_or(|value| value.is_empty()),
+            colours: environment.get("NO_COLOR").is_none_or(|value| value.is_empty()),
+            retention: Some(DAY * source.count("RETENTION_DAYS", 0..=36_500) as u32).filter(|time| !time.is_zero()),
+            file: source.file.as_ref().map(|file| file.path.clone()),
+            doubts: source.doubtful_variables(),
         };
         source.refuse_later_settings();
         source.refuse_contradictions(&config);
@@ -163,136 +183,17 @@ impl Config {
 
 /// Reads where state is kept and nothing else: all that a command needs that speaks to a running server.
 pub fn state_dir(flags: &Settings) -> PathBuf {
-    Source { flags, environment: &from_environment, mistakes: Vec::new() }.path("STATE_DIR")
+    Source::new(flags, &environment()).path("STATE_DIR")
 }
 
-/// Returns whether a setting is given, by flag or by variable.
+/// Returns whether a setting is given, by flag, variable or file.
 pub fn is_set(flags: &Settings, name: &str) -> bool {
-    Source { flags, environment: &from_environment, mistakes: Vec::new() }.raw(name).is_some()
+    Source::new(flags, &environment()).raw(name).is_some()
 }
 
-type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-
-#[expect(clippy::disallowed_methods, reason = "this is the home of the environment")]
-fn from_environment(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
-}
-
-/// Where the values come from, and what was wrong with them.
-struct Source<'a> {
-    flags: &'a Settings,
-    environment: Environment<'a>,
-    mistakes: Vec<Mistake>,
-}
-
-impl Source<'_> {
-    fn raw(&self, name: &str) -> Option<OsString> {
-        let set = |value: &OsString| !value.is_empty();
-        self.flags.flag(name).cloned().filter(set).or_else(|| (self.environment)(name).filter(set))
-    }
-
-    fn text(&mut self, name: &'static str) -> Option<String> {
-        let raw = self.raw(name)?;
-        let text = raw.into_string().ok();
-        if text.is_none() {
-            self.mistake(name, "it is not valid UTF-8".to_owned());
-        }
-        text
-    }
-
-    fn mistake(&mut self, name: &'static str, sentence: String) {
-        self.mistakes.push(Mistake { name, sentence });
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.raw(name).unwrap_or_else(|| setting(name).default.into()).into()
-    }
-
-    fn optional<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let text = self.text(name)?;
-        read(text.trim()).map_err(|sentence| self.mistake(name, sentence)).ok()
-    }
-
-    /// Reads a setting that has a default; after a mistake the default stands in, so that the rest can be looked at.
-    fn required<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> T {
-        self.optional(name, &read).unwrap_or_else(|| read(setting(name).default).expect("the default in the table is good"))
-    }
-
-    fn seconds(&mut self, name: &'static str, bounds: RangeInclusive<u64>) -> Duration {
-        Duration::from_secs(self.required(name, |text| whole(text, bounds.clone())))
-    }
-
-    fn count(&mut self, name: &'static str, bounds: RangeInclusive<u64>) -> usize {
-        let count = self.required(name, |text| whole(text, bounds.clone()));
-        usize::try_from(count).expect("the bounds lie within a million")
-    }
-
-    /// Reads a secret from its variable or from its file. No sentence ever shows it.
-    fn secret(&mut self, name: &'static str, check: impl Fn(&str) -> Result<(), String>) -> Option<Secret> {
-        let file_name = setting(name).file_name().expect("the table says that it is a secret");
-        let (direct, file) = (self.raw(name), self.raw(file_name));
-        let secret = match (direct, file) {
-            (None, None) => return None,
-            (Some(_), Some(_)) => {
-                self.mistake(name, format!("it is set, and so is {file_name}; set one of the two"));
-                return None;
-            }
-            (Some(_), None) => self.text(name)?,
-            (None, Some(file)) => match read_secret(Path::new(&file)) {
-                Ok(secret) => secret,
-                Err(sentence) => {
-                    self.mistake(file_name, sentence);
-                    return None;
-                }
-            },
-        };
-        match check(&secret) {
-            Ok(()) => Some(Secret::new(secret)),
-            Err(sentence) => {
-                self.mistake(name, sentence);
-                None
-            }
-        }
-    }
-
-    fn jwt_secrets(&mut self) -> Vec<Secret> {
-        let check = |secret: &str| Key::new(secret).map(drop).map_err(|weak| weak.to_string());
-        let before = self.mistakes.len();
-        let (signing, previous) = (self.secret("JWT_SECRET", check), self.secret("JWT_SECRET_PREVIOUS", check));
-        if previous.is_some() && self.mistakes.len() == before {
-            if signing.is_none() {
-                // The first key signs: alone, the old one would go on signing.
-                self.mistake("JWT_SECRET_PREVIOUS", "it needs JWT_SECRET, the key that signs from here on".to_owned());
-            } else if signing == previous {
-                self.mistake(
-                    "JWT_SECRET_PREVIOUS",
-                    "it is the same as JWT_SECRET; leave it out, or set the key that signed before".to_owned(),
-                );
-            }
-        }
-        signing.into_iter().chain(previous).collect()
-    }
-
-    fn refuse_later_settings(&mut self) {
-        for setting in SETTINGS {
-            if let Some(instead) = setting.later()
-                && (self.raw(setting.name).is_some() || self.raw(&format!("{}_FILE", setting.name)).is_some())
-            {
-                self.mistake(setting.name, format!("{instead}, and leave this unset"));
-            }
-        }
-    }
-
-    fn refuse_contradictions(&mut self, config: &Config) {
-        let (owner, recipient) = (config.owner_listen, config.recipient_listen);
-        let overlap = owner.ip() == recipient.ip() || owner.ip().is_unspecified() || recipient.ip().is_unspecified();
-        if owner.port() != 0 && owner.port() == recipient.port() && overlap {
-            self.mistake("RECIPIENT_LISTEN", "it has the port of OWNER_LISTEN; recipients and owners need one each".to_owned());
-        }
-        if config.auth == AuthMode::None && config.owner_token.is_some() {
-            self.mistake("AUTH", "it is none, and OWNER_TOKEN is set; set one of the two".to_owned());
-        }
-    }
+/// Returns the variables of the process. One whose name is no text is nobody's setting.
+fn environment() -> Variables {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
 }
 
 fn check_owner_token(token: &str) -> Result<(), String> {
@@ -304,20 +205,6 @@ fn check_owner_token(token: &str) -> Result<(), String> {
     } else {
         Err("it may have only ASCII letters, digits and signs, no spaces".to_owned())
     }
-}
-
-/// Reads a secret's file without the newline that editors and `echo` leave at its end.
-fn read_secret(path: &Path) -> Result<String, String> {
-    let wrong = |why: &dyn fmt::Display| format!("the file {:?} cannot be read ({why})", path);
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| wrong(&error))?;
-    file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
-    if bytes.len() as u64 > MAX_SECRET_BYTES {
-        return Err(wrong(&format_args!("it is longer than {MAX_SECRET_BYTES} bytes")));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| wrong(&"it is not valid UTF-8"))?;
-    let text = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-    if text.is_empty() { Err(format!("the file {path:?} is empty")) } else { Ok(text.to_owned()) }
 }
 
 #[cfg(test)]

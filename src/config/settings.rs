@@ -22,6 +22,8 @@ pub struct Setting {
 enum Kind {
     /// A value, by flag or variable.
     Value { flag: &'static str },
+    /// Values with commas between; in a settings file also an array.
+    List { flag: &'static str },
     /// Yes or no; the flag alone says yes.
     Switch { flag: &'static str },
     /// A secret: never a flag, since everybody on the machine sees the arguments of every process. Its file may be one.
@@ -30,8 +32,20 @@ enum Kind {
     Later { instead: &'static str },
 }
 
+/// What a setting takes, as far as a settings file must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    One,
+    List,
+    Secret,
+}
+
 const fn value(name: &'static str, flag: &'static str, default: &'static str, help: &'static str) -> Setting {
     Setting { name, default, help, kind: Kind::Value { flag } }
+}
+
+const fn list(name: &'static str, flag: &'static str, help: &'static str) -> Setting {
+    Setting { name, default: "", help, kind: Kind::List { flag } }
 }
 
 const fn secret(name: &'static str, file: &'static str, flag: &'static str, help: &'static str) -> Setting {
@@ -44,6 +58,12 @@ const fn later(name: &'static str, help: &'static str, instead: &'static str) ->
 
 /// Every setting, in the order of `env.example`.
 pub const SETTINGS: &[Setting] = &[
+    value(
+        "CONFIG_FILE",
+        "config",
+        "",
+        "A file of settings (TOML), as stall_timeout_seconds = 300; unset: portcullis.toml in the state folder, if there.",
+    ),
     value("NAS_MOUNT_PATH", "nas-mount-path", "/data", "The folder whose files can be shared; it is only read."),
     value("STATE_DIR", "state-dir", "./state", "Where shares, keys and the control socket are kept; on a local disk."),
     value("OWNER_LISTEN", "owner-listen", "0.0.0.0:8000", "Where owners reach their page and the API: address and port on the LAN."),
@@ -61,7 +81,7 @@ pub const SETTINGS: &[Setting] = &[
         "owner-token-file",
         "What owners sign in with, 16 characters or more; unset: made on first run.",
     ),
-    value("OWNER_HOSTS", "owner-hosts", "", "More names the owner side answers to, with commas between, as nas.local,files.lan."),
+    list("OWNER_HOSTS", "owner-hosts", "More names the owner side answers to, with commas between, as nas.local,files.lan."),
     secret(
         "JWT_SECRET",
         "JWT_SECRET_FILE",
@@ -94,10 +114,9 @@ pub const SETTINGS: &[Setting] = &[
     ),
     value("TUNNEL", "tunnel", "direct", "The public way in: direct (the recipient listener itself)."),
     value("DELIVERY", "delivery", "embedded", "Who sends the bytes: embedded (portcullis itself)."),
-    value(
+    list(
         "TRUSTED_PROXIES",
         "trusted-proxies",
-        "",
         "Proxies whose word about a recipient's address is believed: addresses or networks as 10.0.0.0/8, with commas between.",
     ),
     Setting {
@@ -109,6 +128,7 @@ pub const SETTINGS: &[Setting] = &[
     value("MAX_CONNECTIONS", "max-connections", "4096", "How many connections of recipients may be open at once."),
     value("MAX_CONNECTIONS_PER_ADDRESS", "max-connections-per-address", "64", "How many of them may come from one address."),
     value("DRAIN_SECONDS", "drain-seconds", "30", "How long running downloads may go on after the program was told to stop."),
+    value("RETENTION_DAYS", "retention-days", "365", "How many days closed shares, events and audit lines are kept; 0: for ever."),
     value(
         "LOG",
         "log",
@@ -133,7 +153,7 @@ impl Setting {
     pub fn file_name(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Secret { file, .. } => Some(file),
-            Kind::Value { .. } | Kind::Switch { .. } | Kind::Later { .. } => None,
+            Kind::Value { .. } | Kind::List { .. } | Kind::Switch { .. } | Kind::Later { .. } => None,
         }
     }
 
@@ -141,14 +161,23 @@ impl Setting {
     pub(super) fn later(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Later { instead } => Some(instead),
-            Kind::Value { .. } | Kind::Switch { .. } | Kind::Secret { .. } => None,
+            Kind::Value { .. } | Kind::List { .. } | Kind::Switch { .. } | Kind::Secret { .. } => None,
+        }
+    }
+
+    /// Returns what it takes.
+    pub(super) fn form(&self) -> Form {
+        match self.kind {
+            Kind::List { .. } => Form::List,
+            Kind::Secret { .. } => Form::Secret,
+            Kind::Value { .. } | Kind::Switch { .. } | Kind::Later { .. } => Form::One,
         }
     }
 
     /// Returns the flag, under the name of the variable that it stands for.
     fn arg(&self) -> Option<Arg> {
         let (id, flag) = match self.kind {
-            Kind::Value { flag } | Kind::Switch { flag } => (self.name, flag),
+            Kind::Value { flag } | Kind::List { flag } | Kind::Switch { flag } => (self.name, flag),
             Kind::Secret { file, flag } => (file, flag),
             Kind::Later { .. } => return None,
         };
@@ -163,7 +192,7 @@ impl Setting {
             .help_heading("Settings");
         Some(match self.kind {
             Kind::Switch { .. } => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-            Kind::Value { .. } | Kind::Secret { .. } | Kind::Later { .. } => arg,
+            Kind::Value { .. } | Kind::List { .. } | Kind::Secret { .. } | Kind::Later { .. } => arg,
         })
     }
 }
@@ -175,6 +204,41 @@ impl Setting {
 pub(super) fn setting(name: &str) -> &'static Setting {
     SETTINGS.iter().find(|setting| setting.name == name).expect("the name stands in the table")
 }
+
+/// Returns the setting that a name is of, its own or that of its secret's file, and the name as it stands in the table.
+pub(super) fn find(name: &str) -> Option<(&'static str, &'static Setting)> {
+    SETTINGS.iter().find_map(|setting| {
+        let known = [Some(setting.name), setting.file_name()].into_iter().flatten().find(|known| *known == name)?;
+        Some((known, setting))
+    })
+}
+
+/// Returns the name in the table that looks most like `name`, where one looks much like it.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let likeness = |known: &str| strsim::jaro_winkler(known, name);
+    let best = names().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) >= LIKE).then_some(best)
+}
+
+/// Returns the setting that the name of a variable seems to mean and misses, by a letter or two or by our own name before it.
+pub(super) fn misspelt(variable: &str) -> Option<&'static str> {
+    if let Some(rest) = variable.strip_prefix("PORTCULLIS_") {
+        return names().find(|known| *known == rest);
+    }
+    let is_known = names().any(|known| known == variable) || variable.len() < SHORTEST_GUESS;
+    let distance = |known: &&str| strsim::osa_distance(known, variable);
+    names().min_by_key(distance).filter(|known| !is_known && known.len() >= SHORTEST_GUESS && distance(known) <= FURTHEST_GUESS)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().flat_map(|setting| [Some(setting.name), setting.file_name()]).flatten()
+}
+
+/// How much a wrong name must look like a right one (0 to 1) to be taken for it: a part left out or a slip of a finger.
+const LIKE: f64 = 0.84;
+/// Other programs have variables too: a short name is near everything, and more than two slips are another word.
+const SHORTEST_GUESS: usize = 6;
+const FURTHEST_GUESS: usize = 2;
 
 /// The settings that were given as flags, as they were written.
 #[derive(Debug, Clone, Default)]
@@ -225,8 +289,9 @@ impl clap::Args for Settings {
 /// Returns the text of `env.example`.
 pub fn env_example() -> String {
     let mut text =
-        "# Every setting of portcullis with its default. Each is also a flag (STATE_DIR is --state-dir); of a secret only its file is.\n\
-                    # An empty value counts as none.\n"
+        "# Every setting of portcullis with its default. Each is also a flag (STATE_DIR is --state-dir; CONFIG_FILE is --config); of a secret\n\
+                    # only its file is. In a settings file each is a key in lower case (state_dir). Flags win over the environment, the\n\
+                    # environment over the file. An empty value counts as none.\n"
             .to_owned();
     let (now, later): (Vec<&Setting>, Vec<_>) = SETTINGS.iter().partition(|setting| setting.later().is_none());
     for setting in now {

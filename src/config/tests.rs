@@ -1,8 +1,8 @@
 //! Settings from flags, an environment and files; the mistakes they can hold.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 
 use clap::{Args, FromArgMatches};
 use proptest::prelude::*;
@@ -17,8 +17,11 @@ fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
 }
 
 fn read_with(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
-    let known: HashMap<&str, &str> = variables.iter().copied().collect();
-    Config::read(&parse(flags).unwrap(), &|name| known.get(name).map(OsString::from))
+    Config::read(&parse(flags).unwrap(), &environment_of(variables))
+}
+
+fn environment_of(variables: &[(&str, &str)]) -> Variables {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect()
 }
 
 fn parse(flags: &[&str]) -> Result<Settings, clap::Error> {
@@ -52,6 +55,8 @@ fn with_nothing_set_the_defaults_hold() {
     assert!(!config.show_hidden && config.colours && config.owner_tcp);
     assert!(config.base_url.is_none() && config.owner_token.is_none() && config.jwt_secrets.is_empty());
     assert!(config.owner_hosts.is_empty() && config.trusted_proxies.is_empty());
+    assert_eq!(config.retention, Some(Duration::from_secs(365 * 24 * 3600)));
+    assert!(config.file.is_none() && config.doubts.is_empty());
 }
 
 #[test]
@@ -68,7 +73,11 @@ fn a_flag_wins_over_its_variable_and_an_empty_value_is_none() {
 #[test]
 fn every_setting_but_a_secret_has_a_flag() {
     for setting in SETTINGS.iter().filter(|setting| setting.later().is_none()) {
-        let flag = format!("--{}", setting.name.to_lowercase().replace('_', "-"));
+        let flag = match setting.name {
+            // What every program calls it.
+            "CONFIG_FILE" => "--config".to_owned(),
+            name => format!("--{}", name.to_lowercase().replace('_', "-")),
+        };
         let given = parse(&[&format!("{flag}=x")]);
         assert_eq!(given.is_ok(), setting.file_name().is_none(), "{flag}");
         if let Some(file) = setting.file_name() {
@@ -97,7 +106,7 @@ fn every_mistake_is_told_at_once() {
         ("REDIS_URL", "redis://cache"),
     ])
     .unwrap_err();
-    let names: Vec<_> = mistakes.iter().map(|mistake| mistake.name).collect();
+    let names: Vec<_> = mistakes.iter().map(|mistake| mistake.name.as_ref()).collect();
     let expected = ["MAX_TUNNEL_SECONDS", "OWNER_LISTEN", "BASE_URL", "JWT_SECRET", "TUNNEL", "TRUSTED_PROXIES", "REDIS_URL"];
     assert_eq!(names, expected);
 }
@@ -111,6 +120,7 @@ fn numbers_have_bounds() {
         ("DRAIN_SECONDS", 0, 3600),
         ("MAX_CONNECTIONS", 1, 1_000_000),
         ("MAX_CONNECTIONS_PER_ADDRESS", 1, 1_000_000),
+        ("RETENTION_DAYS", 0, 36_500),
     ] {
         for good in [least, most] {
             assert!(read(&[(name, &good.to_string())]).is_ok(), "{name}={good}");
@@ -265,19 +275,245 @@ fn a_log_filter_must_be_one() {
 #[test]
 fn what_is_not_utf8_is_a_path_or_a_mistake() {
     let bytes = OsStr::from_bytes(b"/nas/\xff").to_owned();
-    let both = |name: &str| ["NAS_MOUNT_PATH", "OWNER_LISTEN"].contains(&name).then(|| bytes.clone());
+    let both = ["NAS_MOUNT_PATH", "OWNER_LISTEN"].map(|name| (name.to_owned(), bytes.clone())).into();
     let mistakes = Config::read(&Settings::default(), &both).unwrap_err();
     assert_eq!(mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>(), ["OWNER_LISTEN: it is not valid UTF-8"]);
+}
+
+/// A settings file for this account alone, and the folder that it lies in.
+fn settings_file(content: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("portcullis.toml");
+    std::fs::write(&path, content).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    (folder, path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn flags_win_over_the_environment_and_the_environment_over_the_file() {
+    let (_folder, path) = settings_file("log = 'debug'\ndrain_seconds = 1\nmax_connections = 9\nshow_hidden = true\n");
+    let config =
+        read_with(&["--config", &path, "--drain-seconds=3"], &[("DRAIN_SECONDS", "2"), ("MAX_CONNECTIONS", "8"), ("LOG", "")]).unwrap();
+    assert_eq!((config.drain.as_secs(), config.max_connections, config.log.as_str()), (3, 8, "debug"));
+    assert!(config.show_hidden);
+    assert_eq!(config.file.unwrap().to_str().unwrap(), path);
+    assert_eq!(read(&[("CONFIG_FILE", &path)]).unwrap().drain.as_secs(), 1);
+}
+
+#[test]
+fn a_file_writes_lists_as_arrays_and_numbers_as_numbers() {
+    let (_folder, path) = settings_file(
+        "owner_hosts = ['nas.local', 'files.lan']\ntrusted_proxies = '10.0.0.1, 10.0.0.2'\nmax_connections = '7'\nretention_days = 0x1f\n",
+    );
+    let config = read(&[("CONFIG_FILE", &path)]).unwrap();
+    assert_eq!(config.owner_hosts, ["nas.local", "files.lan"]);
+    assert_eq!((config.trusted_proxies.len(), config.max_connections), (2, 7));
+    assert_eq!(config.retention, Some(Duration::from_secs(31 * 24 * 3600)));
+    assert_eq!(read(&[("CONFIG_FILE", &path), ("RETENTION_DAYS", "0")]).unwrap().retention, None);
+}
+
+#[test]
+fn every_mistake_of_a_file_is_told_with_its_line() {
+    let (_folder, path) = settings_file("stall_timeout = 300\nLOG = 'info'\ndrain_seconds = 9999\nport = 1\n[server]\nlog = 'info'\n");
+    let mistakes: Vec<String> = read(&[("CONFIG_FILE", &path)]).unwrap_err().iter().map(Mistake::to_string).collect();
+    assert_eq!(
+        mistakes,
+        [
+            format!("{path}, line 1: there is no setting \"stall_timeout\"; did you mean `stall_timeout_seconds`?"),
+            format!("{path}, line 2: there is no setting \"LOG\"; did you mean `log`?"),
+            format!("{path}, line 4: there is no setting \"port\"; `portcullis config` shows them all"),
+            format!("{path}, line 5: there are no sections in this file, and no setting \"server\"; `portcullis config` shows them all"),
+            format!("DRAIN_SECONDS: \"9999\" is not allowed; it must be a whole number from 0 to 3600 ({path}, line 3)"),
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_none_is_a_mistake() {
+    assert!(mistake(&[("CONFIG_FILE", "/nowhere/x.toml")]).starts_with("CONFIG_FILE: the file /nowhere/x.toml cannot be read"));
+    for (content, at) in [("log = 'info'\nlog = 'warn'\n", 2), ("drain_seconds 5\n", 1), ("log = \"info\ndrain_seconds = 1\n", 1)] {
+        let (_folder, path) = settings_file(content);
+        let mistakes = read(&[("CONFIG_FILE", &path)]).unwrap_err();
+        assert!(mistakes[0].to_string().starts_with(&format!("{path}, line {at}: it is no TOML (")), "{mistakes:?}");
+    }
+    let (_folder, long) = settings_file(&"#".repeat(70_000));
+    assert!(mistake(&[("CONFIG_FILE", &long)]).contains("longer than 65536 bytes"));
+    for (wrong, what) in [
+        ("config_file = '/x'", "cannot name another"),
+        ("drain_seconds = 1.5", "takes a string, a whole number"),
+        ("drain_seconds = [1]", "takes a string, a whole number"),
+        ("owner_hosts = ['a,b']", "takes a list of strings"),
+        ("log.level = 'info'", "has parts"),
+        ("redis_url = 'redis://x'", "this version"),
+    ] {
+        let (_folder, path) = settings_file(wrong);
+        assert!(mistake(&[("CONFIG_FILE", &path)]).contains(what), "{wrong}");
+    }
+}
+
+#[test]
+fn a_secret_stands_only_in_a_file_that_nobody_else_can_read() {
+    let (_folder, path) = settings_file(&format!("owner_token = '{OTHER_SECRET}'\n"));
+    assert_eq!(read(&[("CONFIG_FILE", &path)]).unwrap().owner_token.unwrap().expose(), OTHER_SECRET);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let sentence = mistake(&[("CONFIG_FILE", &path)]);
+    assert!(sentence.contains(&format!("chmod 600 {path}")) && !sentence.contains(OTHER_SECRET), "{sentence}");
+    // The name of a secret's file is no secret.
+    let secret = secret_file(OTHER_SECRET.as_bytes());
+    let (_folder, path) = settings_file(&format!("owner_token_file = '{}'\n", secret.path().display()));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(read(&[("CONFIG_FILE", &path)]).unwrap().owner_token.unwrap().expose(), OTHER_SECRET);
+    // What the environment says wins, under whichever of the two names.
+    let direct = read(&[("CONFIG_FILE", &path), ("OWNER_TOKEN", GOOD_SECRET)]).unwrap();
+    assert_eq!(direct.owner_token.unwrap().expose(), GOOD_SECRET);
+}
+
+#[test]
+fn the_file_in_the_state_folder_is_read_and_cannot_move_it() {
+    let (folder, path) = settings_file("drain_seconds = 7\n");
+    let state = folder.path().to_str().unwrap();
+    let config = read(&[("STATE_DIR", state)]).unwrap();
+    assert_eq!((config.drain.as_secs(), config.file), (7, Some(path.clone().into())));
+    std::fs::write(&path, "state_dir = '/elsewhere'\n").unwrap();
+    assert!(mistake(&[("STATE_DIR", state)]).starts_with(&format!("{path}, line 1: this file is found in the state folder")));
+    // A file that is named may say where the state folder is, and the one that lies there is not read then.
+    std::fs::write(&path, format!("state_dir = '{state}'\n")).unwrap();
+    assert_eq!(read(&[("CONFIG_FILE", &path)]).unwrap().state_dir, folder.path());
+}
+
+#[test]
+fn a_variable_that_looks_like_a_setting_is_doubted_and_no_other() {
+    let doubts = |name: &str| read(&[(name, "5")]).unwrap().doubts;
+    for (variable, meant) in [
+        ("STATE_DIRS", "STATE_DIR"),
+        ("DRAIN_SECOND", "DRAIN_SECONDS"),
+        ("OWNER_LITSEN", "OWNER_LISTEN"),
+        ("JWT_SECERT_FILE", "JWT_SECRET_FILE"),
+        ("BASEURL", "BASE_URL"),
+        ("PORTCULLIS_STATE_DIR", "STATE_DIR"),
+    ] {
+        assert_eq!(doubts(variable), [format!("the environment has {variable:?}, which is no setting; is {meant} meant?")]);
+    }
+    for other in
+        ["PATH", "HOME", "LANG", "LOGNAME", "LOGS", "AUTHS", "XAUTHORITY", "PORTCULLIS_SERVER", "PORTCULLIS_TOKEN", "STATE_DIRECTORY"]
+    {
+        assert_eq!(doubts(other), [""; 0], "{other}");
+    }
+}
+
+#[test]
+fn what_holds_is_told_with_where_it_comes_from_and_without_secrets() {
+    let (_folder, path) = settings_file(&format!("# a comment\ngrace_period_seconds = 5\nowner_token = '{OTHER_SECRET}'\n"));
+    let secret = secret_file(GOOD_SECRET.as_bytes());
+    let variables = environment_of(&[("CONFIG_FILE", &path), ("DRAIN_SECONDS", "9"), ("JWT_SECRET_FILE", secret.path().to_str().unwrap())]);
+    let flags = parse(&["--log=debug"]).unwrap();
+    let mut source = Source::new(&flags, &variables);
+    let mut told = |name| describe::of(&mut source, settings::setting(name));
+    let file = |line| Origin::File { path: path.clone().into(), line };
+    let value = |text: &str| Some(text.to_owned());
+    for (name, expected, origin) in [
+        ("LOG", value("debug"), Origin::Flag),
+        ("DRAIN_SECONDS", value("9"), Origin::Environment),
+        ("GRACE_PERIOD_SECONDS", value("5"), file(2)),
+        ("STALL_TIMEOUT_SECONDS", value("300"), Origin::Default),
+        ("BASE_URL", None, Origin::Default),
+        ("OWNER_TOKEN", None, file(3)),
+        ("JWT_SECRET", None, Origin::Environment),
+        ("JWT_SECRET_PREVIOUS", None, Origin::Default),
+    ] {
+        let described = told(name);
+        assert_eq!((described.value, described.origin), (expected, origin), "{name}");
+    }
+    assert_eq!(told("JWT_SECRET").by_file, Some("JWT_SECRET_FILE"));
+    assert_eq!(file(2).to_string(), format!("{path}:2"));
+    let all: Vec<Described> = SETTINGS.iter().map(|setting| describe::of(&mut source, setting)).collect();
+    assert!(!format!("{all:?}").contains(OTHER_SECRET) && !format!("{all:?}").contains(GOOD_SECRET));
+}
+
+#[test]
+fn what_changes_takes_effect_or_waits_for_the_next_start() {
+    let old = read(&[]).unwrap();
+    let values = [
+        ("NAS_MOUNT_PATH", "/other", false),
+        ("STATE_DIR", "/other", false),
+        ("OWNER_LISTEN", "127.0.0.1:1", false),
+        ("RECIPIENT_LISTEN", "127.0.0.1:2", false),
+        ("BASE_URL", "https://files.example.org", false),
+        ("AUTH", "none", false),
+        ("OWNER_TOKEN", OTHER_SECRET, true),
+        ("OWNER_HOSTS", "nas.local", true),
+        ("JWT_SECRET", GOOD_SECRET, false),
+        ("MAX_TUNNEL_SECONDS", "1", true),
+        ("STALL_TIMEOUT_SECONDS", "1", true),
+        ("GRACE_PERIOD_SECONDS", "1", true),
+        ("TRUSTED_PROXIES", "10.0.0.1", true),
+        ("SHOW_HIDDEN", "yes", false),
+        ("MAX_CONNECTIONS", "1", true),
+        ("MAX_CONNECTIONS_PER_ADDRESS", "1", true),
+        ("DRAIN_SECONDS", "1", true),
+        ("RETENTION_DAYS", "1", true),
+        ("LOG", "debug", true),
+        ("LOG_FORMAT", "json", false),
+    ];
+    for (name, value, is_live) in values {
+        let new = read(&[(name, value)]).unwrap();
+        let expected = if is_live { (vec![name], vec![]) } else { (vec![], vec![name]) };
+        let Changes { live, waiting } = old.changes_to(&new);
+        assert_eq!((live, waiting), expected);
+        // What took effect is no change the next time, what waits still is.
+        let now = old.with_live_parts_of(&new).changes_to(&new);
+        assert_eq!((now.live, now.waiting), (vec![], if is_live { vec![] } else { vec![name] }), "{name}");
+    }
+    let rotated = [("JWT_SECRET", GOOD_SECRET), ("JWT_SECRET_PREVIOUS", OTHER_SECRET)];
+    assert_eq!(old.changes_to(&read(&rotated).unwrap()).waiting, ["JWT_SECRET", "JWT_SECRET_PREVIOUS"]);
+    // Each setting of the table is compared; of these there is only one value so far.
+    let compared = values.iter().map(|(name, ..)| *name).chain(["CONFIG_FILE", "JWT_SECRET_PREVIOUS", "TUNNEL", "DELIVERY"]);
+    let all: std::collections::BTreeSet<_> = SETTINGS.iter().filter(|s| s.later().is_none()).map(|s| s.name).collect();
+    assert_eq!(compared.collect::<std::collections::BTreeSet<_>>(), all);
+    assert_eq!(reload::comparisons(&old, &old).map(|(name, ..)| name).into_iter().collect::<std::collections::BTreeSet<_>>(), all);
+}
+
+#[test]
+fn the_table_in_the_readme_tells_of_every_setting_as_it_is() {
+    let readme = include_str!("../../README.md");
+    let rows: Vec<Vec<&str>> = readme
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let names = |cell: &str| -> Vec<String> { cell.split(',').map(|name| name.trim().trim_matches('`').to_owned()).collect() };
+    for setting in SETTINGS.iter().filter(|setting| setting.later().is_none()) {
+        let row = rows.iter().find(|row| names(row[0]).iter().any(|name| name == setting.name));
+        let row = row.unwrap_or_else(|| panic!("the README does not tell of {}", setting.name));
+        let at = names(row[0]).iter().position(|name| name == setting.name).unwrap();
+        let defaults = names(row[1]);
+        // A table may say in words what an empty default means.
+        if !setting.default.is_empty() {
+            assert_eq!(defaults.get(at).map(String::as_str), Some(setting.default), "{}", setting.name);
+        }
+    }
+    for name in rows.iter().flat_map(|row| names(row[0])).filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')) {
+        assert!(settings::find(&name).is_some(), "the README tells of {name}, which is no setting");
+    }
+}
+
+#[test]
+fn help_tells_of_every_setting_with_its_default() {
+    let help = Settings::augment_args(clap::Command::new("test")).term_width(400).render_long_help().to_string();
+    for setting in SETTINGS.iter().filter(|setting| setting.later().is_none()) {
+        let variable = setting.file_name().unwrap_or(setting.name);
+        let line = help.lines().find(|line| line.contains(&format!("[env: {variable}]")));
+        let line = line.unwrap_or_else(|| panic!("--help does not tell of {}", setting.name));
+        assert!(line.contains(setting.help), "{line}");
+        assert_eq!(!setting.default.is_empty(), line.contains(&format!("[default: {}]", setting.default)), "{line}");
+    }
 }
 
 proptest! {
     /// Whatever stands in the variables, reading ends in a config or in sentences of one line.
     #[test]
     fn reading_never_panics(values in proptest::collection::vec("\\PC{0,20}|[0-9./:,a-z\\[\\]-]{0,20}|\u{1b}\n.*", 1..SETTINGS.len())) {
-        let environment = |name: &str| {
-            let index = SETTINGS.iter().position(|setting| setting.name == name)?;
-            values.get(index).map(OsString::from)
-        };
+        let environment = SETTINGS.iter().zip(&values).map(|(setting, value)| (setting.name.to_owned(), value.into())).collect();
         if let Err(mistakes) = Config::read(&Settings::default(), &environment) {
             for mistake in mistakes {
                 prop_assert!(!mistake.to_string().chars().any(char::is_control), "{:?}", mistake);

@@ -1,0 +1,43 @@
+//! What holds, and who said so: for whoever wonders why it behaves as it does.
+
+use super::settings::{Form, SETTINGS, Setting};
+use super::source::{Origin, Source};
+use super::{Settings, environment};
+
+/// One setting as it holds. It never carries a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Its name, as `STATE_DIR`.
+    pub name: &'static str,
+    /// What holds, as it was written; `None` where nothing is set, and for a secret.
+    pub value: Option<String>,
+    /// Whether it is a secret, of which only is told whether it is set.
+    pub is_secret: bool,
+    /// The name that a secret was given by, where that is the name of its file.
+    pub by_file: Option<&'static str>,
+    /// Who said so.
+    pub origin: Origin,
+}
+
+/// Returns every setting as it holds, mistakes and all. Blocks.
+pub fn describe(flags: &Settings) -> Vec<Described> {
+    let variables = environment();
+    let mut source = Source::new(flags, &variables);
+    SETTINGS.iter().filter(|setting| setting.later().is_none()).map(|setting| of(&mut source, setting)).collect()
+}
+
+pub(super) fn of(source: &mut Source<'_>, setting: &'static Setting) -> Described {
+    let name = setting.name;
+    if setting.form() == Form::Secret {
+        let place = source.secret_place(name);
+        let by_file = place.as_ref().map(|(given_as, ..)| *given_as).filter(|given_as| *given_as != name);
+        return Described { name, value: None, is_secret: true, by_file, origin: place.map_or(Origin::Default, |(.., origin)| origin) };
+    }
+    let (value, origin) = match source.raw(name) {
+        Some((value, origin)) => (Some(value.to_string_lossy().into_owned()), origin),
+        None => (Some(setting.default.to_owned()).filter(|default| !default.is_empty()), Origin::Default),
+    };
+    let chosen_by_itself = || source.file.as_ref().map(|file| file.path.to_string_lossy().into_owned());
+    let value = if name == "CONFIG_FILE" { value.or_else(chosen_by_itself) } else { value };
+    Described { name, value, is_secret: false, by_file: None, origin }
+}

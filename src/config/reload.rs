@@ -1,0 +1,78 @@
+//! What changed between two readings of the settings, and what of it can take effect while the program runs.
+
+use super::Config;
+
+/// What changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The settings that take effect at once.
+    pub live: Vec<&'static str>,
+    /// The settings that wait for the next start.
+    pub waiting: Vec<&'static str>,
+}
+
+impl Config {
+    /// Says what is other in `new`, by the names of the settings.
+    pub fn changes_to(&self, new: &Self) -> Changes {
+        let mut changes = Changes::default();
+        for (name, is_live, is_other) in comparisons(self, new) {
+            match (is_other, is_live) {
+                (false, _) => {}
+                (true, true) => changes.live.push(name),
+                (true, false) => changes.waiting.push(name),
+            }
+        }
+        changes
+    }
+
+    /// Returns these settings with everything of `new` that can take effect while the program runs.
+    pub fn with_live_parts_of(&self, new: &Self) -> Self {
+        Self {
+            owner_token: new.owner_token.clone(),
+            owner_hosts: new.owner_hosts.clone(),
+            limits: new.limits,
+            trusted_proxies: new.trusted_proxies.clone(),
+            max_connections: new.max_connections,
+            max_connections_per_address: new.max_connections_per_address,
+            drain: new.drain,
+            retention: new.retention,
+            log: new.log.clone(),
+            doubts: new.doubts.clone(),
+            file: new.file.clone(),
+            ..self.clone()
+        }
+    }
+}
+
+/// Each setting: its name, whether it can change while the program runs, and whether it is another.
+pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 24] {
+    let ([signing, previous], [new_signing, new_previous]) =
+        [old, new].map(|config| [config.jwt_secrets.first(), config.jwt_secrets.get(1)]).into();
+    [
+        // The file that is read is no setting that acts.
+        ("CONFIG_FILE", true, false),
+        ("NAS_MOUNT_PATH", false, old.root != new.root),
+        ("STATE_DIR", false, old.state_dir != new.state_dir),
+        ("OWNER_LISTEN", false, old.owner_listen != new.owner_listen),
+        ("RECIPIENT_LISTEN", false, old.recipient_listen != new.recipient_listen),
+        ("BASE_URL", false, old.base_url != new.base_url),
+        ("AUTH", false, old.auth != new.auth),
+        ("OWNER_TOKEN", true, old.owner_token != new.owner_token),
+        ("OWNER_HOSTS", true, old.owner_hosts != new.owner_hosts),
+        ("JWT_SECRET", false, signing != new_signing),
+        ("JWT_SECRET_PREVIOUS", false, previous != new_previous),
+        ("MAX_TUNNEL_SECONDS", true, old.limits.max_tunnel != new.limits.max_tunnel),
+        ("STALL_TIMEOUT_SECONDS", true, old.limits.stall_timeout != new.limits.stall_timeout),
+        ("GRACE_PERIOD_SECONDS", true, old.limits.grace_period != new.limits.grace_period),
+        ("TUNNEL", false, old.tunnel != new.tunnel),
+        ("DELIVERY", false, old.delivery != new.delivery),
+        ("TRUSTED_PROXIES", true, old.trusted_proxies != new.trusted_proxies),
+        ("SHOW_HIDDEN", false, old.show_hidden != new.show_hidden),
+        ("MAX_CONNECTIONS", true, old.max_connections != new.max_connections),
+        ("MAX_CONNECTIONS_PER_ADDRESS", true, old.max_connections_per_address != new.max_connections_per_address),
+        ("DRAIN_SECONDS", true, old.drain != new.drain),
+        ("RETENTION_DAYS", true, old.retention != new.retention),
+        ("LOG", true, old.log != new.log),
+        ("LOG_FORMAT", false, old.log_format != new.log_format),
+    ]
+}
