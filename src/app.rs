@@ -25,6 +25,7 @@ use crate::http::auth::{Auth, SecretDigest};
 use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
 use crate::http::recipient::{self, RecipientPages};
 use crate::meter;
+use crate::metrics::Metrics;
 use crate::share::FileIdentity;
 use crate::shutdown::Signals;
 use crate::store::Store;
@@ -35,6 +36,8 @@ use crate::tunnel::{Doors, PublicUrl};
 
 /// The socket in the state folder over which this machine's owner is served without a token.
 pub const OWNER_SOCKET: &str = "owner.sock";
+/// This program's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the start waits for ways in that were open before: not for a tunnel that is away.
 const MAX_REOPENING: Duration = Duration::from_secs(5);
 /// The longest secret that is kept in a file of the state folder.
@@ -146,6 +149,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (doors, passes) = (Doors::default(), Passes::default());
     let tunnel = Arc::new(Direct::new(PublicUrl::new(&base), doors.clone()));
     let (reports, incoming) = meter::channel();
+    let metrics = Metrics::new(VERSION, clock.now().wall);
     let parts = Parts {
         store: store.clone(),
         catalog: catalog.clone(),
@@ -154,6 +158,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         clock: clock.clone(),
         keys: keys.clone(),
         passes: passes.clone(),
+        metrics: metrics.clone(),
         limits: config.limits,
         drain: config.drain,
     };
@@ -165,6 +170,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         passes,
         doors,
         reports,
+        metrics,
         catalog: catalog.clone(),
         pages: recipient::router(pages),
         clock: clock.clone(),
@@ -192,7 +198,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         address: owner_url.clone().unwrap_or_default(),
         limits: config.limits,
         root: config.root.clone(),
-        version: env!("CARGO_PKG_VERSION"),
+        state_dir: config.state_dir.clone(),
+        version: VERSION,
         store_kind: "embedded",
         tunnel: "direct",
     };

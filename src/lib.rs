@@ -4,6 +4,7 @@
 
 pub mod share;
 pub mod clock;
+pub mod metrics;
 pub mod token;
 pub mod catalog;
 pub mod meter;

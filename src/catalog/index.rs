@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use super::below_root::Root;
 use super::tree::{MAX_INDEXED, ROOT, Tree};
-use super::{CatalogError, EntryKind, IndexState, folder, priority};
+use super::{CatalogError, EntryKind, IndexHealth, IndexState, folder, priority};
 use crate::share::CatalogPath;
 
 /// How long a walk rests the next one at least, while nobody searches: a disk may want to sleep.
@@ -58,6 +58,10 @@ struct Walks {
     took: Duration,
     /// Until when it rests the next one at least.
     rests_until: Option<Instant>,
+    /// When the last walk ended that was whole.
+    whole_at: Option<Instant>,
+    /// Whether the last walk failed.
+    fails: bool,
 }
 
 /// What the walking thread hands over.
@@ -81,6 +85,12 @@ impl Index {
         let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone();
         let state = IndexState { building: snapshot.building, files: snapshot.tree.files(), truncated: snapshot.tree.is_truncated() };
         (snapshot.tree, state)
+    }
+
+    /// Returns how well it keeps up.
+    pub(super) fn health(&self) -> IndexHealth {
+        let Walks { whole_at, fails, .. } = *self.walks.borrow();
+        IndexHealth { state: self.snapshot().1, age: whole_at.map(|at| at.elapsed()), is_failing: fails }
     }
 
     /// Asks for a walk before its time.
@@ -118,6 +128,10 @@ impl Index {
                 walks.ended = walks.started;
                 walks.took = took;
                 walks.rests_until = Some(Instant::now() + short_rest(took));
+                walks.fails = fails;
+                if !fails {
+                    walks.whole_at = Some(Instant::now());
+                }
             });
             self.rest(took, &shutdown).await;
         }

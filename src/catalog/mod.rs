@@ -173,6 +173,17 @@ pub struct IndexState {
     pub truncated: bool,
 }
 
+/// How well the index keeps up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IndexHealth {
+    /// How much it knows.
+    pub state: IndexState,
+    /// How long ago the last whole walk ended; `None` before the first.
+    pub age: Option<Duration>,
+    /// Whether the last walk failed.
+    pub is_failing: bool,
+}
+
 /// The files an owner may pick, read-only.
 #[derive(Debug)]
 pub struct Catalog {
@@ -246,6 +257,11 @@ impl Catalog {
         let limit = limit.clamp(1, MAX_ENTRIES);
         let hits = self.searches.run(move || search::search(&tree, &query, limit)).await?;
         Ok(SearchAnswer { hits, index })
+    }
+
+    /// Returns how well the index keeps up.
+    pub fn index_health(&self) -> IndexHealth {
+        self.index.health()
     }
 
     /// Returns every file's path, sorted, as far as the index knows them, at most `limit`.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Pass;
+use crate::metrics::Metrics;
 use crate::share::ShareId;
 use crate::tunnel::{Tunnel, TunnelError};
 
@@ -26,13 +27,17 @@ pub(super) fn pause(failures: u32) -> Duration {
 /// Opens a way in, unless `given_up` comes first; `None` then.
 pub(super) async fn open(
     tunnel: Arc<dyn Tunnel>,
+    metrics: Metrics,
     share: ShareId,
     failures: u32,
     given_up: CancellationToken,
 ) -> Option<Result<(), TunnelError>> {
     let work = async {
         sleep(pause(failures)).await;
-        within(tunnel.open(share)).await
+        let began = Instant::now();
+        let opened = within(tunnel.open(share)).await;
+        metrics.tunnel_opened(began.elapsed(), opened.is_ok());
+        opened
     };
     tokio::select! {
         () = given_up.cancelled() => None,
@@ -41,7 +46,13 @@ pub(super) async fn open(
 }
 
 /// Closes a way in, once what was cut has told how far it got.
-pub(super) async fn close(tunnel: Arc<dyn Tunnel>, share: ShareId, failures: u32, cut: Vec<Arc<Pass>>) -> Result<(), TunnelError> {
+pub(super) async fn close(
+    tunnel: Arc<dyn Tunnel>,
+    metrics: Metrics,
+    share: ShareId,
+    failures: u32,
+    cut: Vec<Arc<Pass>>,
+) -> Result<(), TunnelError> {
     let told = async {
         while cut.iter().any(|pass| pass.requests() > 0) {
             sleep(LOOK_EVERY).await;
@@ -51,7 +62,10 @@ pub(super) async fn close(tunnel: Arc<dyn Tunnel>, share: ShareId, failures: u32
         tracing::warn!(share.id = %share, "A request of share {share} did not end when it was cut; shutting the way in all the same");
     }
     sleep(pause(failures)).await;
-    within(tunnel.close(share)).await
+    let began = Instant::now();
+    let closed = within(tunnel.close(share)).await;
+    metrics.tunnel_closed(began.elapsed(), closed.is_ok());
+    closed
 }
 
 async fn within(work: impl Future<Output = Result<(), TunnelError>>) -> Result<(), TunnelError> {

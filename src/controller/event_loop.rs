@@ -16,7 +16,8 @@ use super::slot::{Answer, Job, MAX_QUEUED, Saving, Slot};
 use super::{Change, ControllerError, Parts, View, effects};
 use crate::delivery::Pass;
 use crate::meter::Report;
-use crate::share::{Effect, Event, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, Steady};
+use crate::metrics::Metrics;
+use crate::share::{Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, Steady};
 use crate::store::{Record, Save, StoreError};
 use crate::tunnel::TunnelError;
 
@@ -252,6 +253,7 @@ impl Controller {
             return self.save(id, Saving { next: Arc::new(next), facts, result, job });
         }
         if next != *slot.share {
+            count_arrived(&self.parts.metrics, &slot.share, &next);
             (slot.share, slot.is_dirty, slot.is_untold) = (Arc::new(next), true, true);
         }
         let view = self.follow(id);
@@ -261,10 +263,13 @@ impl Controller {
     }
 
     fn save(&mut self, id: ShareId, saving: Saving) {
-        let (store, at) = (self.parts.store.clone(), self.parts.clock.now());
+        let (store, metrics, at) = (self.parts.store.clone(), self.parts.metrics.clone(), self.parts.clock.now());
         let work = async move {
             let save = Save { share: saving.next.clone(), facts: saving.facts.clone(), at };
-            let result = store.save(save).await.map(|seqs| {
+            let began = Instant::now();
+            let result = store.save(save).await;
+            metrics.saved(began.elapsed(), result.is_ok());
+            let result = result.map(|seqs| {
                 let record = |(seq, fact): (u64, &Fact)| Record { seq, at: at.wall, share: id, fact: fact.clone() };
                 seqs.into_iter().zip(&saving.facts).map(record).collect()
             });
@@ -297,9 +302,11 @@ impl Controller {
 
     fn saved(&mut self, id: ShareId, saving: Saving, records: Records) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
+        count_arrived(&self.parts.metrics, &slot.share, &saving.next);
         (slot.share, slot.is_saving, slot.is_dirty) = (saving.next, false, false);
         slot.saved = self.parts.clock.now().steady;
         for fact in &saving.facts {
+            self.parts.metrics.happened(fact);
             tracing::info!(share.id = %id, fact = ?fact, "{}", words_of(fact));
         }
         let view = self.follow_with(id, records);
@@ -415,12 +422,12 @@ impl Controller {
         let given_up = CancellationToken::new();
         slot.running = Some((effect, given_up.clone()));
         slot.settled_since = None;
-        let (tunnel, failures) = (self.parts.tunnel.clone(), slot.failures);
+        let (tunnel, metrics, failures) = (self.parts.tunnel.clone(), self.parts.metrics.clone(), slot.failures);
         self.work.push(match effect {
-            Effect::OpenTunnel => async move { Done::Opened(id, effects::open(tunnel, id, failures, given_up).await) }.boxed(),
+            Effect::OpenTunnel => async move { Done::Opened(id, effects::open(tunnel, metrics, id, failures, given_up).await) }.boxed(),
             Effect::CloseTunnel => {
                 let cut = slot.take_cut();
-                async move { Done::Closed(id, effects::close(tunnel, id, failures, cut).await) }.boxed()
+                async move { Done::Closed(id, effects::close(tunnel, metrics, id, failures, cut).await) }.boxed()
             }
         });
     }
@@ -561,9 +568,11 @@ impl Controller {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         if slot.is_dirty && !slot.is_saving && now.steady.since(slot.saved) >= SAVE_EVERY {
             (slot.is_dirty, slot.is_saving, slot.saved) = (false, true, now.steady);
-            let (store, share) = (self.parts.store.clone(), slot.share.clone());
+            let (store, metrics, share) = (self.parts.store.clone(), self.parts.metrics.clone(), slot.share.clone());
             let work = async move {
+                let began = Instant::now();
                 let result = store.save(Save { share, facts: Vec::new(), at: now }).await;
+                metrics.saved(began.elapsed(), result.is_ok());
                 Done::ProgressSaved(id, result.is_ok())
             };
             self.work.push(work.boxed());
@@ -628,8 +637,8 @@ impl Controller {
 
     /// Shuts a way in without a word of the share's: it is not wanted, or cannot be waited for.
     fn close_stray(&mut self, id: ShareId, cut: Vec<Arc<Pass>>) {
-        let tunnel = self.parts.tunnel.clone();
-        self.work.push(async move { Done::StrayClosed(id, effects::close(tunnel, id, 0, cut).await) }.boxed());
+        let (tunnel, metrics) = (self.parts.tunnel.clone(), self.parts.metrics.clone());
+        self.work.push(async move { Done::StrayClosed(id, effects::close(tunnel, metrics, id, 0, cut).await) }.boxed());
     }
 
     /// Cuts what still runs, and sees to it that what is known is saved.
@@ -661,6 +670,24 @@ impl Controller {
         };
         if tokio::time::timeout(LAST_WORK, last_work).await.is_err() {
             tracing::warn!("Left before everything was done; the next start takes it up");
+        }
+    }
+}
+
+/// Counts the bytes that arrived between two states of a share, each under the evidence that it first came with.
+fn count_arrived(metrics: &Metrics, before: &Share, after: &Share) {
+    for (index, transfer) in after.transfers.iter().enumerate() {
+        let same_place = before.transfers.get(index).filter(|t| t.id == transfer.id);
+        let old = same_place.or_else(|| before.transfer(transfer.id)).map(|t| &t.coverage);
+        let mut rest = transfer.coverage.covered_bytes().saturating_sub(old.map_or(0, Coverage::covered_bytes));
+        for evidence in [Evidence::HandedOver, Evidence::Acknowledged, Evidence::Confirmed] {
+            if rest == 0 {
+                break;
+            }
+            let had = old.map_or(0, |coverage| coverage.bytes_with(evidence));
+            let count = transfer.coverage.bytes_with(evidence).saturating_sub(had).min(rest);
+            metrics.arrived(evidence, count);
+            rest -= count;
         }
     }
 }

@@ -14,6 +14,7 @@ use super::slot::Answer;
 use super::{Change, ControllerError, MAX_LIVING, MAX_MESSAGE_BYTES, MAX_NOTE_BYTES, NewShare, Parts, View};
 use crate::catalog::{Catalog, Digests};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::share::{
     CatalogPath, Event, Fact, Limits, Moment, Outcome, Policy, Recipient, Refused, Share, ShareId, SharedFile, State, TokenId, Transfer,
     TransferId,
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     clock: Arc<dyn Clock>,
     keys: Keys,
     limits: Limits,
+    metrics: Metrics,
 }
 
 impl Shared {
@@ -78,6 +80,7 @@ impl Shared {
             clock: parts.clock.clone(),
             keys: parts.keys.clone(),
             limits: parts.limits,
+            metrics: parts.metrics.clone(),
         };
         (shared, receiver)
     }
@@ -280,8 +283,17 @@ impl Handle {
         recipient.agent = cut_to(&recipient.agent, MAX_AGENT_BYTES);
         let transfer = random::transfer_id();
         let event = Event::Redeemed { link, transfer, recipient };
-        self.act(share, event).await?;
-        Ok(self.0.keys.transfer_secret(transfer))
+        match self.act(share, event).await {
+            Ok(_) => Ok(self.0.keys.transfer_secret(transfer)),
+            Err(ControllerError::Refused(why)) => {
+                self.0.metrics.redeem_refused(&why);
+                Err(ControllerError::Refused(why))
+            }
+            Err(error) => {
+                self.0.metrics.redeem_failed();
+                Err(error)
+            }
+        }
     }
 
     /// Returns the transfer that a recipient who comes back to the link is in the middle of: same address, same client, and
@@ -310,6 +322,11 @@ impl Handle {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Returns where is counted what happens.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Returns where the outside finds shares.

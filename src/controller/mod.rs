@@ -25,6 +25,7 @@ pub use handle::{Handle, name_in_link};
 use crate::catalog::{Catalog, CatalogError, Digests};
 use crate::clock::Clock;
 use crate::delivery::Passes;
+use crate::metrics::Metrics;
 use crate::share::{CatalogPath, Limits, PolicyError, PolicyRequest, Refused, Share, ShareId, State};
 use crate::store::{Record, Store, StoreError};
 use crate::token::Keys;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub keys: Keys,
     /// What may be fetched.
     pub passes: Passes,
+    /// Where is counted what happens.
+    pub metrics: Metrics,
     /// The operator's bounds.
     pub limits: Limits,
     /// How long transfers may go on once the program stops.

@@ -408,6 +408,7 @@ impl Scene {
             clock: clock.clone(),
             keys,
             passes: passes.clone(),
+            metrics: crate::metrics::Metrics::new("1.2.3", crate::share::Timestamp(0)),
             limits: LIMITS,
             drain: Duration::from_secs(1),
         };

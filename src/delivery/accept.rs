@@ -68,7 +68,7 @@ impl RecipientSide {
             let Some(place) = crowd.enter(ip, self.bounds.connections, per_address) else { continue };
             let (side, shutdown, threads) = (self.clone(), shutdown.clone(), threads.clone());
             connections.spawn(async move {
-                let _place = place;
+                let _place = (place, side.metrics.connected());
                 if set_up(&tcp).is_ok() {
                     h1::serve(tcp, ip, is_proxy, side, threads, shutdown).await;
                 }

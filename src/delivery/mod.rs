@@ -30,6 +30,7 @@ pub use h1::{Over, Silence};
 use crate::catalog::{Catalog, OpenFile};
 use crate::clock::Clock;
 use crate::meter::Reports;
+use crate::metrics::Metrics;
 use crate::share::{RequestId, ShareId, SharedFile, Steady, TransferId};
 use crate::token::TransferSecret;
 use crate::tunnel::Doors;
@@ -211,6 +212,8 @@ pub struct RecipientSide {
     pub doors: Doors,
     /// Where is told what became of the bytes.
     pub reports: Reports,
+    /// Where is counted who is here.
+    pub metrics: Metrics,
     /// Where the files are.
     pub catalog: Arc<Catalog>,
     /// Makes the pages: the link's and the redeem's. It answers with [`Silence`] where it has nothing to say.

@@ -123,7 +123,7 @@ pub(super) async fn monitor(State(side): State<Arc<OwnerSide>>) -> Json<Value> {
         "funnel_active": living.iter().any(|view| is_open(view.state)),
         "stall_timeout_seconds": limits.stall_timeout.as_secs(),
         "max_tunnel_seconds": limits.max_tunnel.as_secs(),
-        "redis_connected": checks.store,
+        "redis_connected": checks.store.works(),
         "redis_memory_usage": side.settings.store_kind,
         "uptime": side.clock.now().steady.since(side.started.steady).as_secs(),
     }))

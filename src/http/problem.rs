@@ -170,7 +170,7 @@ pub fn of_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
 /// What answers for axum's own refusals: no such route, no such method, a bad query.
 fn problem_of_bare_answer(response: &Response) -> Option<Problem> {
     let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() || is_page(response.headers()) {
+    if !status.is_client_error() && !status.is_server_error() || is_told(response.headers()) {
         return None;
     }
     let (code, detail) = match status {
@@ -184,8 +184,10 @@ fn problem_of_bare_answer(response: &Response) -> Option<Problem> {
     Some(Problem::new(status, code, detail))
 }
 
-fn is_page(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
+/// Returns whether a handler of ours wrote the body: a page, or an answer whose status says something and is no error (health).
+fn is_told(headers: &HeaderMap) -> bool {
+    let begins = |kind: &HeaderValue| [&b"text/html"[..], b"application/json"].iter().any(|ours| kind.as_bytes().starts_with(ours));
+    headers.get(header::CONTENT_TYPE).is_some_and(begins)
 }
 
 /// Keeps what a layer said in headers (`Allow`, cookies, the security ones), not what described the old body.

@@ -94,6 +94,11 @@ impl Coverage {
         self.0.iter().map(|piece| piece.range.len()).sum()
     }
 
+    /// Returns how many bytes are covered by exactly this evidence.
+    pub fn bytes_with(&self, evidence: Evidence) -> u64 {
+        self.0.iter().filter(|piece| piece.evidence == evidence).map(|piece| piece.range.len()).sum()
+    }
+
     /// Returns whether all of `0..size_bytes` is covered.
     pub fn is_whole(&self, size_bytes: u64) -> bool {
         self.covered_bytes() >= size_bytes

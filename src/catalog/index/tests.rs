@@ -137,7 +137,14 @@ async fn nobody_waits_for_a_walk_that_cannot_end_in_time() {
     let began = Instant::now();
     let wait_after = async |took, rests| {
         let rests_until = Some(Instant::now() + Duration::from_millis(rests));
-        index.walks.send_replace(Walks { running: true, started: 1, ended: 1, took: Duration::from_millis(took), rests_until });
+        index.walks.send_replace(Walks {
+            running: true,
+            started: 1,
+            ended: 1,
+            took: Duration::from_millis(took),
+            rests_until,
+            ..Walks::default()
+        });
         let began = Instant::now();
         index.freshen(Duration::from_secs(1)).await;
         began.elapsed().as_millis()

@@ -1,66 +1,116 @@
 //! Whether the program can do its work, for those who watch over it.
+//!
+//! Each thing that the program leans on is a check with a verdict and a reason. All are looked at together, each with a
+//! timeout, at most once a second however many ask: strangers may ask, and must not make work by it.
 
-use std::sync::{Arc, Mutex};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::OwnerSide;
 use crate::http::auth::Caller;
-use crate::share::Steady;
+use crate::http::words::{duration_text, size_text};
+use crate::share::{State as ShareState, Steady};
 
 /// How long a check may take; a watcher that asks for health wants an answer within a second.
-const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
-/// How long an answer holds: strangers may ask, and must not make work by it.
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long an answer holds.
 const FRESH_FOR: Duration = Duration::from_secs(1);
+/// How old the index may be. Walks rest an hour at the most and a large NAS is walked within one: past three something
+/// is wrong.
+const MAX_INDEX_AGE: Duration = Duration::from_secs(3 * 3600);
+/// Below this much free space on the disk of the state folder somebody should look: a year of a busy house fits in it.
+pub const LOW_DISK_BYTES: u64 = 500 * 1000 * 1000;
+/// Below this much the next writes may fail: the store's own log of writes takes a few megabytes.
+pub const NO_DISK_BYTES: u64 = 20 * 1000 * 1000;
 
-/// What was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::http) struct Checks {
-    pub(in crate::http) store: bool,
-    pub(in crate::http) catalog: bool,
+/// How something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::http) enum Status {
+    Ok,
+    /// It works, and somebody should look.
+    Warning,
+    Failing,
+    /// It is no part of this setup.
+    NotUsed,
 }
 
-/// What was found last.
+/// How one thing stands, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(in crate::http) struct Check {
+    status: Status,
+    reason: String,
+}
+
+impl Check {
+    fn new(status: Status, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into() }
+    }
+
+    /// Returns whether it works, well or not so well.
+    pub(in crate::http) fn works(&self) -> bool {
+        self.status != Status::Failing
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(in crate::http) struct Checks {
+    pub(in crate::http) store: Check,
+    pub(in crate::http) files: Check,
+    index: Check,
+    tunnel: Check,
+    disk: Check,
+    log: Check,
+}
+
+impl Checks {
+    /// Returns whether the program can do its work: without the store or the files it cannot.
+    fn are_fine(&self) -> bool {
+        self.store.works() && self.files.works()
+    }
+}
+
+/// What was found last. Held while it is looked, so that any number of callers cost one look.
 #[derive(Debug, Default)]
 pub(super) struct Cache(Mutex<Option<(Steady, Checks)>>);
 
 /// Looks at what the program leans on; what was found within the last second is not looked at again.
 pub(in crate::http) async fn check(side: &OwnerSide) -> Checks {
+    let mut found = side.health.0.lock().await;
     let now = side.clock.now().steady;
-    let lock = || side.health.0.lock().expect("nobody panics while holding what was found");
-    if let Some((at, checks)) = *lock()
-        && now.since(at) < FRESH_FOR
+    if let Some((at, checks)) = &*found
+        && now.since(*at) < FRESH_FOR
     {
-        return checks;
+        return checks.clone();
     }
-    let (store, catalog) = tokio::join!(
-        tokio::time::timeout(CHECK_TIMEOUT, side.store.latest_seq()),
-        tokio::time::timeout(CHECK_TIMEOUT, side.catalog.is_reachable()),
-    );
-    let checks = Checks { store: matches!(store, Ok(Ok(_))), catalog: catalog.unwrap_or(false) };
-    *lock() = Some((now, checks));
+    let (store, files, disk) = tokio::join!(store(side), files(side), free_bytes(side));
+    let log = Check::new(Status::NotUsed, "Portcullis sends the bytes itself and reads no log.");
+    let checks = Checks { store, files, index: index(side), tunnel: tunnel(side), disk: disk_check(disk), log };
+    *found = Some((now, checks.clone()));
     checks
 }
 
 /// Answers `GET /health` and `/healthz`. A stranger learns whether it works, and not what it is.
 pub(super) async fn health(State(side): State<Arc<OwnerSide>>, caller: Option<Extension<Caller>>) -> (StatusCode, Json<Value>) {
     let checks = check(&side).await;
-    let is_healthy = checks.store && checks.catalog;
+    let is_healthy = checks.are_fine();
     let status = if is_healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let word = |is_fine| if is_fine { "ok" } else { "unavailable" };
-    let (version, checks_json) = match caller {
-        Some(_) => (side.settings.version, json!({ "store": word(checks.store), "files": word(checks.catalog) })),
-        None => ("", json!({})),
-    };
     let body = json!({
         "status": if is_healthy { "healthy" } else { "unhealthy" },
-        "redis": store_word(&side, checks),
-        "version": version,
-        "checks": checks_json,
+        "redis": store_word(&side, &checks),
+        "version": if caller.is_some() { side.settings.version } else { "" },
+        "checks": if caller.is_some() { json!(checks) } else { json!({}) },
     });
     (status, Json(body))
 }
@@ -71,10 +121,119 @@ pub(super) async fn alive() -> Json<Value> {
 }
 
 /// The word that the original's scripts look for.
-fn store_word(side: &OwnerSide, checks: Checks) -> &'static str {
-    match (checks.store, side.settings.store_kind) {
+fn store_word(side: &OwnerSide, checks: &Checks) -> &'static str {
+    match (checks.store.works(), side.settings.store_kind) {
         (false, _) => "disconnected",
         (true, "redis") => "connected",
         (true, _) => "embedded",
+    }
+}
+
+async fn store(side: &OwnerSide) -> Check {
+    match timeout(CHECK_TIMEOUT, side.store.latest_seq()).await {
+        Ok(Ok(_)) => Check::new(Status::Ok, "It can be written."),
+        Ok(Err(error)) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "The store failed its check");
+            Check::new(Status::Failing, "It cannot be written; the log says why.")
+        }
+        Err(_) => Check::new(Status::Failing, hangs("It")),
+    }
+}
+
+async fn files(side: &OwnerSide) -> Check {
+    match timeout(CHECK_TIMEOUT, side.catalog.is_reachable()).await {
+        Ok(true) => Check::new(Status::Ok, "The folder is there and answers."),
+        Ok(false) => Check::new(Status::Failing, "The folder is not the one of the start any more; is the NAS mounted?"),
+        Err(_) => Check::new(Status::Failing, format!("{} Is the NAS reachable?", hangs("The folder"))),
+    }
+}
+
+fn index(side: &OwnerSide) -> Check {
+    let health = side.catalog.index_health();
+    let known = format!("{} files are known", health.state.files);
+    match health.age {
+        _ if health.is_failing => Check::new(Status::Warning, format!("The folder could not be walked; {known}.")),
+        None => Check::new(Status::Ok, format!("The folder is being walked for the first time; {known} so far.")),
+        Some(age) if age > MAX_INDEX_AGE => {
+            Check::new(Status::Warning, format!("The folder was last walked {} ago; {known}.", duration_text(age)))
+        }
+        Some(_) if health.state.truncated => {
+            Check::new(Status::Warning, format!("The folder has more files than can be searched; {known}."))
+        }
+        Some(age) => Check::new(Status::Ok, format!("The folder was walked {} ago; {known}.", duration_text(age))),
+    }
+}
+
+/// Looks at the ways in that should be open, or shut, and are not.
+fn tunnel(side: &OwnerSide) -> Check {
+    let living = side.controller.living();
+    let wanted = living.iter().filter(|view| view.state != ShareState::Scheduled);
+    let (all, troubled): (Vec<_>, Vec<_>) = (wanted.clone().collect(), wanted.filter(|view| view.tunnel_problem.is_some()).collect());
+    match troubled.first().and_then(|view| view.tunnel_problem.as_deref()) {
+        None => Check::new(Status::Ok, format!("{} ways in are as they should be.", all.len())),
+        Some(problem) => {
+            let status = if troubled.len() == all.len() { Status::Failing } else { Status::Warning };
+            Check::new(status, format!("{} of {} ways in are not as they should be: {problem}.", troubled.len(), all.len()))
+        }
+    }
+}
+
+fn disk_check(free: Option<u64>) -> Check {
+    let Some(free) = free else { return Check::new(Status::Failing, hangs("The disk of the state folder")) };
+    let status = match free {
+        _ if free < NO_DISK_BYTES => Status::Failing,
+        _ if free < LOW_DISK_BYTES => Status::Warning,
+        _ => Status::Ok,
+    };
+    Check::new(status, format!("The disk of the state folder has {} left.", size_text(free)))
+}
+
+fn hangs(what: impl fmt::Display) -> String {
+    format!("{what} did not answer within {} ms.", CHECK_TIMEOUT.as_millis())
+}
+
+/// Returns how much the disk of the state folder has left; `None` where that cannot be known at the moment.
+pub(super) async fn free_bytes(side: &OwnerSide) -> Option<u64> {
+    let folder = side.settings.state_dir.clone();
+    let look = tokio::task::spawn_blocking(move || free_bytes_of(&folder));
+    timeout(CHECK_TIMEOUT, look).await.ok()?.ok()?
+}
+
+/// Returns how much of a folder's disk this account may still fill. Blocks.
+pub fn free_bytes_of(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fills_is_told_of_in_time() {
+        let status = |free| disk_check(free).status;
+        assert_eq!(status(Some(LOW_DISK_BYTES)), Status::Ok);
+        assert_eq!(status(Some(LOW_DISK_BYTES - 1)), Status::Warning);
+        assert_eq!(status(Some(NO_DISK_BYTES)), Status::Warning);
+        assert_eq!(status(Some(NO_DISK_BYTES - 1)), Status::Failing);
+        assert_eq!(status(None), Status::Failing);
+        assert_eq!(disk_check(Some(3_000_000_000)).reason, "The disk of the state folder has 3.0 GB left.");
+    }
+
+    #[test]
+    fn only_the_store_and_the_files_keep_it_from_its_work() {
+        let fine = || Check::new(Status::Ok, "");
+        let all = || Checks { store: fine(), files: fine(), index: fine(), tunnel: fine(), disk: fine(), log: fine() };
+        let failing = || Check::new(Status::Failing, "");
+        assert!(Checks { index: failing(), tunnel: failing(), disk: failing(), ..all() }.are_fine());
+        assert!(!Checks { store: failing(), ..all() }.are_fine());
+        assert!(!Checks { files: failing(), ..all() }.are_fine());
+    }
+
+    #[test]
+    fn the_free_space_is_that_of_the_folders_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(free_bytes_of(folder.path()).is_some_and(|free| free > 0));
+        assert_eq!(free_bytes_of(&folder.path().join("nothing")), None);
     }
 }

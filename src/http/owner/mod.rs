@@ -31,7 +31,8 @@ use crate::store::Store;
 pub(super) mod body;
 mod events;
 mod files;
-pub(super) mod health;
+pub mod health;
+mod metrics;
 mod once;
 mod patient;
 mod query;
@@ -88,6 +89,8 @@ pub struct OwnerSettings {
     pub limits: Limits,
     /// The folder whose files may be shared.
     pub root: PathBuf,
+    /// Where state is kept.
+    pub state_dir: PathBuf,
     /// This program's version.
     pub version: &'static str,
     /// Where state is kept: `embedded` or `redis`.
@@ -161,6 +164,7 @@ fn routes() -> Vec<Route> {
         route(Method::GET, "/health", health::health),
         route(Method::GET, "/healthz", health::health),
         route(Method::GET, "/livez", health::alive),
+        route(Method::GET, "/metrics", metrics::metrics),
         route(Method::GET, "/api/v1/files", files::list).compressed(),
         route(Method::GET, "/api/v1/files/{*path}", files::show),
         route(Method::POST, "/api/v1/shares", shares::create),
@@ -204,7 +208,8 @@ pub fn router(side: Arc<OwnerSide>) -> Router {
         .fallback_service(any(not_found).with_state(()))
         .with_state(side.clone())
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(middleware::from_fn_with_state(side, auth::guard))
+        .layer(middleware::from_fn_with_state(side.clone(), auth::guard))
+        .layer(middleware::from_fn_with_state(side, metrics::count))
         .layer(middleware::from_fn(problem::finish))
         .layer(middleware::from_fn(harden))
 }

@@ -61,6 +61,13 @@ impl Default for Streams {
     }
 }
 
+impl Streams {
+    /// Returns how many streams are open.
+    pub(super) fn open(&self) -> usize {
+        MAX_STREAMS - self.places.available_permits()
+    }
+}
+
 /// Answers `GET /api/v1/events/stream`.
 pub(super) async fn stream(
     State(side): State<Arc<OwnerSide>>,

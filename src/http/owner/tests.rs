@@ -3,6 +3,7 @@
 mod asking;
 mod connecting;
 mod entering;
+mod operating;
 mod sharing;
 mod speaking_as_the_original;
 mod watching;
@@ -73,6 +74,7 @@ async fn scene_with(change: impl FnOnce(&mut OwnerSettings)) -> Scene {
         clock: clock.clone(),
         keys: Keys::new(vec![Key::new(&random::secret()).unwrap()], random::bytes()),
         passes: Passes::default(),
+        metrics: crate::metrics::Metrics::new("1.2.3", crate::share::Timestamp(0)),
         limits: LIMITS,
         drain: Duration::ZERO,
     };
@@ -88,6 +90,7 @@ async fn scene_with(change: impl FnOnce(&mut OwnerSettings)) -> Scene {
         address: "http://nas.local:8000".to_owned(),
         limits: LIMITS,
         root: folder.path().to_owned(),
+        state_dir: folder.path().to_owned(),
         version: "1.2.3",
         store_kind: "embedded",
         tunnel: "fake",

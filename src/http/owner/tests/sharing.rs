@@ -243,23 +243,6 @@ async fn the_page_learns_what_it_needs_to_know() {
 }
 
 #[tokio::test]
-async fn health_tells_strangers_only_whether_all_is_well() {
-    let scene = scene().await;
-    for target in ["/health", "/healthz"] {
-        let stranger = scene.ask("GET", target).await.expect(200).json();
-        assert_eq!(stranger, json!({ "status": "healthy", "redis": "embedded", "version": "", "checks": {} }));
-        let owner = scene.call("GET", target).await.expect(200).json();
-        assert_eq!(
-            owner,
-            json!({ "status": "healthy", "redis": "embedded", "version": "1.2.3", "checks": { "store": "ok", "files": "ok" } })
-        );
-    }
-    scene.ask("GET", "/livez").await.expect(200);
-    std::fs::rename(scene.folder.path().join("sub"), scene.folder.path().join("gone")).unwrap();
-    scene.ask("GET", "/health").await.expect(200);
-}
-
-#[tokio::test]
 async fn long_lists_of_files_travel_compressed_and_links_do_not() {
     let scene = scene().await;
     for n in 0..20 {
