@@ -140,7 +140,7 @@ impl Slot {
         for transfer in self.share.transfers.iter().filter(|t| wanted.contains(&t.id)) {
             let (_, pass) = self.passes.entry(transfer.id).or_insert_with(|| {
                 let etag = etag(&self.share, keys);
-                let pass = Arc::new(Pass::new(self.share.id, transfer.id, self.share.file.clone(), etag, self.sending.clone()));
+                let pass = Arc::new(Pass::new(&self.share, transfer.id, etag, self.sending.clone()));
                 let secret = keys.transfer_secret(transfer.id);
                 table.insert(secret, pass.clone());
                 (secret, pass)

@@ -56,8 +56,8 @@ pub(super) fn fields_of(file: &SharedFile, etag: &str) -> String {
     )
 }
 
-/// Answers a GET or HEAD of a transfer's bytes.
-pub(super) fn to(request: &Head, pass: &Pass, keeps_alive: bool, now: Timestamp) -> Answer {
+/// Answers a GET or HEAD of a transfer's bytes. `location` is the transfer's own URL, where another one was asked for.
+pub(super) fn to(request: &Head, pass: &Pass, location: Option<&http::HeaderValue>, keeps_alive: bool, now: Timestamp) -> Answer {
     let field = |name| request.headers.get(name).map(http::HeaderValue::as_bytes);
     let size_bytes = pass.file.size_bytes();
     if field(header::IF_MATCH).is_some_and(|tags| !matches(tags, &pass.etag)) {
@@ -81,8 +81,12 @@ pub(super) fn to(request: &Head, pass: &Pass, keeps_alive: bool, now: Timestamp)
     if let Some(sha256) = pass.digest() {
         let _ = write!(head, "Repr-Digest: sha-256=:{}:\r\n", base64::engine::general_purpose::STANDARD.encode(sha256));
     }
-    head.push_str("\r\n");
-    Answer { head: head.into_bytes(), body: (request.method == Method::GET).then_some(range) }
+    let mut head = head.into_bytes();
+    if let Some(location) = location {
+        head.extend_from_slice(&[b"Content-Location: ", location.as_bytes(), b"\r\n"].concat());
+    }
+    head.extend_from_slice(b"\r\n");
+    Answer { head, body: (request.method == Method::GET).then_some(range) }
 }
 
 /// Returns the head of an answer without content of its own: a status for machines, as `503 Service Unavailable`.
@@ -147,18 +151,21 @@ fn disposition(path: &CatalogPath) -> String {
 mod tests {
     use super::super::head::parse;
     use super::*;
-    use crate::share::{FileIdentity, ShareId, TransferId};
+    use crate::share::{FileIdentity, Limits, Moment, Policy, PolicyRequest, Share, ShareId, TokenId, TransferId};
 
     fn pass(name: &str) -> Pass {
         let identity = FileIdentity { device: 1, inode: 2, size_bytes: 1000, modified_ns: 3, changed_ns: 4 };
         let file = SharedFile { path: CatalogPath::parse(name).unwrap(), identity };
-        Pass::new(ShareId::from_random(1), TransferId::from_bytes([1; 16]), file, "\"tag\"".to_owned(), Pass::sending())
+        let limits = Limits { max_tunnel: Duration::MAX, stall_timeout: Duration::MAX, grace_period: Duration::MAX };
+        let policy = Policy::new(PolicyRequest::default(), limits, Moment::default()).unwrap();
+        let (share, _) = Share::new(ShareId::from_random(1), TokenId(uuid::Uuid::nil()), file, policy, None, Moment::default());
+        Pass::new(&share, TransferId::from_bytes([1; 16]), "\"tag\"".to_owned(), Pass::sending())
     }
 
     fn answer(fields: &str) -> (String, Option<ByteRange>) {
         let text = format!("{fields}Host: x\r\n\r\n");
         let head = parse(text.as_bytes()).unwrap().unwrap();
-        let answer = to(&head, &pass("a.txt"), true, Timestamp(0));
+        let answer = to(&head, &pass("a.txt"), None, true, Timestamp(0));
         (String::from_utf8(answer.head).unwrap(), answer.body)
     }
 
@@ -171,6 +178,15 @@ mod tests {
         );
         assert!(head.contains("\r\nContent-Range: bytes 10-19/1000\r\n"));
         assert_eq!(body, Some(ByteRange::new(10, 20)));
+    }
+
+    #[test]
+    fn whoever_asked_another_url_learns_the_transfers_own() {
+        let head = parse(b"GET /s/token/a.txt HTTP/1.1\r\nHost: x\r\n\r\n").unwrap().unwrap();
+        let location = http::HeaderValue::from_static("../get/00/a.txt");
+        let answer = to(&head, &pass("a.txt"), Some(&location), true, Timestamp(0));
+        assert!(String::from_utf8(answer.head).unwrap().ends_with("\r\nContent-Location: ../get/00/a.txt\r\n\r\n"));
+        assert_eq!(answer.body, Some(ByteRange::new(0, 1000)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use super::send::{self, End, Metered, Stream};
 use super::{Found, Pass, Peer, RecipientSide, next_request_id, socket};
 use crate::catalog::{CatalogError, OpenFile};
 use crate::meter::Request;
-use crate::share::{Evidence, ShareId};
+use crate::share::{Evidence, ShareId, TransferId};
 use crate::token::TransferSecret;
 
 /// How long a head may take from its first byte (or from the beginning of the connection).
@@ -37,12 +37,28 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the other side may still talk after our last answer, and how much: closing at once would reset the
 /// connection and could take that answer from it (RFC 9112 9.6).
 const LINGER: (Duration, usize) = (Duration::from_secs(2), 64 * 1024);
+/// What an answer says that may be another in a moment.
+const WAIT: &str = "Retry-After: 2\r\n";
 /// The first and the longest pause between two looks at what was acknowledged.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
 
 /// Put into an answer's extensions by the router: nothing is said, the connection is closed.
 #[derive(Debug, Clone, Copy)]
 pub struct Silence;
+
+/// Put into an answer's extensions by the router: the bytes of this transfer are sent right here, as its own URL would, with
+/// the answer's `Content-Location`. For a client that asks the link and does not follow redirects.
+#[derive(Debug, Clone, Copy)]
+pub struct SendBytes(pub TransferSecret);
+
+/// Put into a request's extensions for the router: it is for the bytes of a transfer, and this is why none are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoBytes {
+    /// The transfer is over.
+    Over(ShareId, TransferId),
+    /// Whoever asks is in no network that the link is for.
+    NotAllowed,
+}
 
 /// Answers a connection until it ends.
 pub(super) async fn serve(
@@ -175,18 +191,45 @@ impl Connection {
             match self.side.passes.find(&secret) {
                 Some(Found::Valid(pass)) if pass.share == share => {
                     return if matches!(head.method, Method::GET | Method::HEAD) && self.side.doors.is_open(share) {
-                        self.bytes(&head, secret, pass, keeps_alive).await
+                        self.bytes(&head, secret, pass, None, keeps_alive).await
                     } else {
                         Ok(Next::Drop)
                     };
                 }
                 Some(Found::Over(of, transfer)) if of == share => {
-                    return self.page(head, body, Some(Over(share, transfer)), keeps_alive).await;
+                    let response = self.ask(&head, body, Some(NoBytes::Over(share, transfer))).await;
+                    return self.write_page(&head, response, keeps_alive).await;
                 }
                 Some(_) | None => return Ok(Next::Drop),
             }
         }
-        self.page(head, body, None, keeps_alive).await
+        let response = self.ask(&head, body, None).await;
+        match response.as_ref().and_then(|response| response.extensions().get::<SendBytes>().copied()) {
+            Some(SendBytes(secret)) => {
+                let location = response.and_then(|response| response.headers().get(header::CONTENT_LOCATION).cloned());
+                self.bytes_at_link(&head, secret, location, keeps_alive).await
+            }
+            None => self.write_page(&head, response, keeps_alive).await,
+        }
+    }
+
+    /// Answers a GET of a link with the bytes of the transfer that it made, or rejoined.
+    async fn bytes_at_link(
+        &mut self,
+        head: &Head,
+        secret: TransferSecret,
+        location: Option<HeaderValue>,
+        keeps_alive: bool,
+    ) -> io::Result<Next> {
+        match self.side.passes.find(&secret) {
+            Some(Found::Valid(pass)) if self.side.doors.is_open(pass.share) => {
+                self.bytes(head, secret, pass, location.as_ref(), keeps_alive).await
+            }
+            Some(Found::Valid(_)) => self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await,
+            // It ended while this was being decided.
+            Some(Found::Over(share, transfer)) => self.page_of(head, (share, secret), NoBytes::Over(share, transfer), keeps_alive).await,
+            None => Ok(Next::Drop),
+        }
     }
 
     async fn read_body(&mut self, length: usize) -> io::Result<Option<Vec<u8>>> {
@@ -207,21 +250,26 @@ impl Connection {
         Ok(Some(self.buffer.drain(..length).collect()))
     }
 
-    /// Answers with a page of the router.
-    async fn page(&mut self, head: Head, body: Vec<u8>, over: Option<Over>, keeps_alive: bool) -> io::Result<Next> {
-        let is_head = head.method == Method::HEAD;
-        let peer = self.peer(&head);
+    /// Asks the router; `None` where it does not answer in time.
+    async fn ask(&self, head: &Head, body: Vec<u8>, no_bytes: Option<NoBytes>) -> Option<Response<Body>> {
         let mut request = http::Request::new(Body::from(body));
-        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, head.uri, head.headers);
-        request.extensions_mut().insert(peer);
-        if let Some(over) = over {
-            request.extensions_mut().insert(over);
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method.clone(), head.uri.clone(), head.headers.clone());
+        request.extensions_mut().insert(self.peer(head));
+        if let Some(no_bytes) = no_bytes {
+            request.extensions_mut().insert(no_bytes);
         }
-        let Ok(response) = timeout(PAGE_TIMEOUT, self.side.pages.clone().oneshot(request)).await else {
+        let response = timeout(PAGE_TIMEOUT, self.side.pages.clone().oneshot(request)).await.ok()?;
+        Some(response.unwrap_or_else(|never| match never {}))
+    }
+
+    /// Answers with a page of the router.
+    async fn write_page(&mut self, head: &Head, response: Option<Response<Body>>, keeps_alive: bool) -> io::Result<Next> {
+        let is_head = head.method == Method::HEAD;
+        let Some(response) = response else {
             // The answer to a HEAD ends with its head, so behind this one nothing may follow.
             return self.plain("503 Service Unavailable", "Retry-After: 5\r\n", "One moment, please.\n", keeps_alive && !is_head).await;
         };
-        let (parts, body) = response.unwrap_or_else(|never| match never {}).into_parts();
+        let (parts, body) = response.into_parts();
         if parts.extensions.get::<Silence>().is_some() || parts.status == StatusCode::METHOD_NOT_ALLOWED {
             return Ok(Next::Drop);
         }
@@ -253,42 +301,51 @@ impl Connection {
         self.plain(status, "", &format!("{status}\n"), false).await.unwrap_or(Next::Drop)
     }
 
-    /// Answers with bytes of a transfer.
-    async fn bytes(&mut self, head: &Head, secret: TransferSecret, pass: Arc<Pass>, keeps_alive: bool) -> io::Result<Next> {
-        let now = self.side.clock.now();
-        if pass.is_over(now.steady) {
-            return self.page_of_over(head, &pass, keeps_alive).await;
+    /// Answers with bytes of a transfer. `location` is its own URL, where another was asked for.
+    async fn bytes(
+        &mut self,
+        head: &Head,
+        secret: TransferSecret,
+        pass: Arc<Pass>,
+        location: Option<&HeaderValue>,
+        keeps_alive: bool,
+    ) -> io::Result<Next> {
+        let (now, peer, url) = (self.side.clock.now(), self.peer(head), (pass.share, secret));
+        let over = NoBytes::Over(pass.share, pass.transfer);
+        if !pass.policy.allows(peer.address) {
+            return self.page_of(head, url, NoBytes::NotAllowed, keeps_alive).await;
         }
-        let answer = answer::to(head, &pass, keeps_alive, now.wall);
+        if pass.is_over(now.steady) {
+            return self.page_of(head, url, over, keeps_alive).await;
+        }
+        let answer = answer::to(head, &pass, location, keeps_alive, now.wall);
         let Some(range) = answer.body else {
             return self.send_page(&answer.head, keeps_alive).await;
         };
-        let wait = "Retry-After: 2\r\n";
         let Some(entered) = pass.enter() else {
-            return self.plain("503 Service Unavailable", wait, "Too many requests of this download run at once.\n", keeps_alive).await;
+            return self.plain("503 Service Unavailable", WAIT, "Too many requests of this download run at once.\n", keeps_alive).await;
         };
         let file = match self.open(secret, &pass).await {
             Ok(Some(file)) => file,
             Ok(None) => {
                 self.side.reports.source_changed(pass.share).await;
-                return self.page_of_over(head, &pass, keeps_alive).await;
+                return self.page_of(head, url, over, keeps_alive).await;
             }
             Err(error) => {
                 tracing::warn!(share.id = %pass.share, %error, "Could not open a shared file");
                 return self
-                    .plain("503 Service Unavailable", wait, "The sender's storage does not answer. Try again in a moment.\n", keeps_alive)
+                    .plain("503 Service Unavailable", WAIT, "The sender's storage does not answer. Try again in a moment.\n", keeps_alive)
                     .await;
             }
         };
-        let peer = self.peer(head);
         let request = if pass.is_complete() {
             None
         } else {
             let request = Request { share: pass.share, transfer: pass.transfer, id: next_request_id() };
             match self.side.reports.open(request, range).await {
                 Some(Ok(())) => Some(request),
-                Some(Err(_)) => return self.page_of_over(head, &pass, keeps_alive).await,
-                None => return self.plain("503 Service Unavailable", wait, "One moment, please.\n", keeps_alive).await,
+                Some(Err(_)) => return self.page_of(head, url, over, keeps_alive).await,
+                None => return self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await,
             }
         };
         // Only one body at a time is watched; the one before has arrived, or this request would not be here.
@@ -346,12 +403,19 @@ impl Connection {
         Ok(Some(file))
     }
 
-    async fn page_of_over(&mut self, head: &Head, pass: &Pass, keeps_alive: bool) -> io::Result<Next> {
-        let (mut uri, method) = (http::uri::Parts::default(), head.method.clone());
-        uri.path_and_query = head.uri.path_and_query().cloned();
-        let uri = http::Uri::from_parts(uri).map_err(io::Error::other)?;
-        let again = Head { method, uri, headers: head.headers.clone(), body_bytes: 0, keeps_alive, length: 0 };
-        self.page(again, Vec::new(), Some(Over(pass.share, pass.transfer)), keeps_alive).await
+    /// Answers with the page that says why no bytes are sent: the one of the transfer's own URL, whichever was asked. (A
+    /// link that is asked twice could be redeemed twice.)
+    async fn page_of(
+        &mut self,
+        head: &Head,
+        (share, secret): (ShareId, TransferSecret),
+        why: NoBytes,
+        keeps_alive: bool,
+    ) -> io::Result<Next> {
+        let uri = Uri::try_from(format!("/{share}/get/{}", secret.expose())).map_err(io::Error::other)?;
+        let asked = Head { uri, ..head.clone() };
+        let response = self.ask(&asked, Vec::new(), Some(why)).await;
+        self.write_page(&asked, response, keeps_alive).await
     }
 
     fn peer(&self, head: &Head) -> Peer {
@@ -424,10 +488,6 @@ impl Connection {
         }
     }
 }
-
-/// Put into a request's extensions for the router: it is for the bytes of a transfer that is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Over(pub ShareId, pub crate::share::TransferId);
 
 /// Reads `/{share}/get/{secret}/…`.
 fn transfer_path(path: &str) -> Option<(ShareId, TransferSecret)> {

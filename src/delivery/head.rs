@@ -10,7 +10,7 @@ const MAX_FIELDS: usize = 64;
 pub(super) const MAX_BODY_BYTES: usize = 1024;
 
 /// A request's head.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Head {
     pub(super) method: Method,
     pub(super) uri: Uri,

@@ -25,13 +25,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use accept::listen;
-pub use h1::{Over, Silence};
+pub use h1::{NoBytes, SendBytes, Silence};
 
 use crate::catalog::{Catalog, OpenFile};
 use crate::clock::Clock;
 use crate::meter::Reports;
 use crate::metrics::Metrics;
-use crate::share::{RequestId, ShareId, SharedFile, Steady, TransferId};
+use crate::share::{Policy, RequestId, Share, ShareId, SharedFile, Steady, TransferId};
 use crate::token::TransferSecret;
 use crate::tunnel::Doors;
 
@@ -53,6 +53,8 @@ pub struct Pass {
     pub file: SharedFile,
     /// The strong validator of its bytes, with its quotes.
     pub etag: String,
+    /// The rules of its share: who may fetch.
+    pub policy: Policy,
     /// Cancelled when no further byte may leave.
     pub cut: CancellationToken,
     /// The header fields that every answer about the file has.
@@ -68,13 +70,14 @@ pub struct Pass {
 
 impl Pass {
     /// Makes a pass; `sending` bounds the threads that its share's passes use together.
-    pub fn new(share: ShareId, transfer: TransferId, file: SharedFile, etag: String, sending: Arc<Semaphore>) -> Self {
+    pub fn new(share: &Share, transfer: TransferId, etag: String, sending: Arc<Semaphore>) -> Self {
         Self {
-            fields: answer::fields_of(&file, &etag),
-            share,
+            fields: answer::fields_of(&share.file, &etag),
+            share: share.id,
             transfer,
-            file,
+            file: share.file.clone(),
             etag,
+            policy: share.policy.clone(),
             cut: CancellationToken::new(),
             grace_end: OnceLock::new(),
             digest: RwLock::new(None),

@@ -18,6 +18,7 @@ mod hung_nas;
 mod live;
 mod names;
 mod owner;
+mod policies;
 mod previews;
 mod protocol;
 mod race;

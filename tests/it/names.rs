@@ -229,7 +229,7 @@ fn curl_stores_every_name_in_its_own_folder_and_nowhere_else() {
         let around = download_folder(&server);
         let folder = around.join("inner");
         std::fs::create_dir(&folder).unwrap();
-        let output = tool(&folder, "curl", &["-sS", "-q", "-L", "-OJ", &offer.url]);
+        let output = tool(&folder, "curl", &["-sS", "-q", "-OJ", &offer.url]);
         assert!(output.status.success(), "{}: {}", name.escape_ascii(), String::from_utf8_lossy(&output.stderr));
         let stored = files_of(&folder);
         assert_eq!((stored.len(), files_of(&around).len()), (1, 1), "{}: {stored:?}", name.escape_ascii());

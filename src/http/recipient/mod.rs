@@ -2,7 +2,8 @@
 //!
 //! A link's GET and HEAD spend nothing, whoever asks: chat previews, mail scanners and prefetchers all fetch links. A
 //! browser gets a page with a button whose POST redeems. Command-line clients that are known to be that get the bytes at
-//! the link itself, by redirect; so does `?dl=1`. Everything that is not a genuine link is met with silence.
+//! the link itself: curl, which follows no redirect unless it is told to, in the very answer, the others by redirect; so
+//! does `?dl=1`. Everything that is not a genuine link is met with silence.
 
 pub mod pages;
 mod who;
@@ -17,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use self::pages::Page;
 use crate::clock::Clock;
 use crate::controller::{ControllerError, Handle, View, name_in_link};
-use crate::delivery::{Over, Peer, Silence};
+use crate::delivery::{NoBytes, Peer, SendBytes, Silence};
 use crate::share::{Moment, Outcome, Recipient, Refused, Share, TransferEnd};
 use crate::token::{Keys, TransferSecret, Verified};
 
@@ -38,8 +39,8 @@ pub fn router(pages: RecipientPages) -> axum::Router {
         .route("/{share}/{token}", get(link).post(redeem))
         .route("/{share}/{token}/", get(link))
         .route("/{share}/{token}/{name}", get(link))
-        .route("/{share}/get/{transfer}", get(over))
-        .route("/{share}/get/{transfer}/{name}", get(over))
+        .route("/{share}/get/{transfer}", get(no_bytes))
+        .route("/{share}/get/{transfer}/{name}", get(no_bytes))
         .fallback(silence)
         .method_not_allowed_fallback(silence)
         .with_state(pages)
@@ -61,9 +62,10 @@ async fn link(
 ) -> Response {
     let Some(verified) = pages.verify(&uri) else { return silence().await };
     let wants_bytes = method == Method::GET && who::wants_bytes_at_the_link(&headers, uri.query());
+    let way = if who::follows_no_redirect(&headers) { Way::Here } else { Way::Redirect(StatusCode::FOUND) };
     let recipient = recipient(&peer, &headers);
     if wants_bytes && let Some(secret) = pages.controller.rejoin(verified.share, verified.link, &recipient, who::resumes(&headers)).await {
-        return pages.to_transfer(StatusCode::FOUND, &uri, verified, secret).await;
+        return pages.to_transfer(way, &uri, verified, secret).await;
     }
     let (view, may) = match pages.controller.offer(verified.share, verified.link, peer.address).await {
         Ok(Some(offer)) => offer,
@@ -75,7 +77,7 @@ async fn link(
     };
     match may {
         Err(refused) => page(page_of(&refused, &view.share)),
-        Ok(()) if wants_bytes => pages.redeem(StatusCode::FOUND, &uri, verified, recipient).await,
+        Ok(()) if wants_bytes => pages.redeem(way, &uri, verified, recipient).await,
         Ok(()) => {
             let token = uri.path().split('/').nth(2).unwrap_or_default();
             page(pages::ready(&offer(&view, pages.clock.now(), form_action(&uri, token))))
@@ -86,25 +88,41 @@ async fn link(
 /// POST of a link: the button.
 async fn redeem(State(pages): State<RecipientPages>, Extension(peer): Extension<Peer>, uri: Uri, headers: HeaderMap) -> Response {
     let Some(verified) = pages.verify(&uri) else { return silence().await };
-    pages.redeem(StatusCode::SEE_OTHER, &uri, verified, recipient(&peer, &headers)).await
+    pages.redeem(Way::Redirect(StatusCode::SEE_OTHER), &uri, verified, recipient(&peer, &headers)).await
 }
 
-/// A transfer's URL when the transfer is over. While it lives, `delivery` answers it and it does not come here.
-async fn over(State(pages): State<RecipientPages>, over: Option<Extension<Over>>) -> Response {
-    let Some(Extension(Over(share, transfer))) = over else { return silence().await };
+/// A transfer's URL when it gets no bytes. Otherwise `delivery` answers it and it does not come here.
+async fn no_bytes(State(pages): State<RecipientPages>, why: Option<Extension<NoBytes>>) -> Response {
+    let (share, transfer) = match why {
+        Some(Extension(NoBytes::Over(share, transfer))) => (share, transfer),
+        Some(Extension(NoBytes::NotAllowed)) => return page(pages::not_for_this_network()),
+        None => return silence().await,
+    };
     let view = match pages.controller.show(share).await {
         Ok(Some(view)) => view,
         Ok(None) => return page(pages::gone()),
         Err(_) => return page(pages::a_moment()),
     };
-    let ended = view.share.transfer(transfer).and_then(|transfer| transfer.ended).map(|(end, _)| end);
-    page(match (view.share.outcome(), ended) {
-        (Some(outcome), _) => page_of_outcome(outcome),
-        (None, Some(TransferEnd::Completed)) => pages::used(),
-        (None, Some(TransferEnd::Stalled)) => pages::stalled(),
-        (None, Some(TransferEnd::Stopped | TransferEnd::Cut)) => pages::revoked(),
-        (None, Some(TransferEnd::NeverBegan) | None) => pages::a_moment(),
+    if let Some(outcome) = view.share.outcome() {
+        return page(page_of_outcome(outcome));
+    }
+    // Of those that are over some are remembered only as a number.
+    let Some(transfer) = view.share.transfer(transfer) else { return page(pages::gone()) };
+    page(match transfer.ended.map(|(end, _)| end) {
+        Some(TransferEnd::Completed) => pages::used(),
+        Some(TransferEnd::Stalled) => pages::stalled(),
+        Some(TransferEnd::Stopped | TransferEnd::Cut) => pages::revoked(),
+        Some(TransferEnd::NeverBegan) | None => pages::a_moment(),
     })
+}
+
+/// How whoever exercised a link gets to the bytes.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// By a redirect with this status.
+    Redirect(StatusCode),
+    /// In the answer itself.
+    Here,
 }
 
 impl RecipientPages {
@@ -115,9 +133,9 @@ impl RecipientPages {
         self.keys.verify(token).ok().filter(|verified| verified.share.as_str() == share)
     }
 
-    async fn redeem(&self, status: StatusCode, uri: &Uri, verified: Verified, recipient: Recipient) -> Response {
+    async fn redeem(&self, way: Way, uri: &Uri, verified: Verified, recipient: Recipient) -> Response {
         match self.controller.redeem(verified.share, verified.link, recipient).await {
-            Ok(secret) => self.to_transfer(status, uri, verified, secret).await,
+            Ok(secret) => self.to_transfer(way, uri, verified, secret).await,
             Err(ControllerError::Refused(refused)) => match self.controller.show(verified.share).await {
                 Ok(Some(view)) => page(page_of(&refused, &view.share)),
                 Ok(None) | Err(_) => page(pages::a_moment()),
@@ -130,15 +148,22 @@ impl RecipientPages {
         }
     }
 
-    /// Leads to the transfer's own URL, relative to the link's: it holds below whatever prefix a proxy puts before us.
-    async fn to_transfer(&self, status: StatusCode, uri: &Uri, verified: Verified, secret: TransferSecret) -> Response {
+    /// Leads to the transfer; its own URL is told relative to the link's: it holds below whatever prefix a proxy puts before us.
+    async fn to_transfer(&self, way: Way, uri: &Uri, verified: Verified, secret: TransferSecret) -> Response {
         let name = match self.controller.show(verified.share).await {
             Ok(Some(view)) => name_in_link(&view.share),
             Ok(None) | Err(_) => String::new(),
         };
         let up = if uri.path().split('/').count() > 3 { "../" } else { "" };
         let location = HeaderValue::try_from(format!("{up}get/{}/{name}", secret.expose())).expect("it is hexadecimal and percent-encoded");
-        with_headers((status, [(header::LOCATION, location)]).into_response())
+        match way {
+            Way::Redirect(status) => with_headers((status, [(header::LOCATION, location)]).into_response()),
+            Way::Here => {
+                let mut response = [(header::CONTENT_LOCATION, location)].into_response();
+                response.extensions_mut().insert(SendBytes(secret));
+                response
+            }
+        }
     }
 }
 

@@ -86,7 +86,7 @@ pub fn ready(offer: &Offer) -> Page {
                     dd { code { (hexadecimal(digest)) } }
                 }
                 dt { "On a command line" }
-                dd { "curl, wget and aria2 download from the link itself: " code.command { "curl -LOJ" } " and the link between quotes." }
+                dd { "curl, wget and aria2 download from the link itself: " code.command { "curl -OJ" } " and the link between quotes." }
             }
         }
     };

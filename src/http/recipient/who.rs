@@ -18,6 +18,12 @@ pub(super) fn wants_bytes_at_the_link(headers: &HeaderMap, query: Option<&str>) 
     !is_prefetch(headers) && (asks_for_bytes(query) || is_client(headers))
 }
 
+/// Returns whether the client is curl: of those on the list the only one that follows a redirect only when it is told to.
+/// `xargs curl -OJ` would save nothing.
+pub(super) fn follows_no_redirect(headers: &HeaderMap) -> bool {
+    headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().to_ascii_lowercase().starts_with(b"curl/"))
+}
+
 /// Returns whether the request goes on behind bytes that the client has: `Range: bytes=k-` with k > 0.
 pub(super) fn resumes(headers: &HeaderMap) -> bool {
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok()).and_then(|text| text.trim().strip_prefix("bytes="));
@@ -103,6 +109,17 @@ mod tests {
         assert!(wants("Mozilla/5.0", &[], Some("a=b&dl=1")));
         assert!(!wants("Mozilla/5.0", &[], Some("dl=0")));
         assert!(!wants("Mozilla/5.0", &[], Some("xdl=1")));
+    }
+
+    #[test]
+    fn curl_alone_follows_no_redirect() {
+        for (agent, expected) in
+            [("curl/8.5.0", true), ("Wget/1.21.3", false), ("aria2/1.36.0", false), ("HTTPie/3.2.2", false), ("", false)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::USER_AGENT, HeaderValue::from_str(agent).unwrap());
+            assert_eq!(follows_no_redirect(&headers), expected, "{agent}");
+        }
     }
 
     #[test]
