@@ -143,21 +143,49 @@ impl Handle {
     /// # Errors
     /// [`ControllerError`]; nothing is made then, or it is closed again as `failed`.
     pub async fn create(&self, new: NewShare) -> Result<Arc<View>, ControllerError> {
+        self.create_as(random::share_id(), new).await
+    }
+
+    /// Makes a share under an id that was chosen before, which no share has.
+    ///
+    /// # Errors
+    /// As [`Handle::create`].
+    pub async fn create_as(&self, id: ShareId, new: NewShare) -> Result<Arc<View>, ControllerError> {
         let shared = &self.0;
         self.may_begin()?;
+        self.check(&new)?;
+        let policy = Policy::new(new.policy, shared.limits, shared.clock.now())?;
+        let file = shared.pin(&new.path).await?;
+        let (mut share, facts) = Share::new(id, random::token_id(), file, policy, new.note, shared.clock.now());
+        share.message = new.message;
+        let changes = self.watch();
+        let view = shared.ask(|answer| Command::Create { share: Box::new(share), facts, answer }).await?;
+        self.when_open(view, changes).await
+    }
+
+    /// Returns the share that an earlier attempt made under an id, as [`Handle::create`] answers; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`ControllerError`] where the store cannot be read, or the share's way in could not be opened.
+    pub async fn created(&self, id: ShareId) -> Result<Option<Arc<View>>, ControllerError> {
+        let changes = self.watch();
+        let Some(view) = self.show(id).await? else { return Ok(None) };
+        self.when_open(view, changes).await.map(Some)
+    }
+
+    /// Says whether the rules and the words of a share can be had, before anything is made.
+    ///
+    /// # Errors
+    /// [`ControllerError`] where they cannot.
+    pub fn check(&self, new: &NewShare) -> Result<(), ControllerError> {
         if new.note.as_ref().is_some_and(|note| note.len() > MAX_NOTE_BYTES) {
             return Err(ControllerError::NoteTooLong);
         }
         if new.message.as_ref().is_some_and(|message| message.len() > MAX_MESSAGE_BYTES) {
             return Err(ControllerError::MessageTooLong);
         }
-        let policy = Policy::new(new.policy, shared.limits, shared.clock.now())?;
-        let file = shared.pin(&new.path).await?;
-        let (mut share, facts) = Share::new(random::share_id(), random::token_id(), file, policy, new.note, shared.clock.now());
-        share.message = new.message;
-        let changes = self.watch();
-        let view = shared.ask(|answer| Command::Create { share: Box::new(share), facts, answer }).await?;
-        self.when_open(view, changes).await
+        Policy::new(new.policy.clone(), self.0.limits, self.0.clock.now())?;
+        Ok(())
     }
 
     /// Closes a share. Doing it twice is fine.
@@ -198,6 +226,14 @@ impl Handle {
     /// # Errors
     /// [`ControllerError`]; nothing is changed then.
     pub async fn reopen(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
+        self.reopen_as(id, random::token_id()).await
+    }
+
+    /// Offers a closed share once more, with a new link whose id was chosen before.
+    ///
+    /// # Errors
+    /// As [`Handle::reopen`].
+    pub async fn reopen_as(&self, id: ShareId, link: TokenId) -> Result<Arc<View>, ControllerError> {
         let shared = &self.0;
         self.may_begin()?;
         if shared.living.read().expect("nobody panics while holding the views").contains_key(&id) {
@@ -205,7 +241,7 @@ impl Handle {
         }
         let share = shared.store.share(id).await?.ok_or(ControllerError::UnknownShare(id))?;
         let file = shared.pin(&share.file.path).await?;
-        let event = Event::Reopened { link: random::token_id(), file };
+        let event = Event::Reopened { link, file };
         let changes = self.watch();
         let view = shared.ask(|answer| Command::TakeUp { share: Box::new(share), event, answer }).await?;
         self.when_open(view, changes).await
@@ -239,12 +275,12 @@ impl Handle {
         views
     }
 
-    /// Returns a page of closed shares, newest made first.
+    /// Returns a page of closed shares, newest made first: those of them that `query` wants.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
-    pub async fn history(&self, before: Option<ShareId>, limit: usize) -> Result<Vec<Arc<View>>, StoreError> {
-        let shares = self.0.store.shares(ShareQuery { closed: Some(true), before, limit, ..ShareQuery::default() }).await?;
+    pub async fn history(&self, query: ShareQuery) -> Result<Vec<Arc<View>>, StoreError> {
+        let shares = self.0.store.shares(ShareQuery { closed: Some(true), ..query }).await?;
         let now = self.0.clock.now();
         Ok(shares.into_iter().map(|share| Arc::new(self.0.view_of_share(Arc::new(share), now))).collect())
     }

@@ -36,7 +36,7 @@ async fn a_share_opens_its_door_and_a_revoke_shuts_it() {
     assert_eq!(closed.share.outcome(), Some(Outcome::Revoked));
     assert!(!scene.doors.is_open(view.share.id) && closed.url.is_none());
     assert!(scene.handle.living().is_empty());
-    assert_eq!(scene.handle.history(None, 10).await.unwrap().len(), 1);
+    assert_eq!(scene.handle.history(ShareQuery { limit: 10, ..ShareQuery::default() }).await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

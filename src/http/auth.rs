@@ -1,39 +1,46 @@
 //! Who an owner is, and from where they may speak.
 //!
 //! `guard` stands in front of every route. In this order it refuses what came through the public tunnel, what calls us by
-//! a foreign name, what a foreign page sends, and whoever brings no credential. Credentials are: the owner's token
-//! (`Authorization: Bearer` or `X-API-Key`), the cookie of a signed-in browser, or the local socket in the hands of root or
-//! of our own user. A browser signs in by a link that carries a sign-in code, or by pasting the token.
+//! a foreign name, what a foreign page sends, whoever brings no credential, and whoever's credential is for less. Credentials
+//! are: the owner's token or an API token (`Authorization: Bearer` or `X-API-Key`), the cookie of a signed-in browser, or the
+//! local socket in the hands of root or of our own user. A browser signs in by a link that carries a sign-in code, or by
+//! pasting the owner's token. An API token has a scope; all others may do everything.
+//!
+//! * `guard.rs`: the one place that lets in. `caller.rs`: who it is. `origin.rs`: from where. `guesses.rs`: how often.
+//! * `sessions.rs`: signed-in browsers. `tokens.rs`: API tokens.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::owner::OwnerSide;
 use super::problem::Problem;
-use crate::share::Steady;
-use crate::store::Store;
+use crate::share::{Moment, Steady};
+use crate::store::{ApiToken, ApiTokenId, Session, Store};
 use crate::token::random;
 
+mod caller;
+mod guard;
 mod guesses;
 mod origin;
 mod sessions;
+mod tokens;
 
+use caller::address_of;
+pub(super) use caller::from_of;
+pub use caller::{Caller, Credential};
+pub use guard::{Access, Rule};
+pub(super) use guard::{Post, Rules, guard};
+pub(super) use sessions::NewBrowser;
 pub use sessions::{COOKIE, removal_cookie};
+pub(super) use tokens::{NewToken, new_id as new_api_token_id};
 
 /// Where a browser signs in.
 pub const SIGN_IN: &str = "/sign-in";
-/// What anybody in the LAN may ask for. Each handler tells a stranger no more than it must. Everything else wants a credential.
-pub const PUBLIC: &[&str] = &["/", SIGN_IN, "/health", "/healthz", "/livez"];
-/// The files of the page: the sign-in page needs them, and they hold no data.
-pub const PUBLIC_FOLDER: &str = "/assets/";
 /// How many sign-in codes hold at once, the one of the start among them. `portcullis` prints one whenever it is asked to.
 const MAX_CODES: usize = 64;
 /// The digits of a sign-in code: 128 bits, short enough for a line of a terminal.
@@ -68,6 +75,16 @@ impl SecretDigest {
         Self(Sha256::digest(secret).into())
     }
 
+    /// Takes a digest that was kept.
+    pub(super) fn from_bytes(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
+    /// Names it in lists and logs: its first 16 hexadecimal digits, no help to whoever looks for the secret.
+    pub(super) fn id(&self) -> String {
+        self.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Returns whether `candidate` is the secret; takes as long whether it is or not.
     pub fn matches(&self, candidate: &str) -> bool {
         self.0.ct_eq(&Self::of(candidate).0).into()
@@ -92,25 +109,13 @@ pub enum Peer {
     },
 }
 
-/// Who a request is from, once that is known. Without one the request is a stranger's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
-    /// Anybody: no credential is asked for.
-    Anybody,
-    /// Our own user or root, over the local socket.
-    Local,
-    /// Somebody who has the owner's token.
-    Token,
-    /// A signed-in browser.
-    Browser(SecretDigest),
-}
-
 /// What it takes to tell an owner from a stranger.
 pub(super) struct Gate {
     auth: Auth,
     owner_token: SecretDigest,
     codes: Mutex<VecDeque<SecretDigest>>,
     sessions: sessions::Sessions,
+    tokens: tokens::Tokens,
     guesses: guesses::Guesses,
     names: origin::Names,
     our_uid: u32,
@@ -122,7 +127,8 @@ impl Gate {
             auth,
             owner_token,
             codes: Mutex::default(),
-            sessions: sessions::Sessions::new(store),
+            sessions: sessions::Sessions::new(store.clone()),
+            tokens: tokens::Tokens::new(store),
             guesses: guesses::Guesses::new(),
             names: origin::Names::new(hosts, origin::machine_name().as_deref()),
             our_uid: rustix::process::geteuid().as_raw(),
@@ -141,23 +147,54 @@ impl Gate {
         code
     }
 
-    /// Signs a browser in that brings the owner's token or a sign-in code. Returns the cookie to set; `None` where the secret
-    /// is wrong.
-    pub(super) async fn sign_in(&self, secret: &str, address: Option<IpAddr>, now: Steady) -> Result<Option<HeaderValue>, Problem> {
+    /// Returns whether a browser may sign in with `secret`: the owner's token or a sign-in code.
+    pub(super) fn knows(&self, secret: &str, peer: Option<Peer>, now: Steady) -> Result<bool, Problem> {
         let is_code = {
             let codes = self.codes.lock().expect("nobody panics while holding the codes");
             codes.iter().fold(false, |found, code| found | code.matches(secret))
         };
-        if self.judge(address, now, is_code | self.owner_token.matches(secret))? {
-            Ok(Some(self.sessions.begin(now).await?))
-        } else {
-            Ok(None)
-        }
+        self.judge(address_of(peer), now, is_code | self.owner_token.matches(secret))
+    }
+
+    /// Signs a browser in. Returns the cookie to set.
+    pub(super) async fn sign_in(&self, browser: NewBrowser, agent: &str, now: Moment) -> Result<HeaderValue, Problem> {
+        Ok(self.sessions.begin(browser, agent, now).await?)
     }
 
     /// Signs a browser out.
     pub(super) async fn sign_out(&self, session: SecretDigest, now: Steady) -> Result<(), Problem> {
         Ok(self.sessions.end(session, now).await?)
+    }
+
+    /// Returns the sessions of all signed-in browsers, the one that was seen last first.
+    pub(super) async fn sessions(&self, now: Steady) -> Result<Vec<Session>, Problem> {
+        Ok(self.sessions.list(now).await?)
+    }
+
+    /// Returns the API tokens, the newest first.
+    pub(super) async fn api_tokens(&self) -> Result<Vec<ApiToken>, Problem> {
+        Ok(self.tokens.list().await?)
+    }
+
+    /// Makes an API token. Returns it with its secret, which nobody can tell again.
+    pub(super) async fn make_api_token(&self, new: NewToken, now: Moment) -> Result<(ApiToken, String), Problem> {
+        Ok(self.tokens.make(new, now).await?)
+    }
+
+    /// Revokes an API token; from here on it opens nothing. Returns it, where there was one.
+    pub(super) async fn revoke_api_token(&self, id: &ApiTokenId) -> Result<Option<ApiToken>, Problem> {
+        Ok(self.tokens.revoke(id).await?)
+    }
+
+    /// Returns whether whoever came in may still be in: what a long answer asks from time to time. Where the store cannot
+    /// say, what held a moment ago holds.
+    pub(super) async fn still_holds(&self, caller: &Caller, now: Moment) -> bool {
+        let holds = match &caller.credential {
+            Credential::Nothing | Credential::LocalUser | Credential::OwnerToken => return true,
+            Credential::Browser(session) => self.sessions.holds(*session, now.steady).await,
+            Credential::ApiToken(id) => self.tokens.holds(id, now).await,
+        };
+        holds.unwrap_or(true)
     }
 
     fn judge(&self, address: Option<IpAddr>, now: Steady, is_right: bool) -> Result<bool, Problem> {
@@ -179,21 +216,33 @@ impl Gate {
     }
 
     /// Says who a request is from. A good session is asked for first: wrong guesses from the same address never block it.
-    async fn identify(&self, headers: &HeaderMap, peer: Option<Peer>, now: Steady) -> Result<Identified, Problem> {
+    async fn identify(&self, headers: &HeaderMap, peer: Option<Peer>, now: Moment) -> Result<Identified, Problem> {
         if self.auth == Auth::None {
-            return Ok(Identified::as_caller(Caller::Anybody));
+            return Ok(Identified::as_caller(Caller::anybody(peer)));
         }
-        if matches!(peer, Some(Peer::Local { uid }) if uid == 0 || uid == self.our_uid) {
-            return Ok(Identified::as_caller(Caller::Local));
+        if let Some(Peer::Local { uid }) = peer
+            && (uid == 0 || uid == self.our_uid)
+        {
+            return Ok(Identified::as_caller(Caller::local(uid, peer)));
         }
         if let Some(signed_in) = self.sessions.of(headers, now).await? {
-            return Ok(Identified { caller: Some(Caller::Browser(signed_in.digest)), cookie: signed_in.renewed_cookie });
+            let caller = Caller::browser(signed_in.digest, peer);
+            return Ok(Identified { caller: Some(caller), cookie: signed_in.renewed_cookie });
         }
-        let Some(token) = token_in(headers) else { return Ok(Identified { caller: None, cookie: None }) };
-        if self.judge(address_of(peer), now, self.owner_token.matches(token))? {
-            return Ok(Identified::as_caller(Caller::Token));
+        let Some(secret) = token_in(headers) else { return Ok(Identified { caller: None, cookie: None }) };
+        let caller = if self.owner_token.matches(secret) {
+            Some(Caller::owner_token(peer))
+        } else {
+            self.tokens.find(secret, now).await?.map(|token| Caller::api_token(&token, peer))
+        };
+        self.judge(address_of(peer), now.steady, caller.is_some())?;
+        match caller {
+            Some(caller) => Ok(Identified::as_caller(caller)),
+            None => {
+                let detail = "This is neither the owner's token nor an API token that holds.";
+                Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", detail))
+            }
         }
-        Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", "This is not the owner's token."))
     }
 }
 
@@ -205,44 +254,6 @@ struct Identified {
 impl Identified {
     fn as_caller(caller: Caller) -> Self {
         Self { caller: Some(caller), cookie: None }
-    }
-}
-
-/// Lets in whoever may come in, and tells the handlers who it is by an extension of the type [`Caller`].
-pub(super) async fn guard(State(side): State<Arc<OwnerSide>>, mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    if let Err(problem) = side.gate.check_source(&request, peer) {
-        return problem.into_response();
-    }
-    let path = request.uri().path();
-    let is_public = PUBLIC.contains(&path) || path.starts_with(PUBLIC_FOLDER);
-    let identified = match side.gate.identify(request.headers(), peer, side.clock.now().steady).await {
-        Ok(identified) => identified,
-        Err(_) if is_public => Identified { caller: None, cookie: None },
-        Err(problem) => return problem.into_response(),
-    };
-    match identified.caller {
-        Some(caller) => drop(request.extensions_mut().insert(caller)),
-        None if is_public => {}
-        None => {
-            let detail = "Sign in on the owner's page, or send the owner's token as `Authorization: Bearer …`.";
-            return Problem::new(StatusCode::UNAUTHORIZED, "not_signed_in", detail).into_response();
-        }
-    }
-    let mut response = next.run(request).await;
-    if let Some(cookie) = identified.cookie
-        && !response.headers().contains_key(header::SET_COOKIE)
-    {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
-    }
-    response
-}
-
-/// Returns the address that wrong tries are counted for.
-pub(super) fn address_of(peer: Option<Peer>) -> Option<IpAddr> {
-    match peer {
-        Some(Peer::Tcp(address)) => Some(address.ip()),
-        Some(Peer::Local { .. }) | None => None,
     }
 }
 

@@ -6,18 +6,19 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::{Map, Value, json};
 
+use super::auth::Caller;
 use super::owner::body::StrictJson;
 use super::owner::wire::closed_at;
-use super::owner::{OwnerSide, create_once, health, share_id, view_of};
+use super::owner::{OwnerSide, close as close_share, create_once, health, share_id, view_of, wish};
 use super::problem::Problem;
 use crate::controller::{NewShare, View};
 use crate::share::{CatalogPath, Outcome, PolicyRequest, Share, State as ShareState, Timestamp, Transfer};
-use crate::store::MAX_PAGE;
+use crate::store::{MAX_PAGE, ShareQuery};
 
 /// What the original's links lived for where a script did not say, in seconds.
 const DEFAULT_EXPIRY_SECONDS: u64 = 3600;
@@ -27,6 +28,7 @@ const MAX_FILES: usize = 100_000;
 /// Answers `POST /generate-link`. Unknown fields are passed over, as the original did.
 pub(super) async fn generate_link(
     State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Result<StrictJson, Problem>,
 ) -> Result<Json<Value>, Problem> {
@@ -35,7 +37,7 @@ pub(super) async fn generate_link(
     let seconds = object.positive("expires_in_seconds")?.unwrap_or(DEFAULT_EXPIRY_SECONDS);
     let policy = PolicyRequest { expires_in_seconds: Some(seconds), ..PolicyRequest::default() };
     let new = NewShare { path, policy, note: None, message: None };
-    let view = create_once(&side, &headers, &[b"generate-link", &bytes], new).await.map_err(create_problem)?;
+    let view = create_once(&side, &caller, &headers, wish(&[b"generate-link", &bytes[..]]), new).await.map_err(create_problem)?;
     let url = view.url.clone().unwrap_or_default();
     Ok(Json(json!({
         "token": token_of(&url).unwrap_or_default(),
@@ -71,14 +73,14 @@ pub(super) async fn download(State(side): State<Arc<OwnerSide>>, Path(token): Pa
 }
 
 /// Answers `GET /admin/tunnels`. One that is being closed is not active any more.
-pub(super) async fn tunnels(State(side): State<Arc<OwnerSide>>) -> Json<Value> {
+pub(super) async fn tunnels(State(side): State<Arc<OwnerSide>>, Extension(caller): Extension<Caller>) -> Json<Value> {
     let living = side.controller.living();
-    let tunnels: Vec<Value> = living.iter().filter(|view| is_active(view)).map(|view| active_tunnel(&side, view)).collect();
+    let tunnels: Vec<Value> = living.iter().filter(|view| is_active(view)).map(|view| active_tunnel(&side, &caller, view)).collect();
     Json(json!({ "count": tunnels.len(), "active_tunnels": tunnels }))
 }
 
-fn active_tunnel(side: &OwnerSide, view: &View) -> Value {
-    let mut tunnel = tunnel(side, view);
+fn active_tunnel(side: &OwnerSide, caller: &Caller, view: &View) -> Value {
+    let mut tunnel = tunnel(side, caller, view);
     tunnel.insert("download_stats".to_owned(), download_stats(side, view));
     tunnel.insert("file_size".to_owned(), view.share.file.size_bytes().into());
     tunnel.insert("is_downloading".to_owned(), (view.state == ShareState::Transferring).into());
@@ -86,11 +88,15 @@ fn active_tunnel(side: &OwnerSide, view: &View) -> Value {
 }
 
 /// Answers `GET /admin/tunnels/{id}/stats`.
-pub(super) async fn stats(State(side): State<Arc<OwnerSide>>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn stats(
+    State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let view = view_of(&side, share_id(&id)?).await?;
     let (served, size) = (view.share.delivered_bytes(), view.share.file.size_bytes());
     Ok(Json(json!({
-        "tunnel_info": tunnel(&side, &view),
+        "tunnel_info": tunnel(&side, &caller, &view),
         "download_stats": download_stats(&side, &view),
         "file_size": size,
         "download_progress": { "bytes_served": served, "file_size": size, "percentage": view.share.percent() },
@@ -98,16 +104,20 @@ pub(super) async fn stats(State(side): State<Arc<OwnerSide>>, Path(id): Path<Str
 }
 
 /// Answers `DELETE /admin/tunnels/{id}`; twice is fine.
-pub(super) async fn close(State(side): State<Arc<OwnerSide>>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    let view = side.controller.revoke(share_id(&id)?).await?;
+pub(super) async fn close(
+    State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let view = close_share(&side, &caller, &id).await?;
     let id = view.share.id;
     Ok(Json(json!({ "message": format!("Tunnel {id} terminated successfully"), "tunnel_id": id })))
 }
 
 /// Answers `GET /admin/history`: the newest that closed.
-pub(super) async fn history(State(side): State<Arc<OwnerSide>>) -> Result<Json<Value>, Problem> {
-    let closed = side.controller.history(None, MAX_PAGE).await?;
-    let history: Vec<Value> = closed.iter().map(|view| tunnel(&side, view).into()).collect();
+pub(super) async fn history(State(side): State<Arc<OwnerSide>>, Extension(caller): Extension<Caller>) -> Result<Json<Value>, Problem> {
+    let closed = side.controller.history(ShareQuery { limit: MAX_PAGE, ..ShareQuery::default() }).await?;
+    let history: Vec<Value> = closed.iter().map(|view| tunnel(&side, &caller, view).into()).collect();
     Ok(Json(json!({ "count": history.len(), "tunnel_history": history })))
 }
 
@@ -141,19 +151,21 @@ fn is_open(state: ShareState) -> bool {
 }
 
 /// Answers `POST /admin/cleanup`. Every share is closed the moment it is due, so there is never anything left to clean.
-pub(super) async fn cleanup() -> Json<Value> {
-    Json(json!({ "message": "Cleanup completed", "cleaned_tunnels": 0, "cleaned_tokens": 0 }))
+pub(super) async fn cleanup(State(side): State<Arc<OwnerSide>>, Extension(caller): Extension<Caller>) -> Result<Json<Value>, Problem> {
+    side.audit(&caller, "shares.cleanup", "", "").await?;
+    Ok(Json(json!({ "message": "Cleanup completed", "cleaned_tunnels": 0, "cleaned_tokens": 0 })))
 }
 
 /// The fields of a tunnel as the original kept them: all of them texts.
-fn tunnel(side: &OwnerSide, view: &View) -> Map<String, Value> {
+fn tunnel(side: &OwnerSide, caller: &Caller, view: &View) -> Map<String, Value> {
+    let url = view.url.clone().filter(|_| caller.sees_links());
     let share: &Share = &view.share;
     let mut fields = Map::new();
     let mut put = |name: &str, value: String| fields.insert(name.to_owned(), value.into());
     put("tunnel_id", share.id.to_string());
     put("token_id", share.link.to_string());
     put("file_path", share.file.path.to_text());
-    put("public_url", view.url.clone().unwrap_or_default());
+    put("public_url", url.unwrap_or_default());
     put("internal_url", String::new());
     put("created_at", naive_time(share.created.wall));
     put("expires_at", naive_time(share.expires.wall));

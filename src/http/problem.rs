@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
-use tracing::{error, warn};
+use serde::Serialize;
+use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::catalog::CatalogError;
 use crate::controller::ControllerError;
@@ -27,6 +27,8 @@ use crate::token::random;
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The name of the header that carries the id of a request.
 pub const REQUEST_ID: &str = "x-request-id";
+/// The longest id that is taken from a request; a UUID has 36 letters.
+const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// Says why a request was not answered as it wished.
 #[derive(Debug, Clone)]
@@ -107,17 +109,24 @@ impl Problem {
         }
     }
 
+    /// Returns what it says, for where it is a part of an answer.
+    pub(super) fn to_json(&self) -> ProblemJson {
+        let Inner { status, code, detail, .. } = &*self.0;
+        ProblemJson {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.clone(),
+            code,
+            request_id: None,
+        }
+    }
+
     fn into_answer(self, request_id: &str) -> Response {
-        let Inner { status, code, detail, retry_after, .. } = &*self.0;
-        let body = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("Error"),
-            "status": status.as_u16(),
-            "detail": detail,
-            "code": code,
-            "request_id": request_id,
-        });
-        let mut response = (*status, Body::from(body.to_string())).into_response();
+        let Inner { status, retry_after, .. } = &*self.0;
+        let body = ProblemJson { request_id: Some(request_id.to_owned()), ..self.to_json() };
+        let body = serde_json::to_string(&body).expect("a problem is plain JSON");
+        let mut response = (*status, Body::from(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(after) = retry_after {
@@ -130,6 +139,22 @@ impl Problem {
     }
 }
 
+/// A problem as RFC 9457 writes it.
+#[derive(Debug, Serialize)]
+pub(super) struct ProblemJson {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    /// One sentence that a person can act on.
+    detail: String,
+    /// What programs tell problems apart by; it stays the same over versions.
+    code: &'static str,
+    /// The id of the request, under which the log says more. Left out in a part of an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
 /// The answer carries the problem as an extension; [`finish`] writes it out.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -139,19 +164,32 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Gives the request an id and every error the one shape. Stands around everything else.
+/// Gives every request an id, and every error the one shape. Stands around everything else.
+///
+/// The id is the one that the request brings, where that is a sane one: a proxy's log and ours can be laid side by side.
 pub async fn finish(request: Request, next: Next) -> Response {
-    let id = random::request_id();
-    let mut response = next.run(request).await;
+    let id = request.headers().get(REQUEST_ID).and_then(sane_id).unwrap_or_else(random::request_id);
+    // What stands in an address may be a secret or the name of a file; what the route is called is neither.
+    let route = request.extensions().get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    let mut response = next.run(request).instrument(info_span!("request", request.id = id)).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>().or_else(|| problem_of_bare_answer(&response)) {
         problem.log(&id);
         let mut answer = problem.into_answer(&id);
         keep_headers(response.headers(), answer.headers_mut());
         response = answer;
     }
-    let id = HeaderValue::try_from(id).expect("an id is made of hexadecimal digits");
+    debug!(request.id = id, http.method = %method, http.route = route, http.status = response.status().as_u16(), "Answered a request");
+    let id = HeaderValue::try_from(id).expect("an id is made of visible ASCII letters");
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Takes an id that a request brings; `None` where it is none that a log should hold.
+fn sane_id(value: &HeaderValue) -> Option<String> {
+    let is_sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let text = value.to_str().ok()?;
+    ((1..=MAX_REQUEST_ID_BYTES).contains(&text.len()) && text.bytes().all(|byte| is_sane(&byte))).then(|| text.to_owned())
 }
 
 /// Turns a panic of a handler into an answer; what it said stands in the log.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue};
 use axum_extra::extract::CookieJar;
 
-use super::SecretDigest;
-use crate::share::{Steady, Timestamp};
+use super::caller::{Caller, address_of};
+use super::{Peer, SecretDigest};
+use crate::share::{Moment, Steady};
 use crate::store::{Session, Store, StoreError};
 use crate::token::random;
 
@@ -16,19 +17,53 @@ use crate::token::random;
 pub const COOKIE: &str = "portcullis_session";
 /// How long a browser stays signed in after its last visit.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A session is prolonged once this much of it has passed: one write a day, not one for each request.
-const PROLONG_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// A session is prolonged once this much of it has passed: one write an hour, not one for each request. As exact is what
+/// is known of when it was last seen.
+const PROLONG_AFTER: Duration = Duration::from_secs(3600);
 /// How long a session is believed without asking the store; as long as a sign-out on another controller takes to be seen.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
 /// How many sessions are remembered; a household has a few browsers, and a forgotten one costs a look into the store.
 const MAX_REMEMBERED: usize = 256;
 /// The letters of a cookie's value: what [`random::secret`] makes.
 const SECRET_LENGTH: usize = 64;
+/// How much is kept of what a browser calls itself.
+const MAX_AGENT_BYTES: usize = 256;
+
+/// A browser that is about to be signed in: who it will be is known before it is.
+pub(in crate::http) struct NewBrowser {
+    /// Who it will be.
+    pub(in crate::http) caller: Caller,
+    secret: String,
+    address: Option<String>,
+}
+
+impl NewBrowser {
+    /// Chooses the secret of its cookie.
+    pub(in crate::http) fn new(peer: Option<Peer>) -> Self {
+        let secret = random::secret();
+        let address = address_of(peer).map(|address| address.to_canonical().to_string());
+        Self { caller: Caller::browser(SecretDigest::of(&secret), peer), secret, address }
+    }
+
+    /// Names its session in lists.
+    pub(in crate::http) fn id(&self) -> String {
+        SecretDigest::of(&self.secret).id()
+    }
+}
 
 /// Knows who is signed in.
 pub(super) struct Sessions {
     store: Arc<dyn Store>,
-    remembered: Mutex<HashMap<SecretDigest, Remembered>>,
+    remembered: Mutex<Table>,
+    /// Held over each change of a session that exists, so that prolonging one never brings back what is being ended.
+    changing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: HashMap<SecretDigest, Remembered>,
+    /// How many sessions were ended: what was read from the store before the last end is not remembered after it.
+    ended: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,75 +82,99 @@ pub(super) struct SignedIn {
 
 impl Sessions {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, remembered: Mutex::default() }
+        Self { store, remembered: Mutex::default(), changing: tokio::sync::Mutex::default() }
     }
 
     /// Signs a browser in. Returns the cookie to set.
-    pub(super) async fn begin(&self, now: Steady) -> Result<HeaderValue, StoreError> {
-        let secret = random::secret();
-        self.keep(SecretDigest::of(&secret), now).await?;
+    pub(super) async fn begin(&self, browser: NewBrowser, agent: &str, now: Moment) -> Result<HeaderValue, StoreError> {
+        let NewBrowser { secret, address, .. } = browser;
+        let end = (0..=MAX_AGENT_BYTES.min(agent.len())).rev().find(|end| agent.is_char_boundary(*end)).unwrap_or(0);
+        let session = Session {
+            digest: SecretDigest::of(&secret).0,
+            expires: now.steady.plus(LIFETIME),
+            created: now.wall,
+            seen: now.wall,
+            address,
+            agent: agent[..end].to_owned(),
+        };
+        self.store.put_session(session).await?;
         Ok(cookie(&secret, LIFETIME))
     }
 
     /// Returns the session that a request's cookie names, where there is one and it holds.
-    pub(super) async fn of(&self, headers: &HeaderMap, now: Steady) -> Result<Option<SignedIn>, StoreError> {
+    pub(super) async fn of(&self, headers: &HeaderMap, now: Moment) -> Result<Option<SignedIn>, StoreError> {
         let Some(secret) = secret_in(headers) else { return Ok(None) };
         let digest = SecretDigest::of(&secret);
-        let expires = match self.recall(digest, now) {
-            Some(expires) => expires,
-            None => match self.store.session(digest.0, now).await? {
-                Some(session) => session.expires,
-                None => return Ok(None),
-            },
-        };
-        if expires.since(now) + PROLONG_AFTER > LIFETIME {
-            self.remember(digest, Remembered { expires, checked: now });
+        let Some(expires) = self.expiry(digest, now.steady).await? else { return Ok(None) };
+        let is_due = expires.since(now.steady) + PROLONG_AFTER <= LIFETIME;
+        if !is_due {
             return Ok(Some(SignedIn { digest, renewed_cookie: None }));
         }
-        self.keep(digest, now).await?;
+        if !self.prolong(digest, now).await? {
+            return Ok(None);
+        }
         Ok(Some(SignedIn { digest, renewed_cookie: Some(cookie(&secret, LIFETIME)) }))
     }
 
-    /// Signs a browser out.
-    pub(super) async fn end(&self, digest: SecretDigest, now: Steady) -> Result<(), StoreError> {
-        self.table().remove(&digest);
-        self.store.end_session(digest.0, now).await
+    /// Returns whether a session holds still.
+    pub(super) async fn holds(&self, digest: SecretDigest, now: Steady) -> Result<bool, StoreError> {
+        Ok(self.expiry(digest, now).await?.is_some())
     }
 
-    async fn keep(&self, digest: SecretDigest, now: Steady) -> Result<(), StoreError> {
-        let expires = now.plus(LIFETIME);
-        self.store
-            .put_session(Session {
-                digest: digest.0,
-                expires,
-                created: Timestamp(0),
-                seen: Timestamp(0),
-                address: None,
-                agent: String::new(),
-            })
-            .await?;
-        self.remember(digest, Remembered { expires, checked: now });
+    /// Returns the sessions that have not ended, the one that was seen last first.
+    pub(super) async fn list(&self, now: Steady) -> Result<Vec<Session>, StoreError> {
+        self.store.sessions(now).await
+    }
+
+    /// Signs a browser out; from here on its cookie opens nothing.
+    pub(super) async fn end(&self, digest: SecretDigest, now: Steady) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().await;
+        self.store.end_session(digest.0, now).await?;
+        let mut table = self.table();
+        table.entries.remove(&digest);
+        table.ended += 1;
         Ok(())
     }
 
-    fn recall(&self, digest: SecretDigest, now: Steady) -> Option<Steady> {
-        let remembered = *self.table().get(&digest)?;
-        (now < remembered.expires && now.since(remembered.checked) < BELIEVED_FOR).then_some(remembered.expires)
+    async fn expiry(&self, digest: SecretDigest, now: Steady) -> Result<Option<Steady>, StoreError> {
+        let (recalled, ended) = {
+            let table = self.table();
+            (table.entries.get(&digest).copied(), table.ended)
+        };
+        if let Some(entry) = recalled
+            && now < entry.expires
+            && now.since(entry.checked) < BELIEVED_FOR
+        {
+            return Ok(Some(entry.expires));
+        }
+        let Some(session) = self.store.session(digest.0, now).await? else { return Ok(None) };
+        self.remember(digest, Remembered { expires: session.expires, checked: now }, ended);
+        Ok(Some(session.expires))
     }
 
-    fn remember(&self, digest: SecretDigest, entry: Remembered) {
+    /// Lets a session live on from now. Returns whether there is one.
+    async fn prolong(&self, digest: SecretDigest, now: Moment) -> Result<bool, StoreError> {
+        let _changing = self.changing.lock().await;
+        let ended = self.table().ended;
+        let Some(session) = self.store.session(digest.0, now.steady).await? else { return Ok(false) };
+        let expires = now.steady.plus(LIFETIME);
+        self.store.put_session(Session { expires, seen: now.wall, ..session }).await?;
+        self.remember(digest, Remembered { expires, checked: now.steady }, ended);
+        Ok(true)
+    }
+
+    fn remember(&self, digest: SecretDigest, entry: Remembered, ended: u64) {
         let mut table = self.table();
-        if table.len() >= MAX_REMEMBERED && !table.contains_key(&digest) {
-            table.clear();
+        if table.ended != ended {
+            return;
         }
-        let known = table.entry(digest).or_insert(entry);
-        // Being seen again does not make it checked again: only the store can say that it still holds.
-        if entry.checked.since(known.checked) >= BELIEVED_FOR || entry.expires != known.expires {
-            *known = entry;
+        if table.entries.len() >= MAX_REMEMBERED && !table.entries.contains_key(&digest) {
+            table.entries.clear();
         }
+        table.entries.insert(digest, entry);
     }
 
-    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<SecretDigest, Remembered>> {
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
         self.remembered.lock().expect("nobody panics while holding the table of sessions")
     }
 }

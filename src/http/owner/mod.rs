@@ -4,7 +4,8 @@
 //! one table of `routes` to a handler, which asks the controller, the catalog or the store. Nothing here decides anything
 //! about a share.
 //!
-//! * `shares.rs`, `transfers.rs`, `files.rs`, `events.rs`, `stream.rs`, `session.rs`, `health.rs`: the routes, by what they are about.
+//! * `shares.rs`, `pages.rs`, `transfers.rs`, `files.rs`, `events.rs`, `stream.rs`, `stats.rs`: what is shared and was.
+//! * `session.rs`, `sessions.rs`, `tokens.rs`, `audit.rs`: who comes in, and what they did. `health.rs`: whether all is well.
 //! * `wire.rs`: the JSON of answers. `body.rs`: the JSON of requests. `once.rs`: `Idempotency-Key`. `serve.rs`: the loop.
 
 use std::path::PathBuf;
@@ -20,32 +21,38 @@ use axum::routing::{MethodFilter, MethodRouter, any, on};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
-use super::auth::{self, Auth, Gate, SecretDigest};
+use super::auth::{self, Access, Auth, Gate, Post, Rule, Rules, SecretDigest};
 use super::{assets, legacy, problem};
 use crate::catalog::{Catalog, Digests};
 use crate::clock::Clock;
 use crate::controller::Handle;
 use crate::share::{Limits, Moment};
-use crate::store::Store;
+use crate::store::{Scope, Store};
 
+mod audit;
 pub(super) mod body;
 mod events;
 mod files;
 pub mod health;
 mod metrics;
 mod once;
+mod pages;
 mod patient;
 mod query;
 mod serve;
 mod session;
+mod sessions;
 mod shares;
+mod stats;
 mod stream;
+mod tokens;
 mod transfers;
 pub(super) mod wire;
 
+pub(super) use once::wish;
 pub(super) use query::share_id;
 pub use serve::{Draining, OwnerListener, serve};
-pub(super) use shares::{create_once, view_of};
+pub(super) use shares::{close, create_once, view_of};
 
 /// What the page may load and do: its own files and its own API, and no script that stands in the page.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -112,7 +119,7 @@ impl OwnerSide {
         Self {
             gate: Gate::new(settings.auth, settings.owner_token, &settings.hosts, store.clone()),
             started: clock.now(),
-            once: once::Once::default(),
+            once: once::Once::new(store.clone()),
             streams: stream::Streams::default(),
             health: health::Cache::default(),
             controller,
@@ -130,10 +137,11 @@ impl OwnerSide {
     }
 }
 
-/// One way in: a method, a path, and who answers.
+/// One way in: a method, a path, who may come in, and who answers.
 struct Route {
     method: Method,
     path: &'static str,
+    rule: Rule,
     answer: MethodRouter<Arc<OwnerSide>>,
 }
 
@@ -143,54 +151,77 @@ impl Route {
         self.answer = self.answer.layer(CompressionLayer::new().gzip(true));
         self
     }
+
+    /// Says what the audit log calls it: whatever is no `GET` has a name there.
+    fn does(mut self, action: &'static str) -> Self {
+        self.rule.action = Some(action);
+        self
+    }
 }
 
-fn route<H, T>(method: Method, path: &'static str, handler: H) -> Route
+fn route<H, T>(method: Method, path: &'static str, access: Access, handler: H) -> Route
 where
     H: Handler<T, Arc<OwnerSide>>,
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).expect("the methods of the table are among the usual ones");
-    Route { method, path, answer: on(filter, handler) }
+    Route { method, path, rule: Rule { access, action: None }, answer: on(filter, handler) }
 }
+
+/// Whoever may look, but not at links.
+const READ: Access = Access::Needs(Scope::Read);
+/// Whoever may change shares and see their links.
+const SHARE: Access = Access::Needs(Scope::Share);
+/// Whoever may do everything.
+const ADMIN: Access = Access::Needs(Scope::Admin);
 
 /// The one table of routes.
 fn routes() -> Vec<Route> {
+    use Access::Public;
     vec![
-        route(Method::GET, "/", session::index),
-        route(Method::GET, auth::SIGN_IN, session::sign_in_page),
-        route(Method::POST, auth::SIGN_IN, session::sign_in),
-        route(Method::GET, "/assets/{*path}", assets::asset).compressed(),
-        route(Method::GET, "/health", health::health),
-        route(Method::GET, "/healthz", health::health),
-        route(Method::GET, "/livez", health::alive),
-        route(Method::GET, "/metrics", metrics::metrics),
-        route(Method::GET, "/api/v1/files", files::list).compressed(),
-        route(Method::GET, "/api/v1/files/{*path}", files::show),
-        route(Method::POST, "/api/v1/shares", shares::create),
-        route(Method::GET, "/api/v1/shares", shares::list),
-        route(Method::GET, "/api/v1/shares/{id}", shares::show),
-        route(Method::DELETE, "/api/v1/shares/{id}", shares::revoke),
-        route(Method::POST, "/api/v1/shares/{id}/extend", shares::extend),
-        route(Method::POST, "/api/v1/shares/{id}/reopen", shares::reopen),
-        route(Method::GET, "/api/v1/shares/{id}/qr.svg", shares::qr),
-        route(Method::GET, "/api/v1/shares/{id}/transfers", transfers::list),
-        route(Method::DELETE, "/api/v1/shares/{id}/transfers/{transfer}", transfers::stop),
-        route(Method::GET, "/api/v1/history", shares::history),
-        route(Method::GET, "/api/v1/events", events::list),
-        route(Method::GET, "/api/v1/events/stream", stream::stream),
-        route(Method::GET, "/api/v1/session", session::show),
-        route(Method::DELETE, "/api/v1/session", session::sign_out),
-        route(Method::POST, "/api/v1/session/link", session::link),
-        route(Method::POST, "/generate-link", legacy::generate_link),
-        route(Method::GET, "/api/files", legacy::files).compressed(),
-        route(Method::GET, "/download/{token}", legacy::download),
-        route(Method::GET, "/admin/tunnels", legacy::tunnels),
-        route(Method::GET, "/admin/tunnels/{id}/stats", legacy::stats),
-        route(Method::DELETE, "/admin/tunnels/{id}", legacy::close),
-        route(Method::GET, "/admin/history", legacy::history),
-        route(Method::GET, "/admin/monitor/status", legacy::monitor),
-        route(Method::POST, "/admin/cleanup", legacy::cleanup),
+        route(Method::GET, "/", Public, session::index),
+        route(Method::GET, auth::SIGN_IN, Public, session::sign_in_page),
+        route(Method::POST, auth::SIGN_IN, Public, session::sign_in).does("session.sign_in"),
+        route(Method::GET, "/assets/{*path}", Public, assets::asset).compressed(),
+        route(Method::GET, "/health", Public, health::health),
+        route(Method::GET, "/healthz", Public, health::health),
+        route(Method::GET, "/livez", Public, health::alive),
+        route(Method::GET, "/metrics", READ, metrics::metrics),
+        route(Method::GET, "/api/v1/files", READ, files::list).compressed(),
+        route(Method::GET, "/api/v1/files/{*path}", READ, files::show),
+        route(Method::POST, "/api/v1/shares", SHARE, shares::create).does("share.create"),
+        route(Method::GET, "/api/v1/shares", READ, pages::list),
+        route(Method::GET, "/api/v1/shares/{id}", READ, shares::show),
+        route(Method::DELETE, "/api/v1/shares/{id}", SHARE, shares::revoke).does("share.close"),
+        route(Method::POST, "/api/v1/shares/{id}/extend", SHARE, shares::extend).does("share.extend"),
+        route(Method::POST, "/api/v1/shares/{id}/reopen", SHARE, shares::reopen).does("share.reopen"),
+        route(Method::GET, "/api/v1/shares/{id}/qr.svg", SHARE, shares::qr),
+        route(Method::GET, "/api/v1/shares/{id}/transfers", READ, transfers::list),
+        route(Method::DELETE, "/api/v1/shares/{id}/transfers/{transfer}", SHARE, transfers::stop).does("transfer.stop"),
+        route(Method::GET, "/api/v1/history", READ, pages::history),
+        route(Method::GET, "/api/v1/stats", READ, stats::stats),
+        route(Method::GET, "/api/v1/events", READ, events::list),
+        route(Method::GET, "/api/v1/events/stream", READ, stream::stream),
+        route(Method::GET, "/api/v1/session", READ, session::show),
+        route(Method::DELETE, "/api/v1/session", READ, session::sign_out).does("session.sign_out"),
+        route(Method::POST, "/api/v1/session/link", ADMIN, session::link).does("session.link"),
+        route(Method::GET, "/api/v1/sessions", ADMIN, sessions::list),
+        route(Method::DELETE, "/api/v1/sessions", ADMIN, sessions::revoke_others).does("session.revoke"),
+        route(Method::DELETE, "/api/v1/sessions/{id}", ADMIN, sessions::revoke).does("session.revoke"),
+        route(Method::POST, "/api/v1/tokens", ADMIN, tokens::create).does("token.create"),
+        route(Method::GET, "/api/v1/tokens", ADMIN, tokens::list),
+        route(Method::DELETE, "/api/v1/tokens/{id}", ADMIN, tokens::revoke).does("token.revoke"),
+        route(Method::GET, "/api/v1/audit", ADMIN, audit::list),
+        route(Method::GET, "/api/v1/audit/verify", ADMIN, audit::verify),
+        route(Method::POST, "/generate-link", SHARE, legacy::generate_link).does("share.create"),
+        route(Method::GET, "/api/files", READ, legacy::files).compressed(),
+        route(Method::GET, "/download/{token}", SHARE, legacy::download),
+        route(Method::GET, "/admin/tunnels", READ, legacy::tunnels),
+        route(Method::GET, "/admin/tunnels/{id}/stats", READ, legacy::stats),
+        route(Method::DELETE, "/admin/tunnels/{id}", SHARE, legacy::close).does("share.close"),
+        route(Method::GET, "/admin/history", READ, legacy::history),
+        route(Method::GET, "/admin/monitor/status", READ, legacy::monitor),
+        route(Method::POST, "/admin/cleanup", SHARE, legacy::cleanup).does("shares.cleanup"),
     ]
 }
 
@@ -202,13 +233,17 @@ pub fn route_list() -> Vec<(Method, &'static str)> {
 /// Returns the router of the owner's side.
 pub fn router(side: Arc<OwnerSide>) -> Router {
     let not_found = || async { problem::Problem::not_found("not_found", "There is nothing at this address.") };
-    routes()
-        .into_iter()
-        .fold(Router::new(), |router, Route { path, answer, .. }| router.route(path, answer))
+    let mut rules = Rules::default();
+    let mut router = Router::new();
+    for Route { method, path, rule, answer } in routes() {
+        rules.add(method, path, rule);
+        router = router.route(path, answer);
+    }
+    router
         .fallback_service(any(not_found).with_state(()))
         .with_state(side.clone())
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(middleware::from_fn_with_state(side.clone(), auth::guard))
+        .layer(middleware::from_fn_with_state(Post { side: side.clone(), rules: Arc::new(rules) }, auth::guard))
         .layer(middleware::from_fn_with_state(side, metrics::count))
         .layer(middleware::from_fn(problem::finish))
         .layer(middleware::from_fn(harden))

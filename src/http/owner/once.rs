@@ -1,43 +1,52 @@
-//! `Idempotency-Key`: a request that is sent twice because its first answer was lost makes one share.
+//! `Idempotency-Key`: a request that is sent again because its first answer was lost does nothing twice, not even where
+//! the program was killed in between.
+//!
+//! What a request makes gets its ids first. They are kept under the key in the store (a plan), then the work is done with
+//! these ids, then the plan is marked as done. Whoever sends the same again finds the plan: where it is done, they get what
+//! was made; where it is not, the work is done again with the same ids, and what it made before is found by them.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
-use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, warn};
 
-use crate::controller::ControllerError;
 use crate::http::problem::Problem;
-use crate::share::{ShareId, Steady};
+use crate::share::{Moment, Steady};
+use crate::store::{Plan, Store};
 
 /// The longest key; a UUID has 36 letters.
 const MAX_KEY_BYTES: usize = 255;
-/// How many keys are remembered; about 400 kB. A script that makes more shares than this within a day loses the oldest.
-const MAX_KEYS: usize = 1024;
-/// How long a key is remembered; whoever retries does it within minutes.
+/// How long a key is remembered; whoever retries does it within minutes, a nightly script within a day.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How many keys are looked after at once before those that nobody uses are swept out of the table.
+const SWEEP_AT: usize = 256;
 
 /// Remembers what was made under which key.
-#[derive(Default)]
 pub(super) struct Once {
-    entries: Mutex<VecDeque<Arc<Entry>>>,
+    store: Arc<dyn Store>,
+    /// Whoever holds a key's lock is the one who works under it.
+    running: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     tasks: TaskTracker,
 }
 
-struct Entry {
-    key: String,
-    /// SHA-256 of what was asked for.
-    wish: [u8; 32],
-    since: Steady,
-    made: OnceCell<ShareId>,
+/// What is to be done, and what is known of it.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    /// The ids of what is made.
+    pub(super) ids: Vec<String>,
+    /// Whether somebody began with it before: it may have been done, in part or whole.
+    pub(super) is_repeat: bool,
+    /// Whether all of it was done.
+    pub(super) is_done: bool,
 }
 
 /// What a request asks for, in one number.
-pub(super) fn wish(parts: &[&[u8]]) -> [u8; 32] {
+pub(in crate::http) fn wish(parts: &[&[u8]]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in parts {
         digest.update((part.len() as u64).to_le_bytes());
@@ -47,93 +56,91 @@ pub(super) fn wish(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 impl Once {
-    /// Runs `work` unless a request with the same key did, or is doing it. It runs to its end even where the one who asked
-    /// hangs up: what they ask next finds what was made.
-    pub(super) async fn run<F>(&self, headers: &HeaderMap, wish: [u8; 32], now: Steady, work: F) -> Result<ShareId, Problem>
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, running: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    /// Runs `work` with `ids`, or with those that an earlier request with the same key chose. It runs to its end even where
+    /// the one who asked hangs up: what they ask next finds what was made.
+    ///
+    /// # Errors
+    /// What `work` says; `idempotency_key_reused` where the key came with another wish; `store_unavailable`.
+    pub(super) async fn run<T, W, F>(
+        &self,
+        headers: &HeaderMap,
+        wish: [u8; 32],
+        ids: Vec<String>,
+        now: Moment,
+        work: W,
+    ) -> Result<T, Problem>
     where
-        F: Future<Output = Result<ShareId, ControllerError>> + Send + 'static,
+        T: Send + 'static,
+        W: FnOnce(Attempt) -> F + Send + 'static,
+        F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        let Some(key) = headers.get("idempotency-key") else { return Ok(work.await?) };
+        let Some(key) = headers.get("idempotency-key") else {
+            return self.to_its_end(work(Attempt { ids, is_repeat: false, is_done: false })).await;
+        };
         let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES).ok_or_else(|| {
             Problem::unprocessable("bad_idempotency_key", "The Idempotency-Key must have 1 to 255 visible ASCII characters.")
         })?;
-        let entry = self.claim(key, wish, now)?;
-        let task = self.tasks.spawn(async move { entry.made.get_or_try_init(|| work).await.copied() });
-        match task.await {
-            Ok(made) => Ok(made?),
-            Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong inside Portcullis.")),
-        }
+        let plan = Plan { key: key.to_owned(), wish, ids, is_done: false, since: now.steady };
+        let (lock, store) = (self.lock_of(key), self.store.clone());
+        self.to_its_end(async move {
+            let _alone = lock.lock().await;
+            carry_out(&*store, plan, work).await
+        })
+        .await
     }
 
-    fn claim(&self, key: &str, wish: [u8; 32], now: Steady) -> Result<Arc<Entry>, Problem> {
-        let mut entries = self.entries.lock().expect("nobody panics while holding the table of keys");
-        while entries.front().is_some_and(|oldest| now.since(oldest.since) > REMEMBERED_FOR) {
-            entries.pop_front();
+    async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Problem>> + Send + 'static) -> Result<T, Problem> {
+        self.tasks.spawn(work.in_current_span()).await.unwrap_or_else(|_| {
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong inside Portcullis."))
+        })
+    }
+
+    fn lock_of(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut running = self.running.lock().expect("nobody panics while holding the table of keys");
+        if let Some(lock) = running.get(key).and_then(Weak::upgrade) {
+            return lock;
         }
-        // A key under which nothing was made and nothing runs is free again.
-        entries.retain(|entry| entry.key != key || entry.made.initialized() || Arc::strong_count(entry) > 1);
-        if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
-            return if entry.wish == wish {
-                Ok(entry.clone())
-            } else {
-                let detail = "This Idempotency-Key was used for another request; take a new one.";
-                Err(Problem::unprocessable("idempotency_key_reused", detail))
-            };
+        // Each request that waits holds its lock, so the table is as long as the requests that run, and this many more.
+        if running.len() >= SWEEP_AT {
+            running.retain(|_, lock| lock.strong_count() > 0);
         }
-        if entries.len() >= MAX_KEYS {
-            entries.pop_front();
-        }
-        let entry = Arc::new(Entry { key: key.to_owned(), wish, since: now, made: OnceCell::new() });
-        entries.push_back(entry.clone());
-        Ok(entry)
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        running.insert(key.to_owned(), Arc::downgrade(&lock));
+        lock
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::*;
-
-    fn headers(key: &str) -> HeaderMap {
-        HeaderMap::from_iter([("idempotency-key".parse().unwrap(), key.parse().unwrap())])
+async fn carry_out<T, W, F>(store: &dyn Store, plan: Plan, work: W) -> Result<T, Problem>
+where
+    W: FnOnce(Attempt) -> F,
+    F: Future<Output = Result<T, Problem>>,
+{
+    let (key, wish, ours) = (plan.key.clone(), plan.wish, plan.ids.clone());
+    let forget_before = Steady(plan.since.0.saturating_sub(REMEMBERED_FOR.as_millis() as i64));
+    let kept = store.put_plan(plan, forget_before).await?;
+    if kept.wish != wish {
+        let detail = "This Idempotency-Key was used for another request; take a new one.";
+        return Err(Problem::unprocessable("idempotency_key_reused", detail));
     }
-
-    #[tokio::test]
-    async fn the_same_key_makes_one_share_and_another_wish_is_refused() {
-        let once = Arc::new(Once::default());
-        let made = Arc::new(AtomicU64::new(0));
-        let work = || {
-            let made = made.clone();
-            async move {
-                tokio::task::yield_now().await;
-                Ok(ShareId::from_random(made.fetch_add(1, Ordering::SeqCst)))
-            }
-        };
-        let (a, b) = (headers("k"), headers("k"));
-        let (first, second) = tokio::join!(once.run(&a, [1; 32], Steady(0), work()), once.run(&b, [1; 32], Steady(0), work()));
-        assert_eq!(first.unwrap(), second.unwrap());
-        assert_eq!(made.load(Ordering::SeqCst), 1);
-        assert_eq!(once.run(&a, [2; 32], Steady(0), work()).await.unwrap_err().status(), StatusCode::UNPROCESSABLE_ENTITY);
-        once.run(&headers("other"), [2; 32], Steady(0), work()).await.unwrap();
-        assert_eq!(made.load(Ordering::SeqCst), 2);
+    let (is_repeat, is_done) = (kept.ids != ours, kept.is_done);
+    let outcome = work(Attempt { ids: kept.ids, is_repeat, is_done }).await;
+    let noted = match &outcome {
+        _ if is_done => Ok(()),
+        Ok(_) => store.plan_is_done(key).await,
+        // It may have been done all the same, or be done in a moment: the next attempt finds out by the ids.
+        Err(problem) if is_doubtful(problem) => Ok(()),
+        Err(_) => store.drop_plan(key).await,
+    };
+    if let Err(error) = noted {
+        warn!(%error, "What came of a request with an Idempotency-Key could not be noted; sent again, it is looked up");
     }
+    outcome
+}
 
-    #[tokio::test]
-    async fn a_key_whose_work_failed_may_be_used_again() {
-        let once = Once::default();
-        let failed = once.run(&headers("k"), [1; 32], Steady(0), async { Err(ControllerError::Busy) }).await;
-        assert_eq!(failed.unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
-        let id = ShareId::from_random(7);
-        assert_eq!(once.run(&headers("k"), [2; 32], Steady(0), async move { Ok(id) }).await.unwrap(), id);
-    }
-
-    #[test]
-    fn the_table_is_bounded() {
-        let once = Once::default();
-        for n in 0..2 * MAX_KEYS {
-            once.claim(&n.to_string(), [0; 32], Steady(0)).unwrap();
-        }
-        assert_eq!(once.entries.lock().unwrap().len(), MAX_KEYS);
-    }
+fn is_doubtful(problem: &Problem) -> bool {
+    matches!(problem.code(), "store_unavailable" | "busy" | "internal_error")
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, FromRequest, Query, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Form, Json};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{OwnerSide, body};
 use crate::http::assets;
-use crate::http::auth::{self, Caller, Peer, SIGN_IN, address_of};
+use crate::http::auth::{self, Caller, Credential, NewBrowser, Peer, SIGN_IN, from_of};
 use crate::http::problem::Problem;
 use crate::share::{Policy, PolicyRequest};
 
@@ -63,10 +63,11 @@ pub(super) async fn sign_in(
 }
 
 async fn enter(side: &OwnerSide, secret: &str, peer: Option<Extension<Peer>>, headers: &HeaderMap) -> Response {
-    let address = address_of(peer.map(|Extension(peer)| peer));
+    let peer = peer.map(|Extension(peer)| peer);
     let secret = if secret.len() <= MAX_SECRET_BYTES { secret } else { "" };
-    let is_browser = headers.get(header::ACCEPT).is_some_and(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")));
-    match side.gate.sign_in(secret, address, side.clock.now().steady).await {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_browser = text(header::ACCEPT).contains("text/html");
+    match sign_in_browser(side, secret, peer, text(header::USER_AGENT)).await {
         Ok(Some(cookie)) => ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response(),
         Ok(None) if is_browser => Redirect::to(&format!("{SIGN_IN}?wrong")).into_response(),
         Ok(None) => {
@@ -79,13 +80,27 @@ async fn enter(side: &OwnerSide, secret: &str, peer: Option<Extension<Peer>>, he
     }
 }
 
+/// Returns the cookie of a browser that brought a right secret, once the audit log knows of it; `None` where it is wrong.
+async fn sign_in_browser(side: &OwnerSide, secret: &str, peer: Option<Peer>, agent: &str) -> Result<Option<HeaderValue>, Problem> {
+    let now = side.clock.now();
+    if !side.gate.knows(secret, peer, now.steady)? {
+        side.audit_refused("stranger", &from_of(peer), "session.refused", "", "wrong_token").await;
+        return Ok(None);
+    }
+    let browser = NewBrowser::new(peer);
+    side.audit(&browser.caller, "session.sign_in", &browser.id(), agent).await?;
+    Ok(Some(side.gate.sign_in(browser, agent, now).await?))
+}
+
 /// Answers `GET /api/v1/session`: what the page needs to know.
-pub(super) async fn show(State(side): State<Arc<OwnerSide>>) -> Json<Value> {
+pub(super) async fn show(State(side): State<Arc<OwnerSide>>, Extension(caller): Extension<Caller>) -> Json<Value> {
     let settings = &side.settings;
     // What an empty wish becomes is what is offered first.
     let defaults = Policy::new(PolicyRequest::default(), settings.limits, side.clock.now()).expect("an empty wish is a good one");
     Json(json!({
         "auth": settings.auth.as_str(),
+        "scope": caller.scope,
+        "who": caller.who,
         "version": settings.version,
         "root": settings.root.to_string_lossy(),
         "tunnel": settings.tunnel,
@@ -98,14 +113,21 @@ pub(super) async fn show(State(side): State<Arc<OwnerSide>>) -> Json<Value> {
 
 /// Answers `DELETE /api/v1/session`: signs this browser out.
 pub(super) async fn sign_out(State(side): State<Arc<OwnerSide>>, Extension(caller): Extension<Caller>) -> Result<Response, Problem> {
-    if let Caller::Browser(session) = caller {
+    side.audit(&caller, "session.sign_out", "", "").await?;
+    if let Credential::Browser(session) = caller.credential {
         side.gate.sign_out(session, side.clock.now().steady).await?;
     }
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, auth::removal_cookie())]).into_response())
 }
 
 /// Answers `POST /api/v1/session/link`: a link that signs another browser in.
-pub(super) async fn link(State(side): State<Arc<OwnerSide>>, peer: Option<Extension<Peer>>, headers: HeaderMap) -> Json<Value> {
+pub(super) async fn link(
+    State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
+    side.audit(&caller, "session.link", "", "").await?;
     // Who came by a name of ours can come by it again; a page says whether that was over TLS. The local socket has no such name.
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let base = match (peer, text(header::ORIGIN), text(header::HOST)) {
@@ -113,5 +135,5 @@ pub(super) async fn link(State(side): State<Arc<OwnerSide>>, peer: Option<Extens
         (_, Some(origin), _) => origin.to_owned(),
         (_, None, Some(host)) => format!("http://{host}"),
     };
-    Json(json!({ "url": format!("{base}{}", side.new_sign_in_path()) }))
+    Ok(Json(json!({ "url": format!("{base}{}", side.new_sign_in_path()) })))
 }

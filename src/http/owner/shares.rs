@@ -1,62 +1,167 @@
-//! Shares: make, list, look, close, extend, open again.
+//! Shares: make one or several, look, close, extend, open again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fast_qr::QRBuilder;
 use fast_qr::convert::Builder;
 use fast_qr::convert::svg::SvgBuilder;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
 
 use super::OwnerSide;
 use super::body::{Object, OptionalJson, StrictJson, quoted};
-use super::once::wish;
-use super::query::{bad, given, limit, parse_time, share_id};
+use super::once::{Attempt, wish};
+use super::query::{parse_time, share_id};
 use super::wire::ShareJson;
 use crate::controller::{NewShare, View};
-use crate::http::problem::Problem;
+use crate::http::auth::Caller;
+use crate::http::problem::{Problem, ProblemJson};
 use crate::share::{CatalogPath, InvalidNetwork, Network, OnStall, PolicyRequest, ShareId, State as ShareState};
-use crate::store::MAX_PAGE;
+use crate::token::random;
 
-/// How many shares a page has where it is not said.
-const DEFAULT_SHARES: usize = 100;
 /// The white border around the code, in modules: what readers of QR codes expect.
 const QR_MARGIN: usize = 4;
 
-/// Answers `POST /api/v1/shares`.
+/// How many of a batch are made at once: each waits for its way in, and for a look at the NAS.
+const BATCH_AT_ONCE: usize = 16;
+/// The most files of one batch.
+const MAX_BATCH: usize = 100;
+
+/// Answers `POST /api/v1/shares`: one share for a `path`, or one for each of several `paths`.
 pub(super) async fn create(
     State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    StrictJson { object, bytes }: StrictJson,
+    StrictJson { mut object, bytes }: StrictJson,
 ) -> Result<Response, Problem> {
-    let view = create_once(&side, &headers, &[b"create", &bytes], new_share(object)?).await?;
-    let status = if view.state == ShareState::Opening { StatusCode::ACCEPTED } else { StatusCode::CREATED };
-    let location = format!("/api/v1/shares/{}", view.share.id);
-    let location = HeaderValue::try_from(location).expect("an id is made of letters and digits");
-    Ok((status, [(header::LOCATION, location)], json_of(&side, &view)).into_response())
+    let wish = wish(&[b"create", &bytes]);
+    match wanted_paths(&mut object)? {
+        Paths::One(path) => {
+            let new = new_share(object, CatalogPath::parse(&path)?)?;
+            let view = create_once(&side, &caller, &headers, wish, new).await?;
+            let location = format!("/api/v1/shares/{}", view.share.id);
+            let location = HeaderValue::try_from(location).expect("an id is made of letters and digits");
+            Ok((made_status(&view), [(header::LOCATION, location)], json_of(&side, &caller, &view)).into_response())
+        }
+        Paths::Many(paths) => {
+            let pattern = new_share(object, CatalogPath::root())?;
+            side.controller.check(&pattern)?;
+            let ids = paths.iter().map(|_| random::share_id().to_string()).collect();
+            let doer = side.clone();
+            let work = move |attempt| create_all(doer, caller, paths, pattern, attempt);
+            let results = side.once.run(&headers, wish, ids, side.clock.now(), work).await?;
+            Ok((StatusCode::MULTI_STATUS, Json(BatchJson { results })).into_response())
+        }
+    }
 }
 
-/// Makes a share, unless a request with the same `Idempotency-Key` and the same `parts` did already.
+/// `202` while the way in is being opened.
+fn made_status(view: &View) -> StatusCode {
+    if view.state == ShareState::Opening { StatusCode::ACCEPTED } else { StatusCode::CREATED }
+}
+
+/// Makes a share, unless a request with the same `Idempotency-Key` and the same wish did already.
 pub(in crate::http) async fn create_once(
-    side: &OwnerSide,
+    side: &Arc<OwnerSide>,
+    caller: &Caller,
     headers: &HeaderMap,
-    parts: &[&[u8]],
+    wish: [u8; 32],
     new: NewShare,
 ) -> Result<Arc<View>, Problem> {
-    let controller = side.controller.clone();
-    let work = async move { Ok(controller.create(new).await?.share.id) };
-    let id = side.once.run(headers, wish(parts), side.clock.now().steady, work).await?;
-    view_of(side, id).await
+    let (doer, caller) = (side.clone(), caller.clone());
+    let work = move |Attempt { ids, is_repeat, is_done }: Attempt| async move {
+        let id = planned(&ids, 0)?;
+        if is_done { view_of(&doer, id).await } else { make(&doer, &caller, id, is_repeat, new).await }
+    };
+    side.once.run(headers, wish, vec![random::share_id().to_string()], side.clock.now(), work).await
 }
 
-/// Reads what an owner wants shared.
-fn new_share(mut body: Object) -> Result<NewShare, Problem> {
-    let path = CatalogPath::parse(&body.required_text("path")?)?;
+/// Makes a share under an id that was chosen before; where an earlier attempt made it, that is the answer.
+async fn make(side: &OwnerSide, caller: &Caller, id: ShareId, is_repeat: bool, new: NewShare) -> Result<Arc<View>, Problem> {
+    if is_repeat && let Some(view) = side.controller.created(id).await? {
+        return Ok(view);
+    }
+    side.audit(caller, "share.create", id.as_str(), &new.path.to_text()).await?;
+    Ok(side.controller.create_as(id, new).await?)
+}
+
+/// Makes a share for each path, several at once. What went wrong with one does not touch the others.
+async fn create_all(
+    side: Arc<OwnerSide>,
+    caller: Caller,
+    paths: Vec<String>,
+    pattern: NewShare,
+    Attempt { ids, is_repeat, .. }: Attempt,
+) -> Result<Vec<ResultJson>, Problem> {
+    let each = paths.into_iter().enumerate().map(|(index, text)| {
+        let (side, caller, pattern, id) = (side.clone(), caller.clone(), pattern.clone(), planned(&ids, index));
+        async move {
+            let made = async {
+                let path = CatalogPath::parse(&text)?;
+                make(&side, &caller, id?, is_repeat, NewShare { path, ..pattern }).await
+            };
+            match made.await {
+                Ok(view) => ResultJson {
+                    path: text,
+                    status: made_status(&view).as_u16(),
+                    share: Some(ShareJson::new(&view, side.clock.now()).shown_to(&caller)),
+                    problem: None,
+                },
+                Err(problem) => ResultJson { path: text, status: problem.status().as_u16(), share: None, problem: Some(problem.to_json()) },
+            }
+        }
+    });
+    Ok(stream::iter(each).buffered(BATCH_AT_ONCE).collect().await)
+}
+
+fn planned(ids: &[String], index: usize) -> Result<ShareId, Problem> {
+    let damaged = || Problem::unprocessable("idempotency_key_reused", "This Idempotency-Key was used for another request; take a new one.");
+    ids.get(index).and_then(|id| id.parse().ok()).ok_or_else(damaged)
+}
+
+/// What came of each file of a batch, in the order asked for.
+#[derive(Debug, Serialize)]
+pub(super) struct BatchJson {
+    results: Vec<ResultJson>,
+}
+
+/// What came of one file of a batch.
+#[derive(Debug, Serialize)]
+struct ResultJson {
+    /// As it was asked for.
+    path: String,
+    /// The status that the file alone would have been answered with.
+    status: u16,
+    share: Option<ShareJson>,
+    problem: Option<ProblemJson>,
+}
+
+/// Which files an owner wants shared; what they look like is looked at one by one.
+enum Paths {
+    One(String),
+    Many(Vec<String>),
+}
+
+fn wanted_paths(body: &mut Object) -> Result<Paths, Problem> {
+    let (path, paths) = (body.text("path")?, body.texts("paths")?);
+    match path {
+        Some(path) if paths.is_empty() => Ok(Paths::One(path)),
+        Some(_) => Err(body.wrong("paths", "excludes path; send one of them")),
+        None if paths.is_empty() => Err(body.wrong("path", "is missing; it must be a text, or send paths")),
+        None if paths.len() > MAX_BATCH => {
+            Err(body.wrong("paths", &format!("may hold {MAX_BATCH} files at most; send the rest in another request")))
+        }
+        None => Ok(Paths::Many(paths)),
+    }
+}
+
+/// Reads by which rules an owner wants a file shared.
+fn new_share(mut body: Object, path: CatalogPath) -> Result<NewShare, Problem> {
     let note = body.text("note")?.filter(|note| !note.is_empty());
     let message = body.text("message")?.filter(|message| !message.is_empty());
     let policy = body.object("policy")?.map(policy).transpose()?.unwrap_or_default();
@@ -92,137 +197,37 @@ fn policy(mut body: Object) -> Result<PolicyRequest, Problem> {
     Ok(request)
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Params {
-    state: Option<String>,
-    cursor: Option<String>,
-    limit: Option<String>,
-}
-
-/// Which shares a list holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    All,
-    Living,
-    Closed,
-    In(ShareState),
-}
-
-/// Where a page of shares begins: the living stand first, newest first, then the closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cursor {
-    /// Behind the living share that was made then.
-    Living { created: i64, id: ShareId },
-    /// Behind this closed share; `None`: at the first.
-    Closed(Option<ShareId>),
-}
-
-/// Answers `GET /api/v1/shares`.
-pub(super) async fn list(State(side): State<Arc<OwnerSide>>, Query(params): Query<Params>) -> Result<Json<Value>, Problem> {
-    let limit = limit(params.limit.as_deref(), DEFAULT_SHARES, MAX_PAGE)?;
-    let wanted = wanted(given(&params.state))?;
-    let cursor = given(&params.cursor).map(parse_cursor).transpose()?;
-    page(&side, wanted, cursor, limit).await
-}
-
-/// Answers `GET /api/v1/history`: the closed shares.
-pub(super) async fn history(State(side): State<Arc<OwnerSide>>, Query(params): Query<Params>) -> Result<Json<Value>, Problem> {
-    let limit = limit(params.limit.as_deref(), DEFAULT_SHARES, MAX_PAGE)?;
-    let cursor = given(&params.cursor).map(parse_cursor).transpose()?;
-    page(&side, Wanted::Closed, cursor, limit).await
-}
-
-async fn page(side: &OwnerSide, wanted: Wanted, cursor: Option<Cursor>, limit: usize) -> Result<Json<Value>, Problem> {
-    let mut views = Vec::new();
-    let mut next = None;
-    let closed_from = match cursor {
-        Some(Cursor::Closed(before)) => Some(before),
-        _ if wanted == Wanted::Closed => Some(None),
-        _ => {
-            let behind = |view: &Arc<View>| match cursor {
-                Some(Cursor::Living { created, id }) => (view.share.created.wall.0, view.share.id) < (created, id),
-                Some(Cursor::Closed(_)) | None => true,
-            };
-            let fits = |view: &Arc<View>| match wanted {
-                Wanted::In(state) => view.state == state,
-                Wanted::All | Wanted::Living | Wanted::Closed => true,
-            };
-            let living = side.controller.living();
-            views.extend(living.into_iter().filter(|view| behind(view) && fits(view)).take(limit + 1));
-            if views.len() > limit {
-                views.truncate(limit);
-                next = views.last().map(|view| Cursor::Living { created: view.share.created.wall.0, id: view.share.id });
-            }
-            (next.is_none() && wanted == Wanted::All).then_some(None)
-        }
-    };
-    if let Some(before) = closed_from.filter(|_| matches!(wanted, Wanted::All | Wanted::Closed)) {
-        let room = limit - views.len();
-        if room == 0 {
-            next = Some(Cursor::Closed(before));
-        } else {
-            let closed = side.controller.history(before, room).await?;
-            if closed.len() == room {
-                next = closed.last().map(|view| Cursor::Closed(Some(view.share.id)));
-            }
-            views.extend(closed);
-        }
-    }
-    let now = side.clock.now();
-    let shares: Vec<ShareJson> = views.iter().map(|view| ShareJson::new(view, now)).collect();
-    Ok(Json(json!({ "shares": shares, "next_cursor": next.map(cursor_text) })))
-}
-
-fn wanted(text: Option<&str>) -> Result<Wanted, Problem> {
-    use ShareState::{Closing, Delivered, Offered, Opening, Scheduled, Transferring, Waiting};
-    match text {
-        None => Ok(Wanted::All),
-        Some("living") => Ok(Wanted::Living),
-        Some("closed") => Ok(Wanted::Closed),
-        Some(text) => [Scheduled, Opening, Offered, Transferring, Waiting, Delivered, Closing]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .map(Wanted::In)
-            .ok_or_else(|| bad("state must be living, closed, scheduled, opening, offered, transferring, waiting, delivered or closing.")),
-    }
-}
-
-fn cursor_text(cursor: Cursor) -> String {
-    match cursor {
-        Cursor::Living { created, id } => format!("l.{created}.{id}"),
-        Cursor::Closed(Some(id)) => format!("c.{id}"),
-        Cursor::Closed(None) => "c".to_owned(),
-    }
-}
-
-fn parse_cursor(text: &str) -> Result<Cursor, Problem> {
-    let mut parts = text.split('.');
-    let cursor = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some("l"), Some(created), Some(id), None) => {
-            created.parse().ok().zip(id.parse().ok()).map(|(created, id)| Cursor::Living { created, id })
-        }
-        (Some("c"), Some(id), None, None) => id.parse().ok().map(|id| Cursor::Closed(Some(id))),
-        (Some("c"), None, None, None) => Some(Cursor::Closed(None)),
-        _ => None,
-    };
-    cursor.ok_or_else(|| bad("cursor must be the next_cursor of the page before."))
-}
-
 /// Answers `GET /api/v1/shares/{id}`.
-pub(super) async fn show(State(side): State<Arc<OwnerSide>>, Path(id): Path<String>) -> Result<Json<ShareJson>, Problem> {
+pub(super) async fn show(
+    State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<ShareJson>, Problem> {
     let view = view_of(&side, share_id(&id)?).await?;
-    Ok(json_of(&side, &view))
+    Ok(json_of(&side, &caller, &view))
 }
 
 /// Answers `DELETE /api/v1/shares/{id}`; twice is fine.
-pub(super) async fn revoke(State(side): State<Arc<OwnerSide>>, Path(id): Path<String>) -> Result<Json<ShareJson>, Problem> {
-    let view = side.controller.revoke(share_id(&id)?).await?;
-    Ok(json_of(&side, &view))
+pub(super) async fn revoke(
+    State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<ShareJson>, Problem> {
+    let view = close(&side, &caller, &id).await?;
+    Ok(json_of(&side, &caller, &view))
+}
+
+/// Closes a share.
+pub(in crate::http) async fn close(side: &OwnerSide, caller: &Caller, id: &str) -> Result<Arc<View>, Problem> {
+    let view = view_of(side, share_id(id)?).await?;
+    side.audit(caller, "share.close", id, &view.share.file.path.to_text()).await?;
+    Ok(side.controller.revoke(view.share.id).await?)
 }
 
 /// Answers `POST /api/v1/shares/{id}/extend`.
 pub(super) async fn extend(
     State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     StrictJson { mut object, bytes }: StrictJson,
@@ -230,29 +235,45 @@ pub(super) async fn extend(
     let id = share_id(&id)?;
     let seconds = object.positive("expires_in_seconds")?.ok_or_else(|| object.wrong("expires_in_seconds", "is missing"))?;
     object.finish()?;
-    let controller = side.controller.clone();
-    let work = async move { Ok(controller.extend(id, Duration::from_secs(seconds)).await?.share.id) };
     let wish = wish(&[b"extend", id.as_str().as_bytes(), &bytes]);
-    side.once.run(&headers, wish, side.clock.now().steady, work).await?;
-    let view = view_of(&side, id).await?;
-    Ok(json_of(&side, &view))
+    let (doer, actor) = (side.clone(), caller.clone());
+    // Where it is not known whether it was done, doing it again from now is what was meant.
+    let work = move |Attempt { is_done, .. }: Attempt| async move {
+        let view = view_of(&doer, id).await?;
+        if is_done {
+            return Ok(view);
+        }
+        doer.audit(&actor, "share.extend", id.as_str(), &format!("{seconds} s from now")).await?;
+        Ok(doer.controller.extend(id, Duration::from_secs(seconds)).await?)
+    };
+    let view = side.once.run(&headers, wish, vec![id.to_string()], side.clock.now(), work).await?;
+    Ok(json_of(&side, &caller, &view))
 }
 
 /// Answers `POST /api/v1/shares/{id}/reopen`.
 pub(super) async fn reopen(
     State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     OptionalJson(StrictJson { object, .. }): OptionalJson,
 ) -> Result<Json<ShareJson>, Problem> {
     let id = share_id(&id)?;
     object.finish()?;
-    let controller = side.controller.clone();
-    let work = async move { Ok(controller.reopen(id).await?.share.id) };
     let wish = wish(&[b"reopen", id.as_str().as_bytes()]);
-    side.once.run(&headers, wish, side.clock.now().steady, work).await?;
-    let view = view_of(&side, id).await?;
-    Ok(json_of(&side, &view))
+    let (doer, actor) = (side.clone(), caller.clone());
+    // The new link's id tells whether an earlier attempt got through: nothing else gives a share that link.
+    let work = move |Attempt { ids, is_done, .. }: Attempt| async move {
+        let link = ids.first().and_then(|link| link.parse().ok()).unwrap_or_else(random::token_id);
+        let view = view_of(&doer, id).await?;
+        if is_done || view.share.link == link {
+            return Ok(view);
+        }
+        doer.audit(&actor, "share.reopen", id.as_str(), &view.share.file.path.to_text()).await?;
+        Ok(doer.controller.reopen_as(id, link).await?)
+    };
+    let view = side.once.run(&headers, wish, vec![random::token_id().to_string()], side.clock.now(), work).await?;
+    Ok(json_of(&side, &caller, &view))
 }
 
 /// Answers `GET /api/v1/shares/{id}/qr.svg`: the link, for the camera of a phone.
@@ -272,22 +293,6 @@ pub(in crate::http) async fn view_of(side: &OwnerSide, id: ShareId) -> Result<Ar
     side.controller.show(id).await?.ok_or_else(|| Problem::not_found("unknown_share", format!("There is no share {id}.")))
 }
 
-fn json_of(side: &OwnerSide, view: &View) -> Json<ShareJson> {
-    Json(ShareJson::new(view, side.clock.now()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_reads_back_and_nothing_else_does() {
-        let id = ShareId::from_random(42);
-        for cursor in [Cursor::Living { created: -5, id }, Cursor::Closed(Some(id)), Cursor::Closed(None)] {
-            assert_eq!(parse_cursor(&cursor_text(cursor)).unwrap(), cursor);
-        }
-        for wrong in ["x", "l", "l.1", "l.x.0000000000", "c.", "c.nope", "c.0000000000.1", "l.1.0000000000.2", "../c"] {
-            assert!(parse_cursor(wrong).is_err(), "{wrong}");
-        }
-    }
+fn json_of(side: &OwnerSide, caller: &Caller, view: &View) -> Json<ShareJson> {
+    Json(ShareJson::new(view, side.clock.now()).shown_to(caller))
 }

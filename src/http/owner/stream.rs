@@ -26,6 +26,7 @@ use super::events::record_json;
 use super::wire::ShareJson;
 use super::{Draining, OwnerSide};
 use crate::controller::{Change, View};
+use crate::http::auth::Caller;
 use crate::http::problem::Problem;
 use crate::share::ShareId;
 use crate::store::{EventQuery, Record, StoreError};
@@ -71,6 +72,7 @@ impl Streams {
 /// Answers `GET /api/v1/events/stream`.
 pub(super) async fn stream(
     State(side): State<Arc<OwnerSide>>,
+    Extension(caller): Extension<Caller>,
     draining: Option<Extension<Draining>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -78,7 +80,8 @@ pub(super) async fn stream(
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "Too many pages watch at once; close some.")
             .retry_after(HEARTBEAT)
     })?;
-    let live = Live::begin(side, draining.map(|Extension(draining)| draining).unwrap_or_default(), last_seen(&headers), place).await?;
+    let draining = draining.map(|Extension(draining)| draining).unwrap_or_default();
+    let live = Live::begin(side, caller, draining, last_seen(&headers), place).await?;
     let body = Body::from_stream(futures_util::stream::unfold(live, |mut live| async move {
         let piece = live.next().await?;
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(piece)), live))
@@ -131,6 +134,8 @@ struct Live {
     beats_at: Instant,
     ends_at: Instant,
     draining: Draining,
+    /// Who reads: what they may see, and whether they may still be here.
+    caller: Caller,
     _place: OwnedSemaphorePermit,
 }
 
@@ -148,7 +153,13 @@ enum Input {
 }
 
 impl Live {
-    async fn begin(side: Arc<OwnerSide>, draining: Draining, last_seen: LastSeen, place: OwnedSemaphorePermit) -> Result<Self, StoreError> {
+    async fn begin(
+        side: Arc<OwnerSide>,
+        caller: Caller,
+        draining: Draining,
+        last_seen: LastSeen,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, StoreError> {
         // First listen, then look where the log stands: what happens in between is heard.
         let changes = side.controller.watch();
         let latest = side.store.latest_seq().await?;
@@ -171,6 +182,7 @@ impl Live {
             beats_at: now + HEARTBEAT,
             ends_at: now + LIFETIME,
             draining,
+            caller,
             side,
             _place: place,
         })
@@ -187,6 +199,9 @@ impl Live {
                 return None;
             }
             if Instant::now() >= self.beats_at {
+                if !self.side.gate.still_holds(&self.caller, self.side.clock.now()).await {
+                    return None;
+                }
                 self.beats_at = Instant::now() + HEARTBEAT;
                 piece += ":\n\n";
             }
@@ -311,7 +326,7 @@ impl Live {
     }
 
     fn share_json(&self, view: &View) -> String {
-        serde_json::to_string(&ShareJson::new(view, self.side.clock.now())).expect("a share is plain JSON")
+        serde_json::to_string(&ShareJson::new(view, self.side.clock.now()).shown_to(&self.caller)).expect("a share is plain JSON")
     }
 
     async fn input(&mut self) -> Input {

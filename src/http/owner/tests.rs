@@ -1,11 +1,14 @@
 //! Through the router, over a real controller, catalog and store; the way in is a fake, and time stands still until moved.
 
+mod allowing;
 mod asking;
+mod auditing;
 mod connecting;
 mod entering;
 mod operating;
 mod sharing;
 mod speaking_as_the_original;
+mod repeating;
 mod watching;
 
 use std::net::SocketAddr;
@@ -121,6 +124,14 @@ struct Ask<'a> {
 }
 
 impl Scene {
+    /// Puts another owner's side over the same store, as a restart does.
+    fn restart(&mut self) {
+        let OwnerSide { controller, catalog, digests, store, settings, .. } = &*self.side;
+        let (catalog, digests, store) = (catalog.clone(), digests.clone(), store.clone());
+        self.side = Arc::new(OwnerSide::new(controller.clone(), catalog, digests, store, self.clock.clone(), settings.clone()));
+        self.router = router(self.side.clone());
+    }
+
     /// Asks as a stranger of the LAN does.
     fn ask(&self, method: &str, target: &str) -> Ask<'_> {
         let request = Request::builder().method(method).uri(target).header("host", "192.168.0.2:8000");

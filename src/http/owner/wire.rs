@@ -4,15 +4,23 @@ use serde::Serialize;
 
 use crate::catalog::{Entry, EntryKind, IndexState, mime_type};
 use crate::controller::View;
+use crate::http::auth::Caller;
 use crate::http::words;
 use crate::share::{
     CatalogPath, Clamped, Evidence, Moment, Network, OnStall, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd, TransferId,
 };
+use crate::store::Day;
 
 /// Writes a time as RFC 3339 has it; one beyond the calendar as its nearest end.
 pub(in crate::http) fn time(at: Timestamp) -> String {
     let nearest = if at.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
     jiff::Timestamp::from_millisecond(at.0).unwrap_or(nearest).to_string()
+}
+
+/// Writes a day in UTC as `2026-11-01`.
+pub(super) fn day(day: Day) -> String {
+    let midnight = Timestamp(day.0.saturating_mul(24 * 3600 * 1000));
+    jiff::Timestamp::from_millisecond(midnight.0).unwrap_or(jiff::Timestamp::MAX).strftime("%Y-%m-%d").to_string()
 }
 
 /// Writes bytes as hexadecimal digits.
@@ -125,6 +133,13 @@ impl ShareJson {
             note: share.note.clone(),
             message: share.message.clone(),
         }
+    }
+}
+
+impl ShareJson {
+    /// Leaves out what `caller` may not see: whoever has a link can download.
+    pub(super) fn shown_to(self, caller: &Caller) -> Self {
+        if caller.sees_links() { self } else { Self { url: None, curl: None, ..self } }
     }
 }
 

@@ -1,0 +1,133 @@
+//! API tokens: credentials for scripts, each with a name, a scope and an end.
+//!
+//! A token is 256 random bits behind `pct_`. The store keeps its SHA-256, and a presented one is looked up by that: how long
+//! the look-up takes says something about the digest alone, which nobody can steer towards a kept one. All of them fit in
+//! memory, so a request costs no look into the store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tracing::debug;
+
+use super::SecretDigest;
+use crate::share::{Moment, Steady};
+use crate::store::{ApiToken, ApiTokenId, Scope, Store, StoreError};
+use crate::token::random;
+
+/// What a token begins with: whoever finds one in a script or a log knows what it is.
+const PREFIX: &str = "pct_";
+/// The letters of a token.
+const LENGTH: usize = PREFIX.len() + 64;
+/// How long the table is believed without asking the store; as long as another controller's change takes to be seen.
+const BELIEVED_FOR: Duration = Duration::from_secs(30);
+/// How often it is noted that a token was used: a script that polls shall not write with each request.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
+
+/// What a new token shall be.
+#[derive(Debug, Clone)]
+pub(in crate::http) struct NewToken {
+    /// Its id, chosen before it is made.
+    pub(in crate::http) id: ApiTokenId,
+    /// What its owner calls it.
+    pub(in crate::http) name: String,
+    /// What it may do.
+    pub(in crate::http) scope: Scope,
+    /// How long it lives; `None`: until it is revoked.
+    pub(in crate::http) lifetime: Option<Duration>,
+}
+
+/// Knows the tokens.
+pub(super) struct Tokens {
+    store: Arc<dyn Store>,
+    /// Held over each change of the store, so that a table read before a change never replaces what the change left.
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_digest: HashMap<[u8; 32], ApiToken>,
+    checked: Option<Steady>,
+}
+
+impl Tokens {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, known: Mutex::default() }
+    }
+
+    /// Returns the token that `secret` is, where it holds, and notes that it was used.
+    pub(super) async fn find(&self, secret: &str, now: Moment) -> Result<Option<ApiToken>, StoreError> {
+        if secret.len() != LENGTH || !secret.starts_with(PREFIX) {
+            return Ok(None);
+        }
+        let digest = SecretDigest::of(secret).0;
+        let (token, is_due) = {
+            let mut known = self.fresh(now).await?;
+            let Some(token) = known.by_digest.get_mut(&digest).filter(|token| holds(token, now)) else { return Ok(None) };
+            let is_due = token.last_used.is_none_or(|last| now.wall.0.abs_diff(last.0) >= NOTED_EVERY.as_millis() as u64);
+            if is_due {
+                token.last_used = Some(now.wall);
+            }
+            (token.clone(), is_due)
+        };
+        if is_due && let Err(error) = self.store.api_token_used(token.id.clone(), now.wall).await {
+            debug!(%error, "That a token was used could not be noted");
+        }
+        Ok(Some(token))
+    }
+
+    /// Returns whether a token holds still.
+    pub(super) async fn holds(&self, id: &ApiTokenId, now: Moment) -> Result<bool, StoreError> {
+        Ok(self.fresh(now).await?.by_digest.values().any(|token| token.id == *id && holds(token, now)))
+    }
+
+    /// Returns all of them, the newest first.
+    pub(super) async fn list(&self) -> Result<Vec<ApiToken>, StoreError> {
+        self.store.api_tokens().await
+    }
+
+    /// Makes a token. Returns it with its secret, which nobody can tell again.
+    pub(super) async fn make(&self, new: NewToken, now: Moment) -> Result<(ApiToken, String), StoreError> {
+        let secret = format!("{PREFIX}{}", random::secret());
+        let token = ApiToken {
+            id: new.id,
+            name: new.name,
+            scope: new.scope,
+            digest: SecretDigest::of(&secret).0,
+            created: now.wall,
+            expires: new.lifetime.map(|lifetime| now.plus(lifetime)),
+            last_used: None,
+        };
+        let mut known = self.known.lock().await;
+        self.store.put_api_token(token.clone()).await?;
+        known.by_digest.insert(token.digest, token.clone());
+        Ok((token, secret))
+    }
+
+    /// Revokes a token; from here on it opens nothing. Returns it, where there was one.
+    pub(super) async fn revoke(&self, id: &ApiTokenId) -> Result<Option<ApiToken>, StoreError> {
+        let mut known = self.known.lock().await;
+        let removed = self.store.remove_api_token(id.clone()).await?;
+        known.by_digest.retain(|_, token| token.id != *id);
+        Ok(removed)
+    }
+
+    async fn fresh(&self, now: Moment) -> Result<tokio::sync::MutexGuard<'_, Known>, StoreError> {
+        let mut known = self.known.lock().await;
+        if known.checked.is_none_or(|checked| now.steady.since(checked) >= BELIEVED_FOR) {
+            known.by_digest = self.store.api_tokens().await?.into_iter().map(|token| (token.digest, token)).collect();
+            known.checked = Some(now.steady);
+        }
+        Ok(known)
+    }
+}
+
+/// Chooses the id of a token to be made.
+pub(in crate::http) fn new_id() -> ApiTokenId {
+    ApiTokenId::parse(random::share_id().as_str()).expect("ten letters of base 32 are an id")
+}
+
+fn holds(token: &ApiToken, now: Moment) -> bool {
+    token.expires.is_none_or(|end| !now.has_reached_either(end))
+}
