@@ -14,7 +14,7 @@ use crate::meter::{self, Reports, Request};
 use crate::share::{ByteRange, Evidence, FileIdentity, Moment, Outcome, Recipient, RequestId, Steady, Timestamp};
 use crate::store::audit::{AuditEntry, AuditLine, AuditVerdict};
 use crate::store::memory::MemoryStore;
-use crate::store::{ApiToken, ApiTokenId, EventQuery, Plan, Record, Save, Session, ShareQuery};
+use crate::store::{ApiToken, ApiTokenId, Day, EventQuery, Plan, Record, Save, Session, ShareQuery, Size, Stats};
 use crate::token::{Key, TransferSecret};
 use crate::tunnel::Doors;
 use crate::tunnel::fake::{Fake, Mood};
@@ -614,6 +614,18 @@ impl Store for Mortal {
 
     fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.drop_plan(key)
+    }
+
+    fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        self.inner.stats(from, to)
+    }
+
+    fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.try_write()
+    }
+
+    fn size(&self) -> BoxFuture<'_, Result<Size, StoreError>> {
+        self.inner.size()
     }
 
     fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -2,7 +2,9 @@
 
 mod access;
 mod audit;
+mod history;
 mod plans;
+mod stats;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +18,9 @@ use crate::share::{
 
 pub(super) use self::access::*;
 pub(super) use self::audit::*;
+pub(super) use self::history::*;
 pub(super) use self::plans::*;
+pub(super) use self::stats::*;
 
 /// Makes a test of each promise. `$store` makes a store and whatever must live as long as it.
 macro_rules! every_promise {
@@ -41,6 +45,15 @@ macro_rules! every_promise {
             pages_have_a_bound,
             events_are_found_by_what_is_asked,
             the_latest_steady_instant_never_goes_back,
+            shares_are_found_by_a_part_of_their_path,
+            shares_are_found_by_how_they_closed,
+            shares_are_found_by_when_they_were_made_whatever_the_wall_clock_did,
+            events_are_found_by_time_whatever_the_wall_clock_did,
+            its_size_is_known,
+            stats_say_what_happened_on_which_days,
+            a_day_begins_at_midnight_utc_also_before_1970,
+            a_refused_save_is_not_counted,
+            stats_are_the_fold_of_the_whole_log,
             a_session_lives_until_its_end_and_can_be_prolonged,
             a_session_ends_when_told_and_takes_the_stale_with_it,
             sessions_have_a_bound,

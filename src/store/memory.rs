@@ -13,9 +13,10 @@ use futures_util::future::{BoxFuture, ready};
 use self::access::Access;
 use self::audit::AuditLog;
 use super::audit::{AuditEntry, AuditLine, AuditVerdict};
+use super::stats::Rollup;
 use super::{
-    ApiToken, ApiTokenId, EventQuery, MAX_DIGESTS, MAX_PLANS, Plan, Record, Save, Session, ShareQuery, Store, StoreError, kind_of,
-    page_limit,
+    ApiToken, ApiTokenId, Day, EventQuery, MAX_DIGESTS, MAX_PLANS, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError,
+    folded, kind_of, page_limit,
 };
 use crate::share::{Fact, FileIdentity, Share, ShareId, Steady, Timestamp, TokenId};
 
@@ -28,6 +29,8 @@ struct Kept {
     shares: HashMap<ShareId, Share>,
     links: HashMap<TokenId, Link>,
     events: Vec<Record>,
+    latest_seq: u64,
+    rollup: Rollup,
     latest_steady: Option<Steady>,
     access: Access,
     audit: AuditLog,
@@ -71,8 +74,11 @@ impl Kept {
         }
         self.links.extend(links);
         let mut numbers = Vec::with_capacity(save.facts.len());
+        let path = share.file.path.to_text();
         for fact in save.facts {
-            let seq = self.events.len() as u64 + 1;
+            self.latest_seq += 1;
+            let seq = self.latest_seq;
+            self.rollup.add(Day::of(save.at.wall), &fact, &path);
             self.events.push(Record { seq, at: save.at.wall, share: share.id, fact });
             numbers.push(seq);
         }
@@ -91,7 +97,7 @@ impl Kept {
         let mut page: Vec<&Share> = self
             .shares
             .values()
-            .filter(|share| query.closed.is_none_or(|closed| share.is_closed() == closed))
+            .filter(|share| is_share_wanted(share, &query))
             .filter(|share| before.is_none_or(|before| place(share) < before))
             .collect();
         page.sort_by_key(|share| std::cmp::Reverse(place(share)));
@@ -162,6 +168,14 @@ fn is_wanted(record: &Record, query: &EventQuery) -> bool {
         })
 }
 
+fn is_share_wanted(share: &Share, query: &ShareQuery) -> bool {
+    query.closed.is_none_or(|closed| share.is_closed() == closed)
+        && query.outcome.is_none_or(|outcome| share.is_closed() && share.outcome() == Some(outcome))
+        && query.path_contains.as_ref().is_none_or(|text| folded(&share.file.path.to_text()).contains(&folded(text)))
+        && query.since.is_none_or(|since| share.created.wall >= since)
+        && query.until.is_none_or(|until| share.created.wall < until)
+}
+
 fn done<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, Result<T, StoreError>> {
     ready(Ok(answer)).boxed()
 }
@@ -191,7 +205,7 @@ impl Store for MemoryStore {
     }
 
     fn latest_seq(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        done(self.kept().events.len() as u64)
+        done(self.kept().latest_seq)
     }
 
     fn latest_steady(&self) -> BoxFuture<'_, Result<Option<Steady>, StoreError>> {
@@ -257,6 +271,19 @@ impl Store for MemoryStore {
     fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
         self.kept().plans.retain(|plan| plan.key != key || plan.is_done);
         done(())
+    }
+
+    fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        done(self.kept().rollup.stats(from, to))
+    }
+
+    fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        done(())
+    }
+
+    fn size(&self) -> BoxFuture<'_, Result<Size, StoreError>> {
+        let kept = self.kept();
+        done(Size { bytes: 0, events: kept.events.len() as u64, shares: kept.shares.len() as u64 })
     }
 
     fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -248,10 +248,7 @@ pub trait Store: Send + Sync + 'static {
     fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns what happened from one day to another, both included: at most [`MAX_STATS_DAYS`].
-    fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>> {
-        let _ = (from, to);
-        not_built()
-    }
+    fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>>;
 
     /// Forgets what happened before `before`: lines of the event log and of the audit log, statistics, and closed shares
     /// that closed before it with their links (a link that is forgotten is no link). Bounded in one call, so that writes
@@ -262,14 +259,10 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Writes and forgets something: whether it can.
-    fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        not_built()
-    }
+    fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns how much it holds.
-    fn size(&self) -> BoxFuture<'_, Result<Size, StoreError>> {
-        not_built()
-    }
+    fn size(&self) -> BoxFuture<'_, Result<Size, StoreError>>;
 
     /// Keeps the SHA-256 of a file's state, in place of one of an earlier state. At most [`MAX_DIGESTS`] are kept.
     fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>>;

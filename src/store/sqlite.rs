@@ -10,6 +10,7 @@ mod connections;
 mod plans;
 mod queries;
 mod schema;
+mod stats;
 mod writer;
 
 use std::fs::{DirBuilder, File, Permissions};
@@ -29,7 +30,7 @@ use self::connections::{Reader, Readers, lock, open_to_read, open_to_write, priv
 use self::queries::{page_of_events, page_of_shares, shares_by};
 use self::writer::{Job, Undone};
 use super::audit::{AuditEntry, AuditLine, AuditVerdict};
-use super::{ApiToken, ApiTokenId, EventQuery, Plan, Record, Save, Session, ShareQuery, Store, StoreError};
+use super::{ApiToken, ApiTokenId, Day, EventQuery, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError};
 use crate::share::{FileIdentity, Share, ShareId, Steady, Timestamp};
 
 /// The database's name in the state folder.
@@ -121,9 +122,9 @@ impl SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        self.jobs = None;
         // The last connection to close writes the log back into the database, and only the writer can.
         self.readers.close();
+        self.jobs = None;
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has said so already.
             let _ = writer.join();
@@ -144,6 +145,25 @@ fn refused(error: impl Into<Arc<rusqlite::Error>>) -> StoreError {
         },
         _ => StoreError::unavailable(error),
     }
+}
+
+/// Returns the number of the newest line, also where it was forgotten.
+fn latest_seq(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0)";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
+}
+
+/// Returns how much is kept. Nothing is counted line by line: a log of a million lines answers as fast as a short one.
+fn size(connection: &Connection, path: &Path) -> Result<Size, StoreError> {
+    let number = |sql: &str| -> Result<u64, StoreError> {
+        let mut statement = connection.prepare_cached(sql).map_err(refused)?;
+        Ok(statement.query_row([], |row| row.get::<_, i64>(0)).map_err(refused)?.cast_unsigned())
+    };
+    let kept = |name: &str| number(&format!("SELECT coalesce((SELECT value FROM meta WHERE name = '{name}'), 0)"));
+    let log = path.with_file_name(format!("{FILE_NAME}-wal"));
+    let bytes = [path, &log].iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum();
+    let events = latest_seq(connection).map_err(refused)?.saturating_sub(kept("forgotten_events")?);
+    Ok(Size { bytes, events, shares: kept("shares")? })
 }
 
 /// Looks through the whole chain of the audit log in `folder`, beside a server that may be running. Blocks.
@@ -186,10 +206,7 @@ impl Store for SqliteStore {
     }
 
     fn latest_seq(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.read(|connection| {
-            let latest: i64 = connection.query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| row.get(0)).map_err(refused)?;
-            Ok(latest.cast_unsigned())
-        })
+        self.read(|connection| latest_seq(connection).map_err(refused))
     }
 
     fn latest_steady(&self) -> BoxFuture<'_, Result<Option<Steady>, StoreError>> {
@@ -260,6 +277,19 @@ impl Store for SqliteStore {
 
     fn drop_plan(&self, key: String) -> BoxFuture<'_, Result<(), StoreError>> {
         self.write(move |connection| plans::drop_undone(connection, &key))
+    }
+
+    fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>> {
+        self.read(move |connection| stats::stats(connection, from, to))
+    }
+
+    fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(|connection| Ok(writer::try_write(connection)?))
+    }
+
+    fn size(&self) -> BoxFuture<'_, Result<Size, StoreError>> {
+        let path = self.path.clone();
+        self.read(move |connection| size(connection, &path))
     }
 
     fn put_digest(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, Result<(), StoreError>> {

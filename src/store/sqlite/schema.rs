@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::{StoreError, backfill, refused};
 
 /// Marks the file as ours ("Port"), so that no other program's database is taken for one.
-const APPLICATION_ID: i64 = 0x506f_7274;
+pub(super) const APPLICATION_ID: i64 = 0x506f_7274;
 
 /// What each version adds to the one before it; the first makes version 1. Entries are never changed, only added.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -83,6 +83,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX share_by_end ON share (closed_ms) WHERE closed_ms IS NOT NULL;
     -- How far the wall clock was from the steady one when each was made: pages are in the order of the one, filtered by the other.
     CREATE INDEX share_by_skew ON share (made_ms - created_ms);
+
+    INSERT INTO meta (name, value) SELECT 'shares', count(*) FROM share;
 
     -- Lines of a share that is being forgotten may be removed, and no other.
     CREATE TABLE forgetting (share TEXT PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID;
@@ -169,7 +171,7 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
         let step = connection.unchecked_transaction().map_err(refused)?;
         step.execute_batch(migration).map_err(refused)?;
         if index == 1 {
-            backfill::fold_paths(&step)?;
+            backfill::run(&step)?;
         }
         step.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {};", index + 1)).map_err(refused)?;
         step.commit().map_err(refused)?;

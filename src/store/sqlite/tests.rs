@@ -1,11 +1,13 @@
 //! The store's promises on SQLite, and what only a file can promise.
 
+mod migration;
+
 use std::io::{BufRead, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use super::*;
-use crate::share::{Fact, Timestamp};
+use crate::share::{Event, Fact, Moment, Timestamp};
 use crate::store::contract::{every_promise, id, open_share, seconds, with_note};
 
 every_promise!({

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{StoreError, refused};
+use super::queries::note_time;
+use super::{StoreError, refused, stats};
 use crate::share::{Fact, FileIdentity, Phase, Share};
-use crate::store::{MAX_DIGESTS, Save, folded, kind_of};
+use crate::store::{Day, MAX_DIGESTS, Save, folded, kind_of};
 
 /// The most writes in one transaction: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 256;
@@ -128,12 +129,20 @@ pub(super) fn save(connection: &Connection, save: &Save) -> Result<Vec<u64>, Und
     let sql = "INSERT INTO meta (name, value) VALUES ('latest_steady', ?1)
                ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
     connection.prepare_cached(sql)?.execute([save.at.steady.0])?;
+    append(connection, save)
+}
+
+/// Appends what happened to the event log, and keeps what is folded of it.
+fn append(connection: &Connection, save: &Save) -> Result<Vec<u64>, Undone> {
+    let path = save.share.file.path.to_text();
     let mut append = connection.prepare_cached("INSERT INTO event (at_ms, share, type, body) VALUES (?1, ?2, ?3, ?4)")?;
     let mut numbers = Vec::with_capacity(save.facts.len());
     for fact in &save.facts {
         let body = serde_json::to_string(fact).expect("a fact has a JSON form");
-        let number = append.insert(params![save.at.wall.0, share.id.as_str(), kind_of(fact), body])?;
-        numbers.push(number.cast_unsigned());
+        let seq = append.insert(params![save.at.wall.0, save.share.id.as_str(), kind_of(fact), body])?;
+        note_time(connection, seq, save.at.wall)?;
+        stats::count(connection, Day::of(save.at.wall), fact, &path)?;
+        numbers.push(seq.cast_unsigned());
     }
     Ok(numbers)
 }
@@ -150,13 +159,22 @@ fn put_share(connection: &Connection, share: &Share) -> rusqlite::Result<()> {
     if connection.prepare_cached(sql)?.execute(params![id, body, closed_ms, outcome])? > 0 {
         return Ok(());
     }
+    let sql = "UPDATE share SET closed = ?2, closed_ms = ?3, outcome = ?4, body = ?5 WHERE id = ?1";
+    if connection.prepare_cached(sql)?.execute(params![id, share.is_closed(), closed_ms, outcome, body])? > 0 {
+        return Ok(());
+    }
     let sql = "INSERT INTO share (id, created_ms, made_ms, path_folded, closed, closed_ms, outcome, body)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-               ON CONFLICT (id) DO UPDATE
-               SET closed = excluded.closed, closed_ms = excluded.closed_ms, outcome = excluded.outcome, body = excluded.body";
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let (created, path) = (share.created, folded(&share.file.path.to_text()));
     let values = params![id, created.steady.0, created.wall.0, path, share.is_closed(), closed_ms, outcome, body];
     connection.prepare_cached(sql)?.execute(values)?;
+    add_to_meta(connection, "shares", 1)
+}
+
+/// Adds to a number that is kept by name.
+pub(super) fn add_to_meta(connection: &Connection, name: &str, more: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value";
+    connection.prepare_cached(sql)?.execute(params![name, more])?;
     Ok(())
 }
 
@@ -193,6 +211,13 @@ fn enter(connection: &Connection, share: &Share, fact: &Fact) -> Result<(), Undo
         | Fact::Closed { .. }
         | Fact::Began { .. } => {}
     }
+    Ok(())
+}
+
+/// Writes something that means nothing.
+pub(super) fn try_write(connection: &Connection) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO meta (name, value) VALUES ('tried', 1) ON CONFLICT (name) DO UPDATE SET value = (value + 1) % 1000000";
+    connection.prepare_cached(sql)?.execute([])?;
     Ok(())
 }
 

@@ -1,0 +1,70 @@
+//! The tallies in the file: kept in the transaction that appends to the event log, so that they are the fold of it.
+
+use rusqlite::{Connection, params};
+
+use super::{StoreError, refused};
+use crate::share::Fact;
+use crate::store::stats::{Adder, Count, Day, Kind, Rollup, Stats, Tick, span, ticks_of};
+
+/// Adds a line of the log, about a share of `path`, to the tallies of its day.
+pub(super) fn count(connection: &Connection, day: Day, fact: &Fact, path: &str) -> rusqlite::Result<()> {
+    for Tick { kind, name, count } in ticks_of(fact, path) {
+        let is_known = add(connection, kind, day, &name, count)?;
+        if !is_known && is_full(connection, kind, day)? {
+            if !add(connection, kind, day, "", count)? {
+                insert(connection, kind, day, "", count)?;
+            }
+        } else if !is_known {
+            insert(connection, kind, day, &name, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn add(connection: &Connection, kind: Kind, day: Day, name: &str, count: Count) -> rusqlite::Result<bool> {
+    // A sum past the largest number becomes a real one, of which min() makes the largest number.
+    let sql =
+        "UPDATE tally SET times = times + ?4, bytes = min(9223372036854775807, bytes + ?5) WHERE kind = ?1 AND day = ?2 AND name = ?3";
+    let values = params![kind.as_str(), day.0, name, count.times.cast_signed(), count.bytes.cast_signed()];
+    Ok(connection.prepare_cached(sql)?.execute(values)? > 0)
+}
+
+fn insert(connection: &Connection, kind: Kind, day: Day, name: &str, count: Count) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO tally (kind, day, name, times, bytes) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = params![kind.as_str(), day.0, name, count.times.cast_signed(), count.bytes.cast_signed()];
+    connection.prepare_cached(sql)?.execute(values)?;
+    Ok(())
+}
+
+/// Returns whether a name that the day does not know is counted with others. Asked once for each name of a day.
+fn is_full(connection: &Connection, kind: Kind, day: Day) -> rusqlite::Result<bool> {
+    let Ok(most) = i64::try_from(kind.most_names()) else { return Ok(false) };
+    let sql = "SELECT count(*) FROM tally WHERE kind = ?1 AND day = ?2 AND name <> ''";
+    let told_apart: i64 = connection.prepare_cached(sql)?.query_row(params![kind.as_str(), day.0], |row| row.get(0))?;
+    Ok(told_apart >= most)
+}
+
+/// Writes the tallies of a log that had none.
+pub(super) fn put_all(connection: &Connection, rollup: &Rollup) -> rusqlite::Result<()> {
+    rollup.tallies().try_for_each(|(kind, day, name, count)| insert(connection, kind, day, name, count))
+}
+
+/// Adds up the days from one to another.
+pub(super) fn stats(connection: &Connection, from: Day, to: Day) -> Result<Stats, StoreError> {
+    let span = span(from, to);
+    let mut adder = Adder::default();
+    // One instant for all kinds.
+    let snapshot = connection.unchecked_transaction().map_err(refused)?;
+    let sql = "SELECT day, name, times, bytes FROM tally WHERE kind = ?1 AND day BETWEEN ?2 AND ?3";
+    let mut statement = snapshot.prepare_cached(sql).map_err(refused)?;
+    for kind in Kind::ALL {
+        let mut rows = statement.query(params![kind.as_str(), span.start().0, span.end().0]).map_err(refused)?;
+        while let Some(row) = rows.next().map_err(refused)? {
+            let number = |column| row.get::<_, i64>(column).map_err(refused);
+            let name = row.get_ref(1).map_err(refused)?.as_str().map_err(|error| refused(rusqlite::Error::from(error)))?;
+            let count = Count { times: number(2)?.cast_unsigned(), bytes: number(3)?.cast_unsigned() };
+            adder.add(kind, Day(number(0)?), name, count);
+        }
+    }
+    Ok(adder.finish())
+}

@@ -1,0 +1,73 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::share::TransferId;
+
+fn completed(bytes: u64, duration_ms: u64) -> Fact {
+    Fact::Ended {
+        transfer: TransferId::from_bytes([1; 16]),
+        end: TransferEnd::Completed,
+        delivered_bytes: bytes,
+        evidence: None,
+        given_back: false,
+        duration_ms: Some(duration_ms),
+        network: Some("203.0.113.0/24".to_owned()),
+    }
+}
+
+fn stats_of(facts: &[Fact]) -> Stats {
+    let mut rollup = Rollup::default();
+    facts.iter().for_each(|fact| rollup.add(Day(3), fact, "film.mkv"));
+    rollup.stats(Day(3), Day(3))
+}
+
+#[test]
+fn names_past_the_bound_of_a_day_are_counted_together() {
+    let mut rollup = Rollup::default();
+    for n in 0..MAX_NAMES_A_DAY + 50 {
+        rollup.add(Day(1), &completed(1, 1), &format!("file {n}"));
+    }
+    // One that is told apart already goes on being counted under its name.
+    rollup.add(Day(1), &completed(1, 1), "file 7");
+    let files: Vec<_> = rollup.tallies().filter(|(kind, ..)| *kind == Kind::File).collect();
+    assert_eq!(files.len(), MAX_NAMES_A_DAY + 1);
+    assert_eq!((files[0].2, files[0].3), ("", Count { times: 50, bytes: 50 }));
+    let stats = rollup.stats(Day(0), Day(9));
+    assert_eq!(stats.top_files.len(), TOP);
+    assert_eq!(stats.top_files[0], Tally { name: "file 7".to_owned(), downloads: 2, delivered_bytes: 2 });
+    assert_eq!(stats.completed, MAX_NAMES_A_DAY as u64 + 51);
+}
+
+#[test]
+fn no_more_days_are_added_up_than_may_be_asked_for() {
+    let mut rollup = Rollup::default();
+    for day in [0, 1, MAX_STATS_DAYS] {
+        rollup.add(Day(day), &Fact::Created, "film.mkv");
+    }
+    assert_eq!(rollup.stats(Day(0), Day(MAX_STATS_DAYS)).made, 2);
+    assert_eq!(rollup.stats(Day(i64::MIN), Day(i64::MAX)).made, 0);
+    assert_eq!(rollup.stats(Day(1), Day(0)), Stats::default());
+}
+
+#[test]
+fn an_empty_file_has_no_speed_and_an_instant_one_has_some() {
+    assert_eq!(stats_of(&[completed(0, 10)]).median_bytes_per_second, None);
+    assert!(stats_of(&[completed(10, 0)]).median_bytes_per_second.is_some());
+    let unending = stats_of(&[completed(u64::MAX, 0), completed(u64::MAX, 0)]);
+    assert_eq!(unending.delivered_bytes, i64::MAX as u64);
+    assert!(unending.median_bytes_per_second.is_some());
+}
+
+proptest! {
+    #[test]
+    fn speeds_are_good_to_five_percent(speeds in proptest::collection::vec(100u64..100_000_000_000, 1..60)) {
+        let stats = stats_of(&speeds.iter().map(|speed| completed(*speed, 1000)).collect::<Vec<_>>());
+        let mut sorted = speeds;
+        sorted.sort_unstable();
+        for (told, percent) in [(stats.median_bytes_per_second, 50), (stats.p95_bytes_per_second, 95)] {
+            let exact = sorted[(sorted.len() * percent).div_ceil(100) - 1] as f64;
+            let error = (told.unwrap() as f64 - exact).abs() / exact;
+            prop_assert!(error < 0.05, "{told:?} is told, {exact} is true");
+        }
+    }
+}
