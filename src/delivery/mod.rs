@@ -6,12 +6,13 @@
 //!
 //! * `accept.rs`: the listener and its caps. `h1.rs`: one connection. `head.rs`: one head, strictly.
 //! * `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`.
-//! * `send.rs`: the bytes themselves. `socket.rs`: what the kernel offers beyond tokio.
+//! * `send.rs`: the bytes themselves. `pace.rs`: how fast they may leave. `socket.rs`: what the kernel offers beyond tokio.
 
 mod accept;
 mod answer;
 mod h1;
 mod head;
+mod pace;
 mod range;
 mod send;
 mod socket;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use accept::listen;
 pub use h1::{NoBytes, SendBytes, Silence};
 
+use self::pace::Pace;
 use crate::catalog::{Catalog, OpenFile};
 use crate::clock::Clock;
 use crate::meter::Reports;
@@ -63,6 +65,8 @@ pub struct Pass {
     grace_end: OnceLock<Steady>,
     digest: RwLock<Option<[u8; 32]>>,
     requests: AtomicUsize,
+    /// What limits its speed, over all its requests.
+    pace: Option<Arc<Pace>>,
     sending: Arc<Semaphore>,
     /// The file while any request has it open: requests that run at once share a descriptor.
     open: Mutex<Weak<OpenFile>>,
@@ -78,6 +82,7 @@ impl Pass {
             file: share.file.clone(),
             etag,
             policy: share.policy.clone(),
+            pace: share.policy.max_bytes_per_second.map(|limit| Arc::new(Pace::new(limit))),
             cut: CancellationToken::new(),
             grace_end: OnceLock::new(),
             digest: RwLock::new(None),

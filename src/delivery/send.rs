@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
+use super::pace::Purse;
 use super::{Entered, Pass, socket};
 use crate::catalog::OpenFile;
 use crate::meter::{self, AckCounter, Reports, Request};
@@ -207,9 +208,35 @@ async fn copied(
     threads: &Arc<Semaphore>,
 ) -> Result<(), End> {
     let mut watch = Watch::new(stream, metered);
+    let mut purse = Purse::new(metered.pass().pace.clone());
     let bytes = watch.over(proven_copy(file, metered.range, metered.pass(), threads)).await?.ok_or(End::Changed)?;
+    if !purse.is_free() {
+        watch.over(stream.send_all(&head, false)).await?;
+        return paced(stream, &bytes, &mut purse, &mut watch).await;
+    }
     head.extend_from_slice(&bytes);
     watch.over(stream.send_all(&head, false)).await
+}
+
+/// Sends bytes as fast as the purse opens.
+async fn paced(stream: &Stream, mut bytes: &[u8], purse: &mut Purse, watch: &mut Watch<'_>) -> Result<(), End> {
+    while !bytes.is_empty() {
+        match purse.open(bytes.len() as u64, Instant::now()) {
+            Ok(n) => {
+                let (piece, rest) = bytes.split_at(usize::try_from(n).unwrap_or(usize::MAX).min(bytes.len()));
+                watch.over(stream.send_all(piece, false)).await?;
+                purse.sent(n);
+                bytes = rest;
+            }
+            Err(wait) => watch.over(rest(wait)).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn rest(wait: Duration) -> io::Result<()> {
+    sleep(wait).await;
+    Ok(())
 }
 
 async fn sent_by_kernel(
@@ -220,7 +247,8 @@ async fn sent_by_kernel(
     threads: &Arc<Semaphore>,
 ) -> Result<(), End> {
     let mut watch = Watch::new(stream, metered);
-    watch.over(stream.send_all(head, true)).await?;
+    let mut purse = Purse::new(metered.pass().pace.clone());
+    watch.over(stream.send_all(head, purse.is_free())).await?;
     let tail = ByteRange::new(metered.range.end - HELD_BACK, metered.range.end);
     let plan = Plan { stream: stream.clone(), file: file.clone(), start: metered.range.start, end: tail.start, body_at: metered.body_at };
     loop {
@@ -228,10 +256,14 @@ async fn sent_by_kernel(
         let (plan, cut) = (plan.clone(), metered.pass().cut.clone());
         let burst = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            plan.burst(|| cut.is_cancelled())
+            let burst = plan.burst(&mut purse, || cut.is_cancelled());
+            (burst, purse)
         });
-        match watch.over(async { burst.await.map_err(io::Error::other)? }).await? {
+        let (burst, given_back) = watch.over(async { burst.await.map_err(io::Error::other) }).await?;
+        purse = given_back;
+        match burst.map_err(End::Failed)? {
             Burst::Done => break,
+            Burst::Early(wait) => watch.over(rest(wait)).await?,
             Burst::Full => watch.over(socket::writable(&stream.tcp)).await?,
             Burst::Turn => {}
             Burst::Short => return Err(End::Changed),
@@ -240,7 +272,7 @@ async fn sent_by_kernel(
     }
     watch.over(settled(stream)).await?;
     let bytes = watch.over(proven_copy(file, tail, metered.pass(), threads)).await?.ok_or(End::Changed)?;
-    watch.over(stream.send_all(&bytes, false)).await
+    paced(stream, &bytes, &mut purse, &mut watch).await
 }
 
 /// Looks after a body while it is being sent: tells what arrived, and notices when the pass is cut.
@@ -364,6 +396,8 @@ enum Burst {
     Full,
     /// It is the turn of whoever waits.
     Turn,
+    /// The transfer's speed is limited, and more may leave after so long.
+    Early(Duration),
     /// The file ended too early.
     Short,
     /// The pass was cut.
@@ -371,7 +405,7 @@ enum Burst {
 }
 
 impl Plan {
-    fn burst(&self, is_cut: impl Fn() -> bool) -> io::Result<Burst> {
+    fn burst(&self, purse: &mut Purse, is_cut: impl Fn() -> bool) -> io::Result<Burst> {
         let began = Instant::now();
         loop {
             let at = self.start + (self.stream.written() - self.body_at);
@@ -385,10 +419,16 @@ impl Plan {
                 return Ok(Burst::Turn);
             }
             let mut offset = at;
-            let length = (self.end - at).min(MAX_CHUNK) as usize;
+            let length = match purse.open((self.end - at).min(MAX_CHUNK), Instant::now()) {
+                Ok(n) => n as usize,
+                Err(wait) => return Ok(Burst::Early(wait)),
+            };
             match rustix::fs::sendfile(&self.stream.tcp, &self.file.file, Some(&mut offset), length) {
                 Ok(0) => return Ok(Burst::Short),
-                Ok(n) => self.stream.wrote(n),
+                Ok(n) => {
+                    self.stream.wrote(n);
+                    purse.sent(n as u64);
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => {
                     if !socket::is_writable_within(self.stream.tcp.as_fd(), THREAD_PATIENCE) {
@@ -428,7 +468,7 @@ mod tests {
             let longest = Instant::now() + Duration::from_secs(10);
             let bursts = (0..5).map(|_| {
                 let began = Instant::now();
-                plan.burst(|| Instant::now() >= longest).unwrap();
+                plan.burst(&mut Purse::new(None), || Instant::now() >= longest).unwrap();
                 began.elapsed()
             });
             bursts.max().unwrap()
