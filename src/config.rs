@@ -10,6 +10,7 @@
 mod describe;
 mod file;
 mod reload;
+mod remote;
 mod settings;
 mod source;
 mod values;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use self::describe::{Described, describe};
 pub use self::reload::Changes;
+pub use self::remote::{RemoteMistake, RemoteServer, remote_server};
 pub use self::settings::{SETTINGS, Setting, Settings, env_example};
 pub use self::source::Origin;
 use self::source::{Source, Variables};

@@ -8,6 +8,8 @@ const MAX_EVENT_BYTES: usize = 4 << 20;
 pub(super) struct Event {
     /// Its type, as `share`; `message` where it names none.
     pub(super) name: String,
+    /// Its number in the event log, where it has one.
+    pub(super) id: Option<u64>,
     /// What it carries.
     pub(super) data: String,
 }
@@ -23,6 +25,7 @@ pub(super) struct Parser {
     /// The line that has not ended yet.
     line: Vec<u8>,
     name: String,
+    id: Option<u64>,
     data: Option<String>,
 }
 
@@ -45,14 +48,15 @@ impl Parser {
 
     fn end_line(&mut self, line: &str) -> Option<Event> {
         if line.is_empty() {
-            let name = std::mem::take(&mut self.name);
+            let (name, id) = (std::mem::take(&mut self.name), self.id.take());
             let data = self.data.take()?;
-            return Some(Event { name: if name.is_empty() { "message".to_owned() } else { name }, data });
+            return Some(Event { name: if name.is_empty() { "message".to_owned() } else { name }, id, data });
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "event" => value.clone_into(&mut self.name),
+            "id" => self.id = value.parse().ok(),
             "data" => match &mut self.data {
                 Some(data) => {
                     data.push('\n');
@@ -60,7 +64,7 @@ impl Parser {
                 }
                 None => self.data = Some(value.to_owned()),
             },
-            // Comments (heartbeats), ids and fields that others may add.
+            // Comments (heartbeats) and fields that others may add.
             _ => {}
         }
         None
@@ -74,13 +78,13 @@ mod tests {
     const STREAM: &str =
         "retry: 2000\n\nevent: ready\nid: 7\ndata: {}\n\n:\n\nevent: share\r\ndata: {\"a\":\r\ndata: \"ö\"}\r\n\r\ndata:x\n\nevent: cut";
 
-    fn event(name: &str, data: &str) -> Event {
-        Event { name: name.to_owned(), data: data.to_owned() }
+    fn event(name: &str, id: Option<u64>, data: &str) -> Event {
+        Event { name: name.to_owned(), id, data: data.to_owned() }
     }
 
     #[test]
     fn events_are_the_same_however_the_bytes_come() {
-        let expected = [event("ready", "{}"), event("share", "{\"a\":\n\"ö\"}"), event("message", "x")];
+        let expected = [event("ready", Some(7), "{}"), event("share", None, "{\"a\":\n\"ö\"}"), event("message", None, "x")];
         for size in 1..=STREAM.len() {
             let mut parser = Parser::default();
             let events: Vec<Event> = STREAM.as_bytes().chunks(size).flat_map(|piece| parser.feed(piece).unwrap()).collect();

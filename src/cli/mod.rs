@@ -1,32 +1,49 @@
 //! The command line.
 //!
-//! `serve` and `check` work by themselves. The others speak to the running server over the socket in its state folder,
-//! where being the same account is credential enough. `share` serves its one file itself where none runs.
+//! Most commands speak to a running server (`client.rs`): over the socket in its state folder, where being the same account
+//! is credential enough, or over the network with a token. `serve`, `check`, `backup` and `restore` work by themselves, and
+//! `share` serves its files itself where no server runs.
 //!
 //! What a command is for stands on standard output (`share` prints the link alone, to be piped), everything else on
 //! standard error. How it ended is in the exit code ([`Exit`]).
 
+mod access;
+mod alone;
 mod answers;
+mod audit;
+mod change;
 mod check;
 mod client;
+mod copy;
 mod events;
 mod interrupt;
+mod list;
+mod pages;
 mod place;
+mod plot;
+mod progress;
 mod qr;
-mod remote;
+mod server;
 mod share;
+mod show;
+mod stats;
+mod table;
 mod terminal;
 mod text;
 mod wait;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use self::client::ClientError;
+use self::interrupt::Interrupts;
+use self::server::ServerArgs;
 use self::terminal::Terminal;
-use crate::config::{Config, Mistake, Settings};
+use crate::config::{Config, Mistake, RemoteMistake, Settings};
 use crate::{app, telemetry};
 
 /// How long work that cannot be interrupted (a read from a NAS that hangs) may hold up the end of the program.
@@ -53,9 +70,46 @@ pub enum Exit {
     NoServer = 7,
     /// The way in could not be opened, or was lost for good.
     Failed = 8,
-    /// It was interrupted (Ctrl-C), and closed its share.
+    /// It was interrupted (Ctrl-C), and closed its share unless it was told not to.
     Interrupted = 130,
 }
+
+impl Exit {
+    /// Returns the code that says how a share ended.
+    fn of_outcome(outcome: &str) -> Self {
+        match outcome {
+            "completed" => Self::Done,
+            "expired" => Self::Expired,
+            "stalled" | "timed_out" => Self::Stalled,
+            "revoked" => Self::Revoked,
+            "source_changed" => Self::SourceChanged,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// What every help of the whole program says; each command's own help says the rest.
+const COMMANDS: &str = "\
+Commands:
+  share, ls, show, watch      make links; list, look at and follow shares
+  close, extend, reopen       end a share, give it time, offer it once more
+  history, stats, files       look back; find what can be shared
+  token, sessions, sign-in    let scripts and browsers in, and out again
+  audit                       who did what, and whether that record is whole
+  serve, check                run the server; say what is wrong with it
+  backup, restore             keep what it knows; bring it back
+  healthcheck, openapi        for containers and for programs
+  completions, man, help      for shells and for readers
+
+Example: portcullis share film.mp4 --expires 2h   (`portcullis share -h`: more)";
+
+/// What the long help adds.
+const EXIT_CODES: &str = "\
+Exit codes: 0 done or delivered, 1 error, 2 wrong usage or setting, 3 expired unused, 4 stalled or timed out, 5 closed by its owner, \
+6 the file changed, 7 no server and none could be started, 8 the way in failed, 130 interrupted.
+
+A command finds the server by --server or PORTCULLIS_SERVER (with a token: --token-file, PORTCULLIS_TOKEN or PORTCULLIS_TOKEN_FILE), \
+else by the state folder on this machine: --state-dir, STATE_DIR, or ./state.";
 
 /// Lifts one file of a NAS into the public internet for one person, and drops the gate behind them.
 #[derive(Debug, Parser)]
@@ -64,8 +118,9 @@ pub enum Exit {
     version,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done or delivered, 1 error, 2 wrong usage or setting, 3 expired unused, 4 stalled or timed out, 5 closed by \
-                  its owner, 6 the file changed, 7 no server and none could be started, 8 the way in failed, 130 interrupted."
+    help_template = "{about}\n\n{usage-heading} {usage}\n\n{after-help}",
+    after_help = COMMANDS,
+    after_long_help = format!("{COMMANDS}\n\n{EXIT_CODES}")
 )]
 struct Cli {
     #[command(subcommand)]
@@ -75,19 +130,62 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the files below FOLDER: the owner's page, the API and the links
+    #[command(after_help = "Example: portcullis serve /srv/nas\nEvery setting is a flag too; --help lists them.")]
     Serve(ServeArgs),
-    /// Share one file and print its link
+    /// Share files and print their links, each for one person
+    #[command(after_help = "Example: portcullis share film.mp4 --expires 2h --downloads 3 --wait")]
     Share(share::ShareArgs),
     /// List the shares that are not closed
-    Ls(remote::LsArgs),
+    #[command(after_help = "Example: portcullis ls --query holiday")]
+    Ls(list::LsArgs),
+    /// Say everything about a share, its downloads too
+    #[command(after_help = "Example: portcullis show 7k2m9xq4ab")]
+    Show(show::ShowArgs),
+    /// Watch shares as they go, in a table that is drawn in place
+    #[command(after_help = "Example: portcullis watch --json | jq -c 'select(.type == \"share.closed\")'")]
+    Watch(watch::WatchArgs),
     /// Close shares: their links stop working at once
-    Close(remote::CloseArgs),
+    #[command(after_help = "Example: portcullis close 7k2m9xq4ab")]
+    Close(change::CloseArgs),
+    /// Give a share more time, or less
+    #[command(after_help = "Example: portcullis extend 7k2m9xq4ab 2h")]
+    Extend(change::ExtendArgs),
+    /// Offer a share once more and print its link
+    #[command(after_help = "Example: portcullis reopen 7k2m9xq4ab")]
+    Reopen(change::ReopenArgs),
+    /// List the shares that are closed, and how they ended
+    #[command(after_help = "Example: portcullis history --outcome stalled --since 30d")]
+    History(list::HistoryArgs),
+    /// Say what happened over days: shares, downloads, speed
+    #[command(after_help = "Example: portcullis stats --from 2026-11-01 --to 2026-11-30")]
+    Stats(stats::StatsArgs),
+    /// Find files that can be shared
+    #[command(after_help = "Example: portcullis files holiday mp4")]
+    Files(list::FilesArgs),
+    /// Make, list and revoke tokens, by which scripts come in
+    #[command(subcommand, after_help = "Example: portcullis token create \"backup script\" --scope read")]
+    Token(access::TokenCommand),
+    /// List the browsers that are signed in, and sign them out
+    #[command(subcommand, after_help = "Example: portcullis sessions ls")]
+    Sessions(access::SessionsCommand),
+    /// Say who did what, and whether that record is whole
+    #[command(after_help = "Example: portcullis audit --limit 20")]
+    Audit(audit::AuditArgs),
     /// Say everything that is wrong with the settings, and try what they name
+    #[command(after_help = "Example: portcullis check /srv/nas")]
     Check(check::CheckArgs),
+    /// Print a script that completes commands in a shell
+    #[command(after_help = "Example: portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis")]
+    Completions(pages::CompletionsArgs),
+    /// Print the manual, or write a page for each command
+    #[command(after_help = "Example: portcullis man | man -l -")]
+    Man(pages::ManArgs),
     /// Ask the running server whether it is well (for containers)
-    Healthcheck(StateArgs),
+    #[command(after_help = "Example: portcullis healthcheck --state-dir /var/lib/portcullis")]
+    Healthcheck(ServerArgs),
     /// Print a link that signs a browser in to the owner's page
-    SignIn(StateArgs),
+    #[command(after_help = "Example: portcullis sign-in")]
+    SignIn(ServerArgs),
 }
 
 #[derive(Debug, Args)]
@@ -97,24 +195,6 @@ struct ServeArgs {
     folder: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-}
-
-/// Which server is meant.
-#[derive(Debug, Args)]
-struct StateArgs {
-    /// The state folder of the running server [env: STATE_DIR] [default: ./state]
-    #[arg(long)]
-    state_dir: Option<PathBuf>,
-}
-
-impl StateArgs {
-    fn client(&self) -> client::Client {
-        let mut settings = Settings::default();
-        if let Some(folder) = &self.state_dir {
-            settings.set("STATE_DIR", folder);
-        }
-        client::Client::of_state_dir(&crate::config::state_dir(&settings))
-    }
 }
 
 /// Runs the command that the process was called with.
@@ -163,26 +243,49 @@ fn serve(runtime: &tokio::runtime::Runtime, args: ServeArgs) -> ExitCode {
 
 async fn run(command: Command, terminal: &mut Terminal) -> Exit {
     let result = match command {
-        Command::Serve(_) => unreachable!("it is run by itself"),
-        Command::Share(args) => match interrupt::Interrupts::listen() {
+        Command::Share(args) => match Interrupts::listen() {
             Ok(interrupts) => share::run(&args, interrupts, terminal).await,
             Err(error) => Err(error.into()),
         },
-        Command::Ls(args) => remote::ls(&args.server.client(), &args, terminal).await,
-        Command::Close(args) => remote::close(&args.server.client(), &args.ids, terminal).await,
-        Command::Check(args) => Ok(check::run(&args, terminal).await),
-        Command::Healthcheck(args) => remote::healthcheck(&args.client(), terminal).await,
-        Command::SignIn(args) => remote::sign_in(&args.client(), terminal).await,
+        Command::Watch(args) => match Interrupts::listen() {
+            Ok(interrupts) => watch::run(&args, interrupts, terminal).await,
+            Err(error) => Err(error.into()),
+        },
+        command => ask(command, terminal).await,
     };
     ended(result, terminal)
+}
+
+/// Runs a command that is over when it has its answer: an interrupt just ends it.
+async fn ask(command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    match command {
+        Command::Serve(_) | Command::Share(_) | Command::Watch(_) => unreachable!("they are run by themselves"),
+        Command::Ls(args) => list::ls(&args.server.client()?, &args, terminal).await,
+        Command::Show(args) => show::run(&args.server.client()?, &args, terminal).await,
+        Command::Close(args) => change::close(&args.server.client()?, &args, terminal).await,
+        Command::Extend(args) => change::extend(&args.server.client()?, &args, terminal).await,
+        Command::Reopen(args) => change::reopen(&args.server.client()?, &args, terminal).await,
+        Command::History(args) => list::history(&args.server.client()?, &args, terminal).await,
+        Command::Stats(args) => stats::run(&args.server.client()?, &args, terminal).await,
+        Command::Files(args) => list::files(&args.server.client()?, &args, terminal).await,
+        Command::Token(command) => access::token(command, terminal).await,
+        Command::Sessions(command) => access::sessions(command, terminal).await,
+        Command::Audit(args) => audit::run(args, terminal).await,
+        Command::Check(args) => Ok(check::run(&args, terminal).await),
+        Command::Completions(args) => pages::completions(&args, Cli::command(), terminal),
+        Command::Man(args) => pages::man(&args, Cli::command(), terminal),
+        Command::Healthcheck(args) => access::healthcheck(&args.client()?, terminal).await,
+        Command::SignIn(args) => access::sign_in(&args.client()?, terminal).await,
+    }
 }
 
 /// Tells why a command could not do what was asked.
 fn ended(result: anyhow::Result<Exit>, terminal: &mut Terminal) -> Exit {
     result.unwrap_or_else(|error| {
         terminal.say_error(&error);
-        match error.downcast_ref() {
-            Some(client::ClientError::NoServer { .. }) => Exit::NoServer,
+        match (error.downcast_ref::<ClientError>(), error.downcast_ref::<RemoteMistake>()) {
+            (Some(error), _) if error.is_no_server() => Exit::NoServer,
+            (Some(ClientError::BadAddress { .. }), _) | (_, Some(_)) => Exit::Usage,
             _ => Exit::Error,
         }
     })

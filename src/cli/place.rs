@@ -27,6 +27,15 @@ pub(super) async fn in_catalog(file: &Path, root: &Path) -> anyhow::Result<Catal
     }
 }
 
+/// Returns the catalog's path of a file on another machine, as its catalog lists it or with the folder that it serves before.
+pub(super) fn as_listed(file: &Path, root: &Path) -> anyhow::Result<CatalogPath> {
+    let below = file.strip_prefix(root).unwrap_or(file);
+    if below.is_absolute() {
+        bail!("{} is not below {}; name the file as `portcullis files` lists it", file.display(), root.display());
+    }
+    catalog_path(below)
+}
+
 fn catalog_path(path: &Path) -> anyhow::Result<CatalogPath> {
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);

@@ -8,8 +8,9 @@ const QUIET: usize = 4;
 /// Returns the code as lines, or nothing where the text is too long for one.
 ///
 /// Light modules are drawn and dark ones left out, with the colours set to white on black: it can be read on a dark
-/// terminal and on a light one.
-pub(super) fn draw(text: &str) -> Option<String> {
+/// terminal and on a light one. Without colours it is right on a dark terminal; on a light one it is inverted, which most
+/// phones read too.
+pub(super) fn draw(text: &str, has_colours: bool) -> Option<String> {
     let code = QRBuilder::new(text).ecl(ECL::L).build().ok()?;
     let is_light = |row: usize, column: usize| {
         let inside = |at: usize| at.checked_sub(QUIET).filter(|at| *at < code.size);
@@ -21,7 +22,9 @@ pub(super) fn draw(text: &str) -> Option<String> {
     let side = code.size + 2 * QUIET;
     let mut lines = String::new();
     for row in (0..side).step_by(2) {
-        lines += "\u{1b}[97;40m";
+        if has_colours {
+            lines += "\u{1b}[97;40m";
+        }
         for column in 0..side {
             lines.push(match (is_light(row, column), row + 1 < side && is_light(row + 1, column)) {
                 (true, true) => '█',
@@ -30,7 +33,7 @@ pub(super) fn draw(text: &str) -> Option<String> {
                 (false, false) => ' ',
             });
         }
-        lines += "\u{1b}[0m\n";
+        lines += if has_colours { "\u{1b}[0m\n" } else { "\n" };
     }
     Some(lines)
 }
@@ -53,7 +56,7 @@ mod tests {
     #[test]
     fn the_drawing_is_the_code_with_a_quiet_border() {
         let link = "https://files.example.org/abcdefghjk/eyJhbGciOiJIUzI1NiIsImtpZCI6IjAwMDAwMDAwIn0.e30.c2ln/holiday.mp4";
-        let drawn = modules(&draw(link).unwrap());
+        let drawn = modules(&draw(link, true).unwrap());
         let code = QRBuilder::new(link).ecl(ECL::L).build().unwrap();
         for (row, line) in drawn.iter().enumerate() {
             assert_eq!(line.len(), code.size + 2 * QUIET);
@@ -66,7 +69,12 @@ mod tests {
     }
 
     #[test]
+    fn without_colours_there_is_no_escape_in_it() {
+        assert!(!draw("https://files.example.org/x", false).unwrap().contains('\u{1b}'));
+    }
+
+    #[test]
     fn what_is_too_long_is_not_drawn() {
-        assert!(draw(&"x".repeat(5000)).is_none());
+        assert!(draw(&"x".repeat(5000), true).is_none());
     }
 }

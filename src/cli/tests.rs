@@ -20,7 +20,13 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::interrupt::Interrupts;
+use super::terminal::{Keyboard, Screen};
 use super::*;
+
+mod answers;
+mod asking;
+mod helping;
+mod watching;
 
 const ID: &str = "abcdefghjk";
 const URL: &str = "https://files.example.org/abcdefghjk/eyJ.e30.c2ln/holiday.mp4";
@@ -40,6 +46,8 @@ struct State {
     /// Pieces of the event stream; an empty one ends it.
     events: broadcast::Sender<Bytes>,
     requests: Mutex<Vec<(String, Value)>>,
+    /// The credentials that requests came with.
+    credentials: Mutex<Vec<String>>,
     /// Told when somebody listens to the events and has asked for the share.
     shown: Notify,
     is_well: bool,
@@ -61,6 +69,7 @@ impl Server {
             refusal: Mutex::new(None),
             events: broadcast::channel(16).0,
             requests: Mutex::default(),
+            credentials: Mutex::default(),
             shown: Notify::new(),
             is_well,
             answers_slowly: AtomicBool::new(false),
@@ -70,16 +79,24 @@ impl Server {
         task.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (state, root) = (Arc::clone(&served), root.clone());
-                let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-                    let (state, root) = (Arc::clone(&state), root.clone());
-                    async move { Ok::<_, Infallible>(answer(&state, &root, request).await) }
-                });
-                let io = hyper_util::rt::TokioIo::new(stream);
-                connections.spawn(async move { drop(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await) });
+                connections.spawn(serve(stream, Arc::clone(&served), root.clone()));
             }
         });
         Self { folder, state, _task: task }
+    }
+
+    /// Serves on the network too, and returns the address.
+    async fn listen(&mut self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (served, root) = (Arc::clone(&self.state), self.folder.path().join("nas"));
+        self._task.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, Arc::clone(&served), root.clone()));
+            }
+        });
+        format!("http://{address}")
     }
 
     fn set(&self, share: Value) {
@@ -91,7 +108,11 @@ impl Server {
     }
 
     fn send_share(&self, share: &Value) {
-        self.send(&format!("event: share\nid: 5\ndata: {share}\n\n"));
+        self.send(&format!("event: share\ndata: {share}\n\n"));
+    }
+
+    fn send_log(&self, seq: u64, line: &Value) {
+        self.send(&format!("event: log\nid: {seq}\ndata: {line}\n\n"));
     }
 
     fn asked(&self, what: &str) -> Vec<Value> {
@@ -117,8 +138,24 @@ impl Server {
     }
 }
 
+async fn serve(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static, state: Arc<State>, root: PathBuf) {
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let (state, root) = (Arc::clone(&state), root.clone());
+        async move { Ok::<_, Infallible>(answer(&state, &root, request).await) }
+    });
+    drop(hyper::server::conn::http1::Builder::new().serve_connection(hyper_util::rt::TokioIo::new(stream), service).await);
+}
+
 async fn answer(state: &State, root: &Path, request: Request<hyper::body::Incoming>) -> Response {
-    let line = format!("{} {}", request.method(), request.uri());
+    let mut line = format!("{} {}", request.method(), request.uri());
+    let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    state.credentials.lock().unwrap().extend(header("authorization"));
+    if let Some(last) = header("last-event-id") {
+        line += &format!(" after {last}");
+    }
+    if header("host").is_none() || (request.method() == "POST" && !line.ends_with("/link") && header("idempotency-key").is_none()) {
+        line += " without what it needs";
+    }
     let body = request.into_body().collect().await.unwrap().to_bytes();
     state.requests.lock().unwrap().push((line.clone(), serde_json::from_slice(&body).unwrap_or_default()));
     let current = state.share.lock().unwrap().clone();
@@ -135,18 +172,19 @@ async fn answer(state: &State, root: &Path, request: Request<hyper::body::Incomi
             (200, current)
         }
         "DELETE /api/v1/shares/abcdefghjk" => (200, share("closed", "You closed it at 15:10 (0 % sent).", Some("revoked"))),
-        "GET /api/v1/shares?state=living" => (200, json!({ "shares": [current], "next_cursor": "l.1 &x" })),
-        "GET /api/v1/shares?state=living&cursor=l%2E1%20%26x" => (200, json!({ "shares": [current], "next_cursor": null })),
-        "GET /api/v1/shares" => (200, json!({ "shares": [], "next_cursor": null })),
+        "GET /api/v1/shares?state=living&limit=1000" => (200, json!({ "shares": [current], "next_cursor": "l.1 &x" })),
+        "GET /api/v1/shares?state=living&cursor=l%2E1%20%26x&limit=1000" => (200, json!({ "shares": [current], "next_cursor": null })),
+        "GET /api/v1/shares?limit=1000" => (200, json!({ "shares": [], "next_cursor": null })),
         "POST /api/v1/session/link" => (200, json!({ "url": "http://nas:8000/?token=CODE" })),
         "GET /health" if state.is_well => (200, json!({ "status": "healthy" })),
         "GET /health" => (503, json!({ "status": "unhealthy" })),
-        "GET /api/v1/events/stream" => {
+        "GET /api/v1/events/stream" | "GET /api/v1/events/stream after 8" => {
             let pieces = BroadcastStream::new(state.events.subscribe()).map(|piece| piece.unwrap());
             let pieces = pieces.take_while(|piece| std::future::ready(!piece.is_empty())).map(Ok::<_, Infallible>);
-            return Response::new(Body::from_stream(stream::iter([Ok(Bytes::from("event: ready\ndata: {}\n\n"))]).chain(pieces)));
+            return Response::new(Body::from_stream(stream::iter([Ok(Bytes::from("event: ready\nid: 4\ndata: {}\n\n"))]).chain(pieces)));
         }
-        _ => (404, json!({ "detail": "There is no such thing.\u{1b}[2J", "code": "unknown", "status": 404 })),
+        _ => answers::answer(&line)
+            .unwrap_or_else(|| (404, json!({ "detail": "There is no such thing.\u{1b}[2J", "code": "unknown", "status": 404 }))),
     };
     Response::builder().status(status).body(Body::from(json.to_string())).unwrap()
 }
@@ -157,7 +195,7 @@ fn share(state: &str, text: &str, outcome: Option<&str>) -> Value {
         "size_bytes": 1_949_000_000_u64, "sha256": null, "policy": { "max_downloads": 1, "expires_in_seconds": 5400, "on_stall": "close" },
         "clamped": ["expires_in_seconds"], "url": URL, "curl": null, "tunnel": { "backend": "direct", "state": "open" },
         "progress": { "delivered_bytes": 5, "size_bytes": 10, "percent": 50, "evidence": null, "bytes_per_second": 0, "eta_seconds": null },
-        "transfers": 0, "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T01:30:00Z", "closed_at": null, "note": null,
+        "transfers": 0, "policy_text": null, "message": null, "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T01:30:00Z", "closed_at": null, "note": null,
     })
 }
 
@@ -183,12 +221,18 @@ impl Write for Written {
 }
 
 async fn run_in(state_dir: &Path, line: &[&str], interrupts: Interrupts) -> Ran {
+    run_on(state_dir, line, interrupts, None, None).await
+}
+
+/// As [`run_in`], on a screen and with a keyboard where they are given.
+async fn run_on(state_dir: &Path, line: &[&str], interrupts: Interrupts, screen: Option<Screen>, keyboard: Option<Keyboard>) -> Ran {
     let state_dir = format!("--state-dir={}", state_dir.display());
     let cli = Cli::try_parse_from(["portcullis"].iter().chain(line).copied().chain([state_dir.as_str()])).unwrap();
     let (out, err) = (Written::default(), Written::default());
-    let mut terminal = Terminal::new(Box::new(out.clone()), Box::new(err.clone()), false);
+    let mut terminal = Terminal::new(Box::new(out.clone()), Box::new(err.clone()), false).with(screen, keyboard);
     let exit = match cli.command {
         Command::Share(args) => ended(share::run(&args, interrupts, &mut terminal).await, &mut terminal),
+        Command::Watch(args) => ended(watch::run(&args, interrupts, &mut terminal).await, &mut terminal),
         command => run(command, &mut terminal).await,
     };
     let text = |written: Written| String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
@@ -212,6 +256,26 @@ fn what_makes_no_sense_is_wrong_usage() {
         &["portcullis", "share", "x", "--downloads", "1001"],
         &["portcullis", "share", "x", "--jwt-secret", "b7e01c94d2a85f3366c1f0a49e5d7d20"],
         &["portcullis", "close"],
+        &["portcullis", "close", "--all", "abcdefghjk"],
+        &["portcullis", "extend", "abcdefghjk"],
+        &["portcullis", "extend", "abcdefghjk", "soon"],
+        &["portcullis", "reopen"],
+        &["portcullis", "show"],
+        &["portcullis", "share", "x", "--start", "18:00"],
+        &["portcullis", "share", "x", "--max-speed", "fast"],
+        &["portcullis", "share", "x", "--on-stall", "cry"],
+        &["portcullis", "share", "x", "--token", "pct_abc"],
+        &["portcullis", "history", "--outcome", "lost"],
+        &["portcullis", "history", "--since", "yesterday"],
+        &["portcullis", "history", "--limit", "0"],
+        &["portcullis", "stats", "--from", "x"],
+        &["portcullis", "token"],
+        &["portcullis", "token", "create"],
+        &["portcullis", "token", "create", "x", "--scope", "god"],
+        &["portcullis", "token", "revoke"],
+        &["portcullis", "sessions", "revoke"],
+        &["portcullis", "audit", "verify", "--head", "12"],
+        &["portcullis", "completions", "cmd"],
         &["portcullis", "serve", "/a", "--nas-mount-path", "/b"],
     ] {
         assert_eq!(Cli::try_parse_from(line).unwrap_err().exit_code(), Exit::Usage as i32, "{line:?}");
@@ -341,7 +405,7 @@ async fn ls_lists_what_every_page_holds() {
     let server = Server::start();
     let ran = server.run(&["ls"]).await;
     let line = "abcdefghjk  1.9 GB  Ready. Nobody has opened it yet.  holi\u{FFFD}day.mp4\n";
-    assert_eq!((ran.exit, ran.out), (Exit::Done, line.repeat(2)));
+    assert_eq!((ran.exit, ran.out), (Exit::Done, format!("ID            SIZE  STATE                             FILE\n{line}{line}")));
     let json: Value = serde_json::from_str(&server.run(&["ls", "--json"]).await.out).unwrap();
     assert_eq!((json.as_array().unwrap().len(), &json[1]), (2, &*server.state.share.lock().unwrap()));
     let none = server.run(&["ls", "--all"]).await;
@@ -387,7 +451,26 @@ async fn check_knows_of_a_server_that_runs() {
 #[tokio::test]
 async fn without_a_server_every_command_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    for line in [&["ls"][..], &["close", ID], &["sign-in"], &["healthcheck"]] {
+    for line in [
+        &["ls"][..],
+        &["show", ID],
+        &["watch"],
+        &["watch", ID, "--json"],
+        &["close", ID],
+        &["close", "--all"],
+        &["extend", ID, "2h"],
+        &["reopen", ID],
+        &["history"],
+        &["stats"],
+        &["files", "x"],
+        &["token", "create", "x"],
+        &["token", "ls"],
+        &["token", "revoke", "x"],
+        &["sessions", "ls"],
+        &["sessions", "revoke", "--all"],
+        &["sign-in"],
+        &["healthcheck"],
+    ] {
         let ran = run_in(folder.path(), line, Interrupts::when(stream::pending())).await;
         assert_eq!((ran.exit, ran.out.as_str()), (Exit::NoServer, ""));
         assert!(ran.err.starts_with("portcullis: no portcullis is running with the state folder /"), "{}", ran.err);

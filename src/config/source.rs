@@ -237,7 +237,7 @@ impl<'a> Source<'a> {
 }
 
 /// Reads a secret's file without the newline that editors and `echo` leave at its end.
-fn read_secret(path: &Path) -> Result<String, String> {
+pub(super) fn read_secret(path: &Path) -> Result<String, String> {
     let wrong = |why: &dyn fmt::Display| format!("the file {path:?} cannot be read ({why})");
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| wrong(&error))?;
