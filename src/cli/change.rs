@@ -15,6 +15,10 @@ use super::terminal::Terminal;
 use super::text::{parse_span, time};
 use crate::share::ShareId;
 
+/// How long a share that is closing may take until it is closed, and how often it is looked.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// What `close` is asked.
 #[derive(Debug, Args)]
 pub(super) struct CloseArgs {
@@ -76,8 +80,19 @@ pub(super) async fn close(client: &Client, args: &CloseArgs, terminal: &mut Term
     Ok(exit)
 }
 
+/// Closes a share and waits a moment until its way in is closed too, so that the next command finds it closed. The link
+/// works no longer before that, and a tunnel that is slow to close is not waited for.
 async fn close_one(client: &Client, id: &str) -> anyhow::Result<Answered> {
-    Ok(client.revoke(share_id(id)?.as_str()).await?)
+    let id = share_id(id)?;
+    let mut closed = client.revoke(id.as_str()).await?;
+    for _ in 0..CLOSING_PATIENCE.as_millis() / LOOK_EVERY.as_millis() {
+        if closed.share.state != "closing" {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        closed = client.share(id.as_str()).await?;
+    }
+    Ok(closed)
 }
 
 pub(super) async fn extend(client: &Client, args: &ExtendArgs, terminal: &mut Terminal) -> anyhow::Result<Exit> {

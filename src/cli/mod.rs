@@ -118,7 +118,7 @@ else by the state folder on this machine: --state-dir, STATE_DIR, or ./state.";
     version,
     subcommand_required = true,
     arg_required_else_help = true,
-    help_template = "{about}\n\n{usage-heading} {usage}\n\n{after-help}",
+    help_template = "{about}\n\n{usage-heading} {usage}{after-help}",
     after_help = COMMANDS,
     after_long_help = format!("{COMMANDS}\n\n{EXIT_CODES}")
 )]

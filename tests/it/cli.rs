@@ -1,5 +1,7 @@
 //! The command line: what scripts and people at a terminal rely on.
 
+mod shell;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
