@@ -9,12 +9,14 @@
     reason = "tests measure and wait in real time and choose their own size by the environment"
 )]
 
+mod api;
 mod bodies;
 mod cli;
 mod crash;
 mod ends;
 mod harness;
 mod hung_nas;
+mod idempotency;
 mod live;
 mod names;
 mod owner;
