@@ -14,7 +14,7 @@ use crate::meter::{self, Reports, Request};
 use crate::share::{ByteRange, Evidence, FileIdentity, Moment, Outcome, Recipient, RequestId, Steady, Timestamp};
 use crate::store::audit::{AuditEntry, AuditLine, AuditVerdict};
 use crate::store::memory::MemoryStore;
-use crate::store::{ApiToken, ApiTokenId, Day, EventQuery, Plan, Record, Save, Session, ShareQuery, Size, Stats};
+use crate::store::{ApiToken, ApiTokenId, Day, EventQuery, Forgotten, Plan, Record, Save, Session, ShareQuery, Size, Stats};
 use crate::token::{Key, TransferSecret};
 use crate::tunnel::Doors;
 use crate::tunnel::fake::{Fake, Mood};
@@ -618,6 +618,10 @@ impl Store for Mortal {
 
     fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>> {
         self.inner.stats(from, to)
+    }
+
+    fn forget(&self, before: Timestamp) -> BoxFuture<'_, Result<Forgotten, StoreError>> {
+        self.inner.forget(before)
     }
 
     fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -108,7 +108,6 @@ pub(super) const FORGOTTEN: &str = "audit.forgotten";
 pub(super) const OURSELVES: &str = "portcullis";
 
 /// Returns the line that says that every line up to `last` was forgotten.
-#[cfg_attr(not(test), expect(dead_code, reason = "retention writes it"))]
 pub(super) fn forgotten_up_to(last: AuditMark, at: Timestamp) -> AuditEntry {
     AuditEntry {
         at,

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod history;
 mod plans;
+mod retention;
 mod stats;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ pub(super) use self::access::*;
 pub(super) use self::audit::*;
 pub(super) use self::history::*;
 pub(super) use self::plans::*;
+pub(super) use self::retention::*;
 pub(super) use self::stats::*;
 
 /// Makes a test of each promise. `$store` makes a store and whatever must live as long as it.
@@ -54,6 +56,12 @@ macro_rules! every_promise {
             a_day_begins_at_midnight_utc_also_before_1970,
             a_refused_save_is_not_counted,
             stats_are_the_fold_of_the_whole_log,
+            a_share_that_closed_long_ago_is_forgotten_whole,
+            what_lives_is_never_forgotten,
+            more_than_a_call_may_forget_goes_in_several,
+            a_share_can_be_opened_again_while_it_is_forgotten,
+            statistics_of_days_that_are_over_are_forgotten,
+            an_audit_log_stays_verifiable_when_its_beginning_is_forgotten,
             a_session_lives_until_its_end_and_can_be_prolonged,
             a_session_ends_when_told_and_takes_the_stale_with_it,
             sessions_have_a_bound,

@@ -4,7 +4,7 @@ mod access;
 mod audit;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use futures_util::FutureExt;
@@ -15,10 +15,10 @@ use self::audit::AuditLog;
 use super::audit::{AuditEntry, AuditLine, AuditVerdict};
 use super::stats::Rollup;
 use super::{
-    ApiToken, ApiTokenId, Day, EventQuery, MAX_DIGESTS, MAX_PLANS, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError,
-    folded, kind_of, page_limit,
+    ApiToken, ApiTokenId, Day, EventQuery, Forgotten, MAX_DIGESTS, MAX_PLANS, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store,
+    StoreError, folded, kind_of, page_limit,
 };
-use crate::share::{Fact, FileIdentity, Share, ShareId, Steady, Timestamp, TokenId};
+use crate::share::{Fact, FileIdentity, Phase, Share, ShareId, Steady, Timestamp, TokenId};
 
 /// Keeps everything in memory, by the same rules as a store that lasts.
 #[derive(Debug, Default)]
@@ -102,6 +102,18 @@ impl Kept {
             .collect();
         page.sort_by_key(|share| std::cmp::Reverse(place(share)));
         page.into_iter().take(page_limit(query.limit)).cloned().collect()
+    }
+
+    fn forget(&mut self, before: Timestamp) -> Forgotten {
+        let is_over = |share: &Share| matches!(share.phase, Phase::Closed { at, .. } if at.wall < before);
+        let over: HashSet<ShareId> = self.shares.values().filter(|share| is_over(share)).map(|share| share.id).collect();
+        let lines = self.events.len();
+        self.shares.retain(|id, _| !over.contains(id));
+        self.links.retain(|_, link| !over.contains(&link.share));
+        self.events.retain(|record| !over.contains(&record.share));
+        self.rollup.forget(Day::of(before));
+        let audit_lines = self.audit.forget(before);
+        Forgotten { events: (lines - self.events.len()) as u64, shares: over.len() as u64, audit_lines, is_more: false }
     }
 
     fn put_plan(&mut self, plan: Plan, forget_before: Steady) -> Plan {
@@ -275,6 +287,10 @@ impl Store for MemoryStore {
 
     fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>> {
         done(self.kept().rollup.stats(from, to))
+    }
+
+    fn forget(&self, before: Timestamp) -> BoxFuture<'_, Result<Forgotten, StoreError>> {
+        done(self.kept().forget(before))
     }
 
     fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -35,7 +35,8 @@ pub struct Save {
     pub at: Moment,
 }
 
-/// One line of the event log. Lines are numbered from 1 without reuse, and are never changed or removed.
+/// One line of the event log. Lines are numbered from 1 without gaps and without reuse, and are never changed. They go only
+/// with their whole share, when its time is over ([`Store::forget`]); a gap says that lines were forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Its number.
@@ -123,6 +124,9 @@ pub struct Forgotten {
 }
 
 /// How much the store holds.
+///
+/// A file on a disk does not shrink when something is forgotten: what that leaves free is filled again. So it stays as large
+/// as what was ever kept at once, and a backup holds no more than what there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
     /// On disk; 0 where it is not on a disk.
@@ -250,13 +254,12 @@ pub trait Store: Send + Sync + 'static {
     /// Returns what happened from one day to another, both included: at most [`MAX_STATS_DAYS`].
     fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>>;
 
-    /// Forgets what happened before `before`: lines of the event log and of the audit log, statistics, and closed shares
-    /// that closed before it with their links (a link that is forgotten is no link). Bounded in one call, so that writes
-    /// of others are not kept waiting: `is_more` says that it wants to be called again.
-    fn forget(&self, before: Timestamp) -> BoxFuture<'_, Result<Forgotten, StoreError>> {
-        let _ = before;
-        not_built()
-    }
+    /// Forgets what was over before `before`: the shares that closed before it, each with its links (a link that is
+    /// forgotten is no link) and with all of its lines of the event log; the statistics of the days before it; and the
+    /// lines of the audit log before it, of which a line tells that they were forgotten. What is not closed is kept whole,
+    /// however old. Bounded in one call, so that writes of others are not kept waiting: `is_more` says that it wants to be
+    /// called again.
+    fn forget(&self, before: Timestamp) -> BoxFuture<'_, Result<Forgotten, StoreError>>;
 
     /// Writes and forgets something: whether it can.
     fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -269,10 +272,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns the SHA-256 of a file's state, where it is known.
     fn digest(&self, identity: FileIdentity) -> BoxFuture<'_, Result<Option<[u8; 32]>, StoreError>>;
-}
-
-fn not_built<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
-    Box::pin(async { Err(StoreError::unavailable("this is not built yet")) })
 }
 
 /// Returns the type that a fact has in the event log, as `share.closed`.

@@ -9,6 +9,7 @@ mod backfill;
 mod connections;
 mod plans;
 mod queries;
+mod retention;
 mod schema;
 mod stats;
 mod writer;
@@ -30,7 +31,7 @@ use self::connections::{Reader, Readers, lock, open_to_read, open_to_write, priv
 use self::queries::{page_of_events, page_of_shares, shares_by};
 use self::writer::{Job, Undone};
 use super::audit::{AuditEntry, AuditLine, AuditVerdict};
-use super::{ApiToken, ApiTokenId, Day, EventQuery, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError};
+use super::{ApiToken, ApiTokenId, Day, EventQuery, Forgotten, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError};
 use crate::share::{FileIdentity, Share, ShareId, Steady, Timestamp};
 
 /// The database's name in the state folder.
@@ -281,6 +282,10 @@ impl Store for SqliteStore {
 
     fn stats(&self, from: Day, to: Day) -> BoxFuture<'_, Result<Stats, StoreError>> {
         self.read(move |connection| stats::stats(connection, from, to))
+    }
+
+    fn forget(&self, before: Timestamp) -> BoxFuture<'_, Result<Forgotten, StoreError>> {
+        self.write(move |connection| retention::forget(connection, before))
     }
 
     fn try_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -215,7 +215,6 @@ impl Rollup {
     }
 
     /// Forgets the days before one.
-    #[expect(dead_code, reason = "retention asks for it")]
     pub(super) fn forget(&mut self, before: Day) {
         self.0.retain(|(_, day), _| *day >= before);
     }

@@ -60,6 +60,11 @@ pub(super) fn mark(connection: &Connection, name: &str) -> rusqlite::Result<Opti
     statement.query_row([name], mark_of).optional()
 }
 
+/// Returns the place of a line that there is.
+pub(super) fn mark_at(connection: &Connection, seq: i64) -> rusqlite::Result<AuditMark> {
+    connection.prepare_cached("SELECT seq, hash FROM audit WHERE seq = ?1")?.query_row([seq], mark_of)
+}
+
 fn mark_of(row: &Row<'_>) -> rusqlite::Result<AuditMark> {
     Ok(AuditMark { seq: row.get::<_, i64>(0)?.cast_unsigned(), hash: row.get(1)? })
 }

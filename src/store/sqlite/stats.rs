@@ -49,6 +49,18 @@ pub(super) fn put_all(connection: &Connection, rollup: &Rollup) -> rusqlite::Res
     rollup.tallies().try_for_each(|(kind, day, name, count)| insert(connection, kind, day, name, count))
 }
 
+/// Forgets tallies of the days before one, at most so many. Returns how many.
+pub(super) fn forget(connection: &Connection, before: Day, most: usize) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM tally WHERE (kind, day, name) IN
+               (SELECT kind, day, name FROM tally WHERE kind = ?1 AND day < ?2 ORDER BY day LIMIT ?3)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut gone = 0;
+    for kind in Kind::ALL {
+        gone += statement.execute(params![kind.as_str(), before.0, (most - gone) as i64])?;
+    }
+    Ok(gone)
+}
+
 /// Adds up the days from one to another.
 pub(super) fn stats(connection: &Connection, from: Day, to: Day) -> Result<Stats, StoreError> {
     let span = span(from, to);

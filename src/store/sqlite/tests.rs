@@ -1,6 +1,7 @@
 //! The store's promises on SQLite, and what only a file can promise.
 
 mod migration;
+mod tampering;
 
 use std::io::{BufRead, Write as _};
 use std::os::unix::fs::PermissionsExt;

@@ -168,6 +168,8 @@ fn put_share(connection: &Connection, share: &Share) -> rusqlite::Result<()> {
     let (created, path) = (share.created, folded(&share.file.path.to_text()));
     let values = params![id, created.steady.0, created.wall.0, path, share.is_closed(), closed_ms, outcome, body];
     connection.prepare_cached(sql)?.execute(values)?;
+    // One that is opened again while it is being forgotten is not forgotten after all.
+    connection.prepare_cached("DELETE FROM forgetting WHERE share = ?1")?.execute([id])?;
     add_to_meta(connection, "shares", 1)
 }
 

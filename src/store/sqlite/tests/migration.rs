@@ -9,7 +9,7 @@ use crate::store::{Day, DayStats, Size, Tally};
 const DAY: Day = Day(20405);
 
 /// Makes a file of version 1 with rows that it wrote.
-fn of_version_1() -> tempfile::TempDir {
+pub(super) fn of_version_1() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let file = from_outside(folder.path());
     file.execute_batch(MIGRATIONS[0]).unwrap();
