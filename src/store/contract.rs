@@ -114,7 +114,7 @@ fn request(max_downloads: u64) -> PolicyRequest {
     PolicyRequest { max_downloads: Some(max_downloads), on_stall: Some(OnStall::Reopen), ..Default::default() }
 }
 
-fn new_share(n: u64, max_downloads: u64, at: Moment) -> (Share, Vec<Fact>) {
+pub(super) fn new_share(n: u64, max_downloads: u64, at: Moment) -> (Share, Vec<Fact>) {
     let limits =
         Limits { max_tunnel: Duration::from_secs(3600), stall_timeout: Duration::from_secs(300), grace_period: Duration::from_secs(60) };
     let policy = Policy::new(request(max_downloads), limits, at).unwrap();
@@ -160,7 +160,7 @@ async fn all_events(store: &dyn Store) -> Vec<Record> {
     store.events(EventQuery { limit: MAX_PAGE, ..Default::default() }).await.unwrap()
 }
 
-async fn redeem_as_if_free(store: &dyn Store, share: &Share, n: u8) -> Result<Vec<u64>, StoreError> {
+pub(super) async fn redeem_as_if_free(store: &dyn Store, share: &Share, n: u8) -> Result<Vec<u64>, StoreError> {
     // The caller's copy knows of no other transfer: only the ledger can tell.
     store.save(decide(&mut share.clone(), redeemed(share, n), share.created)).await
 }

@@ -6,9 +6,11 @@
 mod access;
 mod audit;
 mod backfill;
+mod backup;
 mod connections;
 mod plans;
 mod queries;
+mod restore;
 mod retention;
 mod schema;
 mod stats;
@@ -27,8 +29,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+pub use self::backup::{BackupError, BackupSummary, backup};
 use self::connections::{Reader, Readers, lock, open_to_read, open_to_write, private_file};
 use self::queries::{page_of_events, page_of_shares, shares_by};
+pub use self::restore::{Restored, restore};
 use self::writer::{Job, Undone};
 use super::audit::{AuditEntry, AuditLine, AuditVerdict};
 use super::{ApiToken, ApiTokenId, Day, EventQuery, Forgotten, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError};
@@ -42,6 +46,11 @@ const LOCK_NAME: &str = "portcullis.lock";
 const QUEUE: usize = 1024;
 /// How long a read may wait for its turn, and then again for its answer, before a page says that it cannot be had.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Every share that is not closed, oldest first.
+const LIVING: &str = "SELECT body FROM share WHERE closed = 0 ORDER BY created_ms, id";
+/// What an owner whose store is damaged can do.
+const ADVICE: &str = "; put a backup in its place, or move it away";
 
 /// Keeps everything in one SQLite file. Dropping it writes what was sent and waits for that.
 pub struct SqliteStore {
@@ -141,9 +150,9 @@ fn writer_is_gone() -> StoreError {
 fn refused(error: impl Into<Arc<rusqlite::Error>>) -> StoreError {
     let error = error.into();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Unusable {
-            reason: format!("its file is damaged or is no database ({error}); put a backup in its place, or move it away"),
-        },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Unusable { reason: format!("its file is damaged or is no database ({error}){ADVICE}") }
+        }
         _ => StoreError::unavailable(error),
     }
 }
@@ -195,7 +204,7 @@ impl Store for SqliteStore {
     }
 
     fn living(&self) -> BoxFuture<'_, Result<Vec<Share>, StoreError>> {
-        self.read(|connection| shares_by(connection, "SELECT body FROM share WHERE closed = 0 ORDER BY created_ms, id", Vec::new()))
+        self.read(|connection| shares_by(connection, LIVING, Vec::new()))
     }
 
     fn shares(&self, query: ShareQuery) -> BoxFuture<'_, Result<Vec<Share>, StoreError>> {

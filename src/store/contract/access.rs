@@ -105,7 +105,7 @@ pub(in crate::store) async fn no_two_api_tokens_share_an_id_or_a_secret(store: A
     assert_eq!(store.api_tokens().await.unwrap(), [token(1)]);
 }
 
-fn token(n: usize) -> ApiToken {
+pub(in crate::store) fn token(n: usize) -> ApiToken {
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&n.to_be_bytes());
     ApiToken {
@@ -119,6 +119,6 @@ fn token(n: usize) -> ApiToken {
     }
 }
 
-fn session(digest: [u8; 32], expires: Steady) -> Session {
+pub(in crate::store) fn session(digest: [u8; 32], expires: Steady) -> Session {
     Session { digest, expires, created: Timestamp(0), seen: Timestamp(0), address: None, agent: String::new() }
 }

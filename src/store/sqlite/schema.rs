@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::{StoreError, backfill, refused};
+use super::{ADVICE, StoreError, backfill, refused};
 
 /// Marks the file as ours ("Port"), so that no other program's database is taken for one.
 pub(super) const APPLICATION_ID: i64 = 0x506f_7274;
@@ -187,8 +187,23 @@ pub(super) fn expect_current(connection: &Connection) -> Result<(), StoreError> 
     Err(unusable("it was written by an earlier version of portcullis; start this one once with its folder"))
 }
 
+/// Says why a file cannot be trusted that has another table, index or trigger than this version makes.
+pub(super) fn expect_ours(connection: &Connection) -> Result<(), StoreError> {
+    let fresh = Connection::open_in_memory().map_err(refused)?;
+    MIGRATIONS.iter().try_for_each(|migration| fresh.execute_batch(migration)).map_err(refused)?;
+    let objects = |connection: &Connection| -> rusqlite::Result<Vec<(String, Option<String>)>> {
+        let mut objects = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name")?;
+        objects.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let (ours, theirs) = (objects(&fresh).map_err(refused)?, objects(connection).map_err(refused)?);
+    match ours.iter().chain(&theirs).find(|object| !ours.contains(object) || !theirs.contains(object)) {
+        None => Ok(()),
+        Some((name, _)) => Err(unusable(&format!("its layout was changed by somebody else (at {name:?})"))),
+    }
+}
+
 /// Returns the version of the tables in a file of ours.
-fn version_of(connection: &Connection) -> Result<usize, StoreError> {
+pub(super) fn version_of(connection: &Connection) -> Result<usize, StoreError> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(refused);
     let (application, version) = (number("application_id")?, number("user_version")?);
     if application != APPLICATION_ID {
@@ -207,7 +222,7 @@ fn version_of(connection: &Connection) -> Result<usize, StoreError> {
 /// Reads through the file once: damage is found at the start, not in the middle of a share.
 fn check(connection: &Connection) -> Result<(), StoreError> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(refused)?;
-    if verdict == "ok" { Ok(()) } else { Err(unusable(&format!("it is damaged ({verdict}); put a backup in its place, or move it away"))) }
+    if verdict == "ok" { Ok(()) } else { Err(unusable(&format!("it is damaged ({verdict}){ADVICE}"))) }
 }
 
 fn unusable(reason: &str) -> StoreError {

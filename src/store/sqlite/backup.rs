@@ -1,0 +1,195 @@
+//! A backup: one file that holds everything, made beside a running server, and put back where nobody runs.
+//!
+//! What comes back is the past, and a link that was spent since must not come back with it. So every share that lived in
+//! the backup is closed by the core's own rules and every link is dead **before** the file gets its name in the folder.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, params};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::connections::open_to_read;
+use super::{FILE_NAME, StoreError, latest_seq, refused, schema};
+
+/// The most files that are kept beside the database in a backup, and the most bytes of each: keys and tokens.
+pub(super) const MAX_FILES: usize = 16;
+pub(super) const MAX_FILE_BYTES: usize = 64 * 1024;
+
+/// What a backup holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupSummary {
+    /// How large it is.
+    pub bytes: u64,
+    /// Up to which line of the event log it goes.
+    pub latest_seq: u64,
+    /// How many shares, closed ones among them.
+    pub shares: u64,
+    /// How many small files besides the database.
+    pub files: usize,
+}
+
+/// Says why a backup could not be made or put back. Nothing was changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// There is a file of that name, and nothing is written over.
+    #[error("{path} exists already; choose another name, or move it away")]
+    Exists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// There is nothing to back up.
+    #[error("there is no store in {folder}")]
+    NoStore {
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// The folder has a store, and nobody said that it may be replaced.
+    #[error("there is a store in {folder} already; it is replaced only where that is asked for, and then kept under another name")]
+    Occupied {
+        /// Where.
+        folder: PathBuf,
+    },
+    /// A server uses the folder.
+    #[error("a server is running with {folder}; stop it first")]
+    Running {
+        /// Which folder.
+        folder: PathBuf,
+    },
+    /// The file is no backup, damaged, or of a later version.
+    #[error("{path} cannot be used as a backup: {reason}")]
+    Unfit {
+        /// Which file.
+        path: PathBuf,
+        /// Why, as a sentence for the owner.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{path} could not be read or written")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Writes everything of the store in `folder` to the file `to`, with some small files by name. Blocks. A server may run
+/// meanwhile: what the backup holds is the state of one instant.
+///
+/// The file is for this account only. It appears under its name when it is whole and on disk, and never replaces another.
+///
+/// # Errors
+/// One of [`BackupError`]; no file is left then.
+pub fn backup(folder: &Path, to: &Path, extra: &[(&str, Vec<u8>)]) -> Result<BackupSummary, BackupError> {
+    let source = folder.join(FILE_NAME);
+    if !exists(&source)? {
+        return Err(BackupError::NoStore { folder: folder.to_owned() });
+    }
+    if exists(to)? {
+        return Err(BackupError::Exists { path: to.to_owned() });
+    }
+    check_files(to, extra.iter().map(|(name, bytes)| (*name, bytes.len())))?;
+    let source = open_to_read(&source)?;
+    schema::version_of(&source)?;
+    let partial = Partial::beside(to)?;
+    let into = ToSqlOutput::Borrowed(ValueRef::Text(partial.0.as_os_str().as_bytes()));
+    // Beside leaving out what was forgotten, this reads one snapshot, for which a writer never waits.
+    source.execute("VACUUM INTO ?1", [into]).map_err(refused)?;
+    let summary = finish(&partial.0, extra).map_err(refused)?;
+    let file = File::open(&partial.0).map_err(at(&partial.0))?;
+    file.sync_all().map_err(at(&partial.0))?;
+    let bytes = file.metadata().map_err(at(&partial.0))?.len();
+    partial.name(to)?;
+    Ok(BackupSummary { bytes, ..summary })
+}
+
+/// Adds the small files to a copy of the database.
+fn finish(copy: &Path, extra: &[(&str, Vec<u8>)]) -> rusqlite::Result<BackupSummary> {
+    let mut copy = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // No other file beside it, neither now nor when it is read.
+    copy.query_row("PRAGMA journal_mode = MEMORY", [], |_| Ok(()))?;
+    let step = copy.transaction()?;
+    step.execute_batch("CREATE TABLE kept_file (name TEXT PRIMARY KEY NOT NULL, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID")?;
+    for (name, bytes) in extra {
+        step.execute("INSERT INTO kept_file (name, bytes) VALUES (?1, ?2)", params![name, bytes])?;
+    }
+    let shares: i64 = step.query_row("SELECT count(*) FROM share", [], |row| row.get(0))?;
+    let latest_seq = latest_seq(&step)?;
+    step.commit()?;
+    Ok(BackupSummary { bytes: 0, latest_seq, shares: shares.cast_unsigned(), files: extra.len() })
+}
+
+/// Says why some files cannot be kept in a backup, or come out of one.
+pub(super) fn check_files<'a>(backup: &Path, files: impl Iterator<Item = (&'a str, usize)>) -> Result<(), BackupError> {
+    let unfit = |reason: String| Err(BackupError::Unfit { path: backup.to_owned(), reason });
+    for (number, (name, bytes)) in files.enumerate() {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.bytes().all(is_plain) {
+            return unfit(format!("it would keep a file of the name {name:?}"));
+        }
+        if bytes > MAX_FILE_BYTES || number >= MAX_FILES {
+            return unfit(format!("it would keep more than {MAX_FILES} files of {MAX_FILE_BYTES} bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// A file that is not whole yet; unless it gets its name it is gone again.
+struct Partial(PathBuf);
+
+impl Partial {
+    fn beside(to: &Path) -> Result<Self, BackupError> {
+        let mut name = to.as_os_str().to_owned();
+        name.push(format!(".partial-{}", std::process::id()));
+        let path = PathBuf::from(name);
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
+        Ok(Self(path))
+    }
+
+    fn name(self, to: &Path) -> Result<(), BackupError> {
+        match renameat_with(CWD, &self.0, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => return Err(BackupError::Exists { path: to.to_owned() }),
+            // File systems that know no such rename (some that lie on other machines): it was looked for a moment ago.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+                std::fs::rename(&self.0, to).map_err(at(to))?;
+            }
+            Err(error) => return Err(BackupError::Io { path: to.to_owned(), source: error.into() }),
+        }
+        sync_folder_of(to)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // It has its name, or is of no use.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Waits until a new name in its folder has survived the power going, where the file system can say so.
+pub(super) fn sync_folder_of(path: &Path) -> Result<(), BackupError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        other => other.map_err(at(folder)),
+    }
+}
+
+pub(super) fn exists(path: &Path) -> Result<bool, BackupError> {
+    path.try_exists().map_err(at(path))
+}
+
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::Io { path, source }
+}
