@@ -103,8 +103,21 @@ pub(super) fn plain(status: &str, extra: &str, body: &str, keeps_alive: bool, no
 
 /// Returns the head of a router's answer.
 pub(super) fn of_page(parts: &http::response::Parts, length: usize, keeps_alive: bool, now: Timestamp) -> Vec<u8> {
-    let status = format!("{} {}", parts.status.as_str(), parts.status.canonical_reason().unwrap_or("Answer"));
-    let mut head = start(&status, length as u64, keeps_alive, now).into_bytes();
+    with_fields(start(&status_of(parts), length as u64, keeps_alive, now), parts)
+}
+
+/// Returns the head of a router's answer of unknown length, behind which the connection is closed.
+pub(super) fn of_stream(parts: &http::response::Parts, is_chunked: bool, now: Timestamp) -> Vec<u8> {
+    let length = if is_chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
+    with_fields(begin(&status_of(parts), length, false, now), parts)
+}
+
+fn status_of(parts: &http::response::Parts) -> String {
+    format!("{} {}", parts.status.as_str(), parts.status.canonical_reason().unwrap_or("Answer"))
+}
+
+fn with_fields(head: String, parts: &http::response::Parts) -> Vec<u8> {
+    let mut head = head.into_bytes();
     for (name, value) in &parts.headers {
         if [header::CONTENT_LENGTH, header::CONNECTION, header::DATE, header::TRANSFER_ENCODING].contains(name) {
             continue;
@@ -123,10 +136,15 @@ fn without_body(status: &str, extra: &str, pass: &Pass, keeps_alive: bool, now: 
 }
 
 fn start(status: &str, length: u64, keeps_alive: bool, now: Timestamp) -> String {
+    begin(status, &format!("Content-Length: {length}\r\n"), keeps_alive, now)
+}
+
+/// Begins a head; `length` is the field that says where the body ends.
+fn begin(status: &str, length: &str, keeps_alive: bool, now: Timestamp) -> String {
     let mut head = String::with_capacity(1024);
     let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(now.0.clamp(0, LAST_HTTP_DATE_MS) as u64));
     let connection = if keeps_alive { "keep-alive" } else { "close" };
-    let _ = write!(head, "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n");
+    let _ = write!(head, "HTTP/1.1 {status}\r\nDate: {date}\r\n{length}Connection: {connection}\r\n");
     head
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
+use futures_util::StreamExt;
+use http::{Extensions, HeaderValue, Method, Response, StatusCode, Uri, header};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a page may take to make, and again to send.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that an answer may be sent bit by bit, whatever the router says: it ends its streams sooner.
+const MAX_STREAM: Duration = Duration::from_secs(16 * 60);
 /// The longest page.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
 /// How long what was written may go without an acknowledgement once the other side has closed its half: it is still
@@ -59,6 +62,14 @@ pub enum NoBytes {
     /// Whoever asks is in no network that the link is for.
     NotAllowed,
 }
+
+/// Put into a request's extensions for the router: which transfer's progress is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live(pub ShareId, pub TransferId);
+
+/// Put into an answer's extensions by the router: its body is sent as it comes, and the connection closed behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct Streamed;
 
 /// Answers a connection until it ends.
 pub(super) async fn serve(
@@ -187,7 +198,10 @@ impl Connection {
         let Some(body) = self.read_body(head.body_bytes).await? else { return Ok(Next::Drop) };
         // What stands behind a request before it was answered is a pipeline: it is not answered, and the client is told.
         let keeps_alive = head.keeps_alive && self.buffer.is_empty() && !self.shutdown.is_cancelled();
-        if let Some((share, secret)) = transfer_path(head.uri.path()) {
+        if let Some((share, secret)) = secret_path(head.uri.path(), "live") {
+            return self.live(&head, share, secret, keeps_alive).await;
+        }
+        if let Some((share, secret)) = secret_path(head.uri.path(), "get") {
             match self.side.passes.find(&secret) {
                 Some(Found::Valid(pass)) if pass.share == share => {
                     return if matches!(head.method, Method::GET | Method::HEAD) && self.side.doors.is_open(share) {
@@ -197,13 +211,13 @@ impl Connection {
                     };
                 }
                 Some(Found::Over(of, transfer)) if of == share => {
-                    let response = self.ask(&head, body, Some(NoBytes::Over(share, transfer))).await;
+                    let response = self.ask(&head, body, with(NoBytes::Over(share, transfer))).await;
                     return self.write_page(&head, response, keeps_alive).await;
                 }
                 Some(_) | None => return Ok(Next::Drop),
             }
         }
-        let response = self.ask(&head, body, None).await;
+        let response = self.ask(&head, body, Extensions::new()).await;
         match response.as_ref().and_then(|response| response.extensions().get::<SendBytes>().copied()) {
             Some(SendBytes(secret)) => {
                 let location = response.and_then(|response| response.headers().get(header::CONTENT_LOCATION).cloned());
@@ -251,15 +265,78 @@ impl Connection {
     }
 
     /// Asks the router; `None` where it does not answer in time.
-    async fn ask(&self, head: &Head, body: Vec<u8>, no_bytes: Option<NoBytes>) -> Option<Response<Body>> {
+    async fn ask(&self, head: &Head, body: Vec<u8>, extensions: Extensions) -> Option<Response<Body>> {
         let mut request = http::Request::new(Body::from(body));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method.clone(), head.uri.clone(), head.headers.clone());
+        *request.extensions_mut() = extensions;
         request.extensions_mut().insert(self.peer(head));
-        if let Some(no_bytes) = no_bytes {
-            request.extensions_mut().insert(no_bytes);
-        }
         let response = timeout(PAGE_TIMEOUT, self.side.pages.clone().oneshot(request)).await.ok()?;
         Some(response.unwrap_or_else(|never| match never {}))
+    }
+
+    /// Answers a GET of a transfer's progress; for whoever has no transfer's secret there is nothing.
+    async fn live(&mut self, head: &Head, share: ShareId, secret: TransferSecret, keeps_alive: bool) -> io::Result<Next> {
+        if head.method != Method::GET {
+            return Ok(Next::Drop);
+        }
+        let live = match self.side.passes.find(&secret) {
+            Some(Found::Valid(pass)) if pass.share == share && self.side.doors.is_open(share) => {
+                if !pass.policy.allows(self.peer(head).address) {
+                    return self.page_of(head, (share, secret), NoBytes::NotAllowed, keeps_alive).await;
+                }
+                Live(share, pass.transfer)
+            }
+            Some(Found::Over(of, transfer)) if of == share => Live(share, transfer),
+            Some(_) | None => return Ok(Next::Drop),
+        };
+        let response = self.ask(head, Vec::new(), with(live)).await;
+        match response {
+            Some(response) if response.extensions().get::<Streamed>().is_some() => self.write_stream(head, response).await,
+            other => self.write_page(head, other, keeps_alive).await,
+        }
+    }
+
+    /// Answers with what the router says bit by bit, until it has no more to say or nobody listens.
+    async fn write_stream(&mut self, head: &Head, response: Response<Body>) -> io::Result<Next> {
+        let (parts, body) = response.into_parts();
+        // What is counted of a body that was sent before would be taken for these bytes.
+        self.settle().await;
+        let is_chunked = head.is_1_1;
+        let out = answer::of_stream(&parts, is_chunked, self.side.clock.now().wall);
+        let mut next = self.send_page(&out, false).await?;
+        let (mut pieces, ends) = (body.into_data_stream(), Instant::now() + MAX_STREAM);
+        while next != Next::Drop {
+            let piece = tokio::select! {
+                piece = pieces.next() => piece,
+                () = self.gone() => return Ok(Next::Drop),
+                () = self.shutdown.cancelled() => None,
+                () = sleep_until(ends) => None,
+            };
+            match piece {
+                Some(Ok(piece)) if piece.is_empty() => {}
+                Some(Ok(piece)) if is_chunked => {
+                    let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat();
+                    next = self.send_page(&chunk, false).await?;
+                }
+                Some(Ok(piece)) => next = self.send_page(&piece, false).await?,
+                Some(Err(_)) | None if is_chunked => return self.send_page(b"0\r\n\r\n", false).await,
+                Some(Err(_)) | None => return Ok(Next::Close),
+            }
+        }
+        Ok(next)
+    }
+
+    /// Waits until the other side has closed, or talks on and on: nothing that it says is answered.
+    async fn gone(&self) {
+        let (mut waste, mut left) = ([0; 1024], LINGER.1);
+        while left > 0 {
+            match self.stream.tcp.readable().await.and_then(|()| self.stream.tcp.try_read(&mut waste)) {
+                Ok(0) => return,
+                Ok(n) => left = left.saturating_sub(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Answers with a page of the router.
@@ -414,7 +491,7 @@ impl Connection {
     ) -> io::Result<Next> {
         let uri = Uri::try_from(format!("/{share}/get/{}", secret.expose())).map_err(io::Error::other)?;
         let asked = Head { uri, ..head.clone() };
-        let response = self.ask(&asked, Vec::new(), Some(why)).await;
+        let response = self.ask(&asked, Vec::new(), with(why)).await;
         self.write_page(&asked, response, keeps_alive).await
     }
 
@@ -489,11 +566,17 @@ impl Connection {
     }
 }
 
-/// Reads `/{share}/get/{secret}/…`.
-fn transfer_path(path: &str) -> Option<(ShareId, TransferSecret)> {
+fn with<T: Clone + Send + Sync + 'static>(value: T) -> Extensions {
+    let mut extensions = Extensions::new();
+    extensions.insert(value);
+    extensions
+}
+
+/// Reads `/{share}/{what}/{secret}/…`.
+fn secret_path(path: &str, what: &str) -> Option<(ShareId, TransferSecret)> {
     let mut parts = path.strip_prefix('/')?.split('/');
     let share = parts.next()?.parse().ok()?;
-    if parts.next() != Some("get") {
+    if parts.next() != Some(what) {
         return None;
     }
     Some((share, TransferSecret::parse(parts.next()?.as_bytes())?))

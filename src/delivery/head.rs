@@ -15,6 +15,8 @@ pub(super) struct Head {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
+    /// Whether its client understands HTTP/1.1, and so chunks.
+    pub(super) is_1_1: bool,
     /// How long its body is.
     pub(super) body_bytes: usize,
     /// Whether the connection goes on behind it.
@@ -84,7 +86,7 @@ pub(super) fn parse(buffer: &[u8]) -> Result<Option<Head>, BadHead> {
         return Err(BadHead::ExpectationFailed);
     }
     let body_bytes = body_bytes(&headers, &method)?;
-    Ok(Some(Head { method, uri, keeps_alive: keeps_alive(&headers, is_1_1), headers, body_bytes, length }))
+    Ok(Some(Head { method, uri, is_1_1, keeps_alive: keeps_alive(&headers, is_1_1), headers, body_bytes, length }))
 }
 
 /// A transfer coding is not read at all, and a length has one spelling: what could be smuggled in is not understood.

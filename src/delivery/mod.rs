@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use accept::listen;
-pub use h1::{NoBytes, SendBytes, Silence};
+pub use h1::{Live, NoBytes, SendBytes, Silence, Streamed};
 
 use self::pace::Pace;
 use crate::catalog::{Catalog, OpenFile};

@@ -34,6 +34,20 @@ pub fn state_text(share: &Share, state: State, now: Moment, bytes_per_second: u6
     }
 }
 
+/// Returns the word for where a transfer stands, as JSON has it.
+pub fn transfer_state(transfer: &Transfer) -> &'static str {
+    match transfer.ended {
+        None if !transfer.begun => "redeemed",
+        None if transfer.open_requests() > 0 => "transferring",
+        None => "waiting",
+        Some((TransferEnd::Completed, _)) => "completed",
+        Some((TransferEnd::Stalled, _)) => "stalled",
+        Some((TransferEnd::NeverBegan, _)) => "never_began",
+        Some((TransferEnd::Stopped, _)) => "stopped",
+        Some((TransferEnd::Cut, _)) => "cut",
+    }
+}
+
 /// Says the whole policy of a share in one sentence.
 pub fn policy_text(share: &Share, now: Moment) -> String {
     let policy = &share.policy;

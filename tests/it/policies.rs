@@ -156,3 +156,88 @@ fn rules_that_make_no_sense_are_refused_with_a_sentence_and_nothing_is_made() {
     let policy = json!({ "max_bytes_per_second": 16384, "allowed_networks": many[..16], "unlimited_downloads": false });
     server.share_with(&json!({ "path": "film.mkv", "policy": policy, "message": "m".repeat(1000) }));
 }
+
+/// Returns where a transfer's progress is told: beside its bytes.
+fn live_path(transfer: &str) -> String {
+    let (to_secret, _) = transfer.rsplit_once('/').expect("a name ends it");
+    to_secret.replacen("/get/", "/live/", 1)
+}
+
+fn events(text: &str) -> Vec<Value> {
+    let data = text.split("\n\n").filter_map(|event| event.strip_prefix("event: progress\ndata: "));
+    data.map(|data| serde_json::from_str(data).expect("JSON")).collect()
+}
+
+#[test]
+fn a_recipient_may_watch_their_own_transfer_from_its_beginning_to_its_end() {
+    let server = Setup::new().start();
+    put(&server, "film.mkv", 300_000);
+    let offer = server.share_with(&json!({ "path": "film.mkv", "policy": { "max_bytes_per_second": 150_000 } }));
+    let transfer = server.redeem(&offer);
+    let path = live_path(&transfer);
+    let watched = std::thread::scope(|scope| {
+        let mut watching = Client::connect(server.recipient);
+        watching.ask("GET", &path, &[BROWSER]);
+        let first = String::from_utf8(watching.read_some(2000)).expect("text");
+        assert!(first.contains("\r\nTransfer-Encoding: chunked\r\n") && first.contains("text/event-stream"), "{first}");
+        let fetching = scope.spawn(|| server.fetch("GET", &transfer, &[BROWSER]).expect("an answer").expect_status(200));
+        let watched = server.fetch("GET", &path, &[BROWSER]).expect("an answer").expect_status(200);
+        assert_eq!(fetching.join().expect("fetched").body.len(), 300_000);
+        watched
+    });
+    let seen = events(&watched.text());
+    let bytes: Vec<u64> = seen.iter().map(|event| event["delivered_bytes"].as_u64().unwrap()).collect();
+    assert!(bytes.is_sorted() && seen.len() >= 3, "{seen:#?}");
+    assert!(seen.iter().any(|event| event["state"] == "transferring" && event["eta_seconds"].is_u64()), "{seen:#?}");
+    let whole = json!({
+        "state": "completed", "delivered_bytes": 300_000, "size_bytes": 300_000, "percent": 100, "bytes_per_second": 0, "eta_seconds": null,
+    });
+    assert_eq!(seen.last(), Some(&whole));
+    // Whoever comes later reads the end; a client of 1.0 without chunks.
+    let mut old = Client::connect(server.recipient);
+    old.send(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
+    let answer = String::from_utf8(old.read_to_close(std::time::Duration::from_secs(20))).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Connection: close") && !head.contains("chunked"), "{head}");
+    assert_eq!(events(body), [whole]);
+}
+
+#[test]
+fn who_may_watch_and_how_many_at_once_is_bounded() {
+    let server = Setup::new().start();
+    put(&server, "film.mkv", 300_000);
+    let policy = json!({ "allowed_networks": ["127.0.0.0/24"] });
+    let offer = server.share_with(&json!({ "path": "film.mkv", "policy": policy }));
+    let transfer = server.redeem(&offer);
+    let path = live_path(&transfer);
+    let (share, secret) = (&offer.id, path.rsplit('/').next().unwrap());
+    let other = server.share("film.mkv").id;
+    for unknown in
+        [format!("/{share}/live/{}", "0".repeat(32)), format!("/{other}/live/{secret}"), format!("/{share}/live/"), format!("{path}0")]
+    {
+        assert!(server.fetch("GET", &unknown, &[BROWSER]).is_none(), "{unknown} is met with silence");
+    }
+    assert!(server.fetch("POST", &path, &[BROWSER]).is_none());
+    assert_eq!(from(&server, [127, 0, 6, 1], "GET", &path, &[BROWSER]).status, 403);
+    let mut watching: Vec<Client> = (0..4).map(|_| Client::connect(server.recipient)).collect();
+    for client in &mut watching {
+        client.ask("GET", &path, &[BROWSER]);
+        client.answer_head().expect("an answer").expect_status(200);
+    }
+    let one_more = server.fetch("GET", &path, &[BROWSER]).expect("an answer").expect_status(503);
+    assert!(one_more.header("retry-after").is_some());
+    // Whoever leaves makes room.
+    watching.pop().expect("four").reset();
+    let mut late = Client::connect(server.recipient);
+    crate::harness::poll(crate::harness::SOON, "there is room again", || {
+        late = Client::connect(server.recipient);
+        late.ask("GET", &path, &[BROWSER]);
+        late.answer_head().expect("an answer").status == 200
+    });
+    // When the owner closes the link everybody reads it, and the streams end.
+    server.revoke(&offer.id);
+    for mut client in watching.into_iter().chain([late]) {
+        let rest = String::from_utf8(client.read_to_close(crate::harness::SOON)).expect("text");
+        assert!(rest.contains(r#""state":"cut""#) && rest.ends_with("0\r\n\r\n"), "{rest}");
+    }
+}

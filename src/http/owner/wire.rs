@@ -194,7 +194,7 @@ impl TransferJson {
         let delivered_bytes = transfer.coverage.covered_bytes();
         Self {
             id: transfer.id,
-            state: transfer_state(transfer),
+            state: words::transfer_state(transfer),
             agent: transfer.recipient.agent.clone(),
             address: transfer.recipient.address.clone(),
             delivered_bytes,
@@ -207,19 +207,6 @@ impl TransferJson {
             end: transfer.ended.map(|(end, _)| end),
             given_back: transfer.given_back,
         }
-    }
-}
-
-fn transfer_state(transfer: &Transfer) -> &'static str {
-    match transfer.ended {
-        None if !transfer.begun => "redeemed",
-        None if transfer.open_requests() > 0 => "transferring",
-        None => "waiting",
-        Some((TransferEnd::Completed, _)) => "completed",
-        Some((TransferEnd::Stalled, _)) => "stalled",
-        Some((TransferEnd::NeverBegan, _)) => "never_began",
-        Some((TransferEnd::Stopped, _)) => "stopped",
-        Some((TransferEnd::Cut, _)) => "cut",
     }
 }
 

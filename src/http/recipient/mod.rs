@@ -5,6 +5,7 @@
 //! the link itself: curl, which follows no redirect unless it is told to, in the very answer, the others by redirect; so
 //! does `?dl=1`. Everything that is not a genuine link is met with silence.
 
+mod live;
 pub mod pages;
 mod who;
 
@@ -41,6 +42,7 @@ pub fn router(pages: RecipientPages) -> axum::Router {
         .route("/{share}/{token}/{name}", get(link))
         .route("/{share}/get/{transfer}", get(no_bytes))
         .route("/{share}/get/{transfer}/{name}", get(no_bytes))
+        .route("/{share}/live/{transfer}", get(live::live).layer(Extension(live::Streams::new())))
         .fallback(silence)
         .method_not_allowed_fallback(silence)
         .with_state(pages)
