@@ -22,7 +22,12 @@ export function linkView(share) {
       element('div', {},
         share.curl ? element('p', { class: 'small' }, 'On a command line:') : null,
         share.curl ? copyField('Line for a terminal', share.curl) : null,
-        element('p', { class: 'muted small' }, share.policy.max_downloads === 1
-          ? 'Send it to one person: it works once. Looking at the page does not use it up.'
-          : `It works ${share.policy.max_downloads} times. Looking at the page does not use it up.`))));
+        element('p', { class: 'muted small' }, useText(share.policy.max_downloads)))));
+}
+
+/** @param {number|null} downloads */
+function useText(downloads) {
+  if (downloads === null) return 'It works for everybody who has it, until its time is up.';
+  const times = downloads === 1 ? 'Send it to one person: it works once.' : `It works ${downloads} times.`;
+  return `${times} Looking at the page does not use it up.`;
 }

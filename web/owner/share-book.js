@@ -6,7 +6,9 @@ import { request } from '../shared/api.js';
  * @typedef {{
  *   id: string, state: string, state_text: string, outcome: string|null, path: string, name: string, size_bytes: number,
  *   sha256: string|null, clamped: string[], url: string|null, curl: string|null, transfers: number, note: string|null,
- *   policy: {max_downloads: number, expires_in_seconds: number, on_stall: string, starts_at: string|null},
+ *   message: string|null, policy_text: string,
+ *   policy: {max_downloads: number|null, expires_in_seconds: number, on_stall: string, starts_at: string|null,
+ *     allowed_networks: string[], max_bytes_per_second: number|null},
  *   progress: {delivered_bytes: number, size_bytes: number, percent: number, evidence: string|null, bytes_per_second: number,
  *     eta_seconds: number|null},
  *   created_at: string, expires_at: string, closed_at: string|null, until: string|null,

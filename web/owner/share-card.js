@@ -219,7 +219,11 @@ export { ShareCard };
 function factsText(share) {
   const now = new Date();
   const facts = [sizeText(share.size_bytes)];
-  if (share.policy.max_downloads > 1) facts.push(`for ${share.policy.max_downloads} downloads`);
+  const { max_downloads: downloads, allowed_networks: networks, max_bytes_per_second: speed } = share.policy;
+  if (downloads === null) facts.push('for any number of downloads');
+  else if (downloads > 1) facts.push(`for ${downloads} downloads`);
+  if (networks.length > 0) facts.push(`only from ${networks.join(', ')}`);
+  if (speed !== null) facts.push(`at most ${sizeText(speed)}/s`);
   if (share.state === 'closed') facts.push(`shared ${timeText(new Date(share.created_at), now)}`);
   else if (['opening', 'offered', 'transferring', 'waiting'].includes(share.state)) facts.push(`link works until ${timeText(new Date(share.expires_at), now)}`);
   return facts.join(' · ');

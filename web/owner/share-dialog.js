@@ -9,6 +9,12 @@ import { linkView } from './link-view.js';
 const MAX_DOWNLOADS = 1000;
 /** In UTF-16 units, of which none takes more than three bytes: below the server's 2000 bytes whatever is written. */
 const MAX_NOTE_LENGTH = 600;
+/** As for the note: below the server's 1000 bytes. */
+const MAX_MESSAGE_LENGTH = 333;
+/** The server's own bound on `allowed_networks`. */
+const MAX_NETWORKS = 16;
+/** What people call a megabyte per second, in bytes. */
+const MEGABYTE = 1_000_000;
 
 export class ShareDialog {
   #session;
@@ -38,9 +44,7 @@ export class ShareDialog {
       id: 'downloads', name: 'downloads', type: 'number', min: '1', max: String(MAX_DOWNLOADS), required: true, inputMode: 'numeric',
       value: String(defaults.max_downloads),
     });
-    const stall = element('select', { id: 'stall', name: 'stall' },
-      element('option', { value: 'close' }, 'Close the door'),
-      element('option', { value: 'reopen' }, 'Let the link be used again'));
+    const more = moreRules(downloads);
     const note = element('input', { id: 'note', name: 'note', maxLength: MAX_NOTE_LENGTH, placeholder: 'Only you see it', autocomplete: 'off' });
     const error = element('p', { class: 'error', role: 'alert', hidden: true });
     const submit = element('button', { class: 'button primary' }, 'Share');
@@ -52,9 +56,11 @@ export class ShareDialog {
       error.hidden = true;
       submit.disabled = true;
       submit.textContent = 'Opening the door…';
-      const policy = { max_downloads: Number(downloads.value), expires_in_seconds: Number(expiry.value), on_stall: stall.value };
+      const limit = downloads.disabled ? { unlimited_downloads: true } : { max_downloads: Number(downloads.value) };
+      const { message, ...rules } = more.read();
+      const policy = { ...limit, expires_in_seconds: Number(expiry.value), ...rules };
       const text = note.value.trim();
-      const body = { path: entry.path, policy, ...(text && { note: text }) };
+      const body = { path: entry.path, policy, ...(text && { note: text }), ...(message && { message }) };
       const wish = JSON.stringify(body);
       if (wish !== sent.wish) sent = { wish, key: newKey() };
       try {
@@ -76,8 +82,7 @@ export class ShareDialog {
       element('div', {}, element('label', { for: 'expiry' }, 'The link works for'), expiry),
       element('div', {}, element('label', { for: 'downloads' }, 'Downloads'), downloads)),
     element('label', { for: 'note' }, 'Note'), note,
-    element('details', {}, element('summary', {}, 'More'),
-      element('label', { for: 'stall' }, 'If a download stops for too long'), stall),
+    element('details', {}, element('summary', {}, 'More'), ...more.fields),
     element('div', { class: 'buttons' }, this.#leave('Cancel'), submit));
     this.#open(form);
     submit.focus();
@@ -119,6 +124,43 @@ export class ShareDialog {
   #leave(text) {
     return element('button', { type: 'button', class: 'button', onclick: () => this.#dialog.close() }, text);
   }
+}
+
+/**
+ * The rules that few links need.
+ * @param {HTMLInputElement} downloads shut where their number has no limit
+ */
+function moreRules(downloads) {
+  const unlimited = element('input', {
+    id: 'unlimited', name: 'unlimited', type: 'checkbox', onchange: () => { downloads.disabled = unlimited.checked; },
+  });
+  const message = element('textarea', { id: 'message', name: 'message', rows: 2, maxLength: MAX_MESSAGE_LENGTH, placeholder: 'Shown beside the download' });
+  const start = element('input', { id: 'start', name: 'start', type: 'datetime-local' });
+  const speed = element('input', { id: 'speed', name: 'speed', type: 'number', step: 'any', inputMode: 'decimal', placeholder: 'No limit' });
+  const networks = element('input', { id: 'networks', name: 'networks', autocomplete: 'off', placeholder: 'From everywhere' });
+  const stall = element('select', { id: 'stall', name: 'stall' },
+    element('option', { value: 'close' }, 'Close the door'),
+    element('option', { value: 'reopen' }, 'Let the link be used again'));
+  const fields = [
+    element('label', { class: 'tick' }, unlimited, ' Any number of downloads, until the time is up'),
+    element('label', { for: 'message' }, 'Message to the recipient'), message,
+    element('div', { class: 'pair' },
+      element('div', {}, element('label', { for: 'start' }, 'Opens at'), start),
+      element('div', {}, element('label', { for: 'speed' }, 'At most, in MB/s'), speed)),
+    element('label', { for: 'networks' }, `Only from these networks (up to ${MAX_NETWORKS}, as 203.0.113.0/24)`), networks,
+    element('label', { for: 'stall' }, 'If a download stops for too long'), stall,
+  ];
+  const read = () => {
+    const allowed = networks.value.split(/[\s,;]+/).filter((text) => text !== '');
+    return {
+      on_stall: stall.value,
+      ...(start.value && { starts_at: new Date(start.value).toISOString() }),
+      ...(speed.value && { max_bytes_per_second: Math.round(Number(speed.value) * MEGABYTE) }),
+      ...(allowed.length > 0 && { allowed_networks: allowed }),
+      message: message.value.trim(),
+    };
+  };
+  return { fields, read };
 }
 
 /**
