@@ -144,9 +144,8 @@ function moreRules(downloads) {
   const fields = [
     element('label', { class: 'tick' }, unlimited, ' Any number of downloads, until the time is up'),
     element('label', { for: 'message' }, 'Message to the recipient'), message,
-    element('div', { class: 'pair' },
-      element('div', {}, element('label', { for: 'start' }, 'Opens at'), start),
-      element('div', {}, element('label', { for: 'speed' }, 'At most, in MB/s'), speed)),
+    element('label', { for: 'start' }, 'Opens at'), start,
+    element('label', { for: 'speed' }, 'At most, in MB/s'), speed,
     element('label', { for: 'networks' }, `Only from these networks (up to ${MAX_NETWORKS}, as 203.0.113.0/24)`), networks,
     element('label', { for: 'stall' }, 'If a download stops for too long'), stall,
   ];
