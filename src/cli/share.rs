@@ -132,7 +132,8 @@ pub(super) async fn offer(
     }
     print(&shares, args, terminal).await?;
     for (path, problem) in &failed {
-        terminal.say(&format!("portcullis: {path}: {}", problem.detail));
+        let named = if problem.detail.contains(path) { String::new() } else { format!("{path}: ") };
+        terminal.say(&format!("portcullis: {named}{}", problem.detail));
     }
     if let Some(error) = error {
         return Err(error.into());

@@ -105,7 +105,7 @@ async fn follow<S: Show>(
             Step::Draw => {
                 show.draw(terminal)?;
                 drawing = None;
-                None
+                continue;
             }
             Step::Heard(None) => Some(Exit::Done),
             Step::Heard(Some(Err(error))) => return Err(error.into()),

@@ -1,6 +1,7 @@
 //! The command line: what scripts and people at a terminal rely on.
 
 mod shell;
+mod week;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
