@@ -1,4 +1,10 @@
 //! Puts the program together: the one file that names backends.
+//!
+//! * `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `notify.rs`: the service manager.
+
+mod notify;
+mod reload;
+mod retention;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -6,30 +12,35 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::{BoxFuture, FutureExt};
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::reload::Live;
+pub use self::reload::Load;
+use self::retention::Retention;
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, Secret};
 use crate::controller::{Controller, Parts};
-use crate::delivery::{self, Bounds, Passes, RecipientSide};
+use crate::delivery::{self, Passes, RecipientSide};
 use crate::http::auth::{Auth, SecretDigest};
 use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
 use crate::http::recipient::{self, RecipientPages};
 use crate::meter;
 use crate::metrics::Metrics;
 use crate::share::FileIdentity;
-use crate::shutdown::Signals;
+use crate::shutdown::{Hangup, Hangups, Signals};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::telemetry::LogControl;
 use crate::token::{Key, Keys, random};
 use crate::tunnel::direct::Direct;
 use crate::tunnel::{Doors, PublicUrl};
@@ -81,18 +92,24 @@ impl Running {
     }
 }
 
-/// Serves until a signal.
+/// Serves until a signal. `load` reads the settings again when a hangup asks for it; `log` then changes what is logged.
 ///
 /// # Errors
 /// Whatever keeps it from starting, as a sentence.
-pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+pub async fn serve(config: Config, load: Load, log: Option<LogControl>) -> anyhow::Result<ExitCode> {
     let signals = Signals::take().context("taking over the signals")?;
+    let hangups = Hangups::take().context("taking over the signals")?;
     raise_descriptor_limit();
+    for doubt in &config.doubts {
+        tracing::warn!("{doubt}");
+    }
     let auth = config.auth;
-    let running = start(config).await?;
+    let (running, live) = start_live(config).await?;
+    running.spawn("service manager", notify::run(live.controller.clone(), running.stopper()));
     greet(&running, auth);
     tokio::select! {
         () = signals.watch(running.stopper()) => Ok(ExitCode::SUCCESS),
+        () = obey(hangups, live, load, log, running.stopper()) => unreachable!("it waits for ever"),
         is_well = running.stopped() => Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
 }
@@ -104,6 +121,20 @@ fn raise_descriptor_limit() {
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
         tracing::debug!(%error, "The limit of open files stays as it is");
+    }
+}
+
+/// Does what hangups ask for, for ever.
+async fn obey(mut hangups: Hangups, mut live: Live, load: Load, log: Option<LogControl>, stop: CancellationToken) {
+    loop {
+        match hangups.next().await {
+            Hangup::Reload if stop.is_cancelled() => {}
+            Hangup::Reload => live.reload(&load, log.as_ref()).await,
+            Hangup::TerminalGone => {
+                tracing::info!("Stopping: the terminal was closed");
+                stop.cancel();
+            }
+        }
     }
 }
 
@@ -133,6 +164,10 @@ fn greet(running: &Running, auth: AuthMode) {
 /// # Errors
 /// Whatever keeps it from starting, as a sentence. Nothing is left running then.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
+    Ok(start_live(config).await?.0)
+}
+
+async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let state = tokio::task::spawn_blocking(move || State::open(&config)).await.context("opening the state folder")?;
     let State { config, store, catalog, keys, owner_token } = state?;
 
@@ -165,17 +200,20 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (controller, handle) = Controller::load(parts, incoming).await.context("reading the shares that were open")?;
 
     let pages = RecipientPages { controller: handle.clone(), keys: Arc::new(keys), clock: clock.clone() };
-    let trusted = config.trusted_proxies.clone();
+    let proxies = Arc::new(RwLock::new(config.trusted_proxies.clone()));
+    let (trusted, (bounds, bounds_now)) = (proxies.clone(), watch::channel(reload::bounds_of(&config)));
     let recipient_side = Arc::new(RecipientSide {
         passes,
         doors,
         reports,
-        metrics,
+        metrics: metrics.clone(),
         catalog: catalog.clone(),
         pages: recipient::router(pages),
         clock: clock.clone(),
-        bounds: Bounds { connections: config.max_connections, connections_per_address: config.max_connections_per_address },
-        is_trusted_proxy: Box::new(move |address: IpAddr| trusted.iter().any(|range| range.contains(address))),
+        bounds: bounds_now,
+        is_trusted_proxy: Box::new(move |address: IpAddr| {
+            trusted.read().expect("nobody panics while holding the proxies").iter().any(|range| range.contains(address))
+        }),
     });
 
     let owners = if config.owner_tcp {
@@ -196,15 +234,15 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         owner_token: SecretDigest::of(owner_token.expose()),
         hosts: config.owner_hosts.clone(),
         address: owner_url.clone().unwrap_or_default(),
-        limits: config.limits,
         root: config.root.clone(),
         state_dir: config.state_dir.clone(),
         version: VERSION,
         store_kind: "embedded",
         tunnel: "direct",
     };
-    let reopened = handle.clone();
-    let owner_side = Arc::new(OwnerSide::new(handle, catalog.clone(), digests.clone(), store, clock, settings));
+    let (kept_for, kept_for_now) = watch::channel(config.retention);
+    let retention = Retention { store: store.clone(), clock: clock.clone(), metrics, kept_for: kept_for_now };
+    let owner_side = Arc::new(OwnerSide::new(handle.clone(), catalog.clone(), digests.clone(), store, clock, settings));
     let sign_in_url = match (config.auth, &owner_url) {
         (AuthMode::Token, Some(url)) => Some(format!("{url}{}", owner_side.new_sign_in_path())),
         (AuthMode::Token | AuthMode::None, _) => None,
@@ -220,10 +258,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tasks: TaskTracker::new(),
         failed: CancellationToken::new(),
     };
-    let router = owner::router(owner_side);
+    let router = owner::router(owner_side.clone());
     running.spawn("controller", controller.run(running.stop.clone()));
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
-    reopened.when_taken_up(MAX_REOPENING).await;
+    handle.when_taken_up(MAX_REOPENING).await;
     running.spawn("recipient side", recipient_side.run(recipients, running.stop.clone()));
     running.spawn("catalog", catalog.run(running.stop.clone()));
     running.spawn("checksums", digests.run(running.stop.clone()));
@@ -235,8 +273,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             }
         });
     }
+    running.spawn("retention", retention.run(running.stop.clone()));
     running.tasks.close();
-    Ok(running)
+    Ok((running, Live { config, controller: handle, owner_side, bounds, proxies, kept_for }))
 }
 
 impl Running {
@@ -276,13 +315,15 @@ impl State {
             if config.jwt_secrets.is_empty() { vec![kept_secret(&dir.join("jwt.key"))?] } else { config.jwt_secrets.clone() };
         let keys = signing.iter().map(|secret| Key::new(secret.expose())).collect::<Result<Vec<_>, _>>().context("reading JWT_SECRET")?;
         let transfer_secret = Sha256::digest(kept_secret(&dir.join("transfer.key"))?.expose());
-        let owner_token = match &config.owner_token {
-            Some(token) => token.clone(),
-            None => kept_secret(&dir.join("owner.token"))?,
-        };
+        let owner_token = kept_owner_token(config, dir)?;
         let keys = Keys::new(keys, transfer_secret.into());
         Ok(Self { config: config.clone(), store: Arc::new(store), catalog: Arc::new(catalog), keys, owner_token })
     }
+}
+
+/// Returns the owner's token: the one of the settings, or the one that is kept in the state folder. Blocks.
+fn kept_owner_token(config: &Config, state_dir: &Path) -> anyhow::Result<Secret> {
+    config.owner_token.clone().map_or_else(|| kept_secret(&state_dir.join("owner.token")), Ok)
 }
 
 /// Reads a secret that is kept in the state folder, or makes it there on the first run: 0600, whole or not at all.

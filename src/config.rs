@@ -193,6 +193,16 @@ pub fn is_set(flags: &Settings, name: &str) -> bool {
     Source::new(flags, &environment()).raw(name).is_some()
 }
 
+/// Returns whether whoever reads the output can be shown signs beyond ASCII, as the locale says.
+pub fn speaks_utf8() -> bool {
+    let variables = environment();
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| variables.get(*name).filter(|value| !value.is_empty()));
+    locale.and_then(|locale| locale.to_str()).is_some_and(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
 /// Returns the variables of the process. One whose name is no text is nobody's setting.
 fn environment() -> Variables {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()

@@ -9,10 +9,18 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config};
+use crate::http::owner::health::{LOW_DISK_BYTES, NO_DISK_BYTES, free_bytes_of};
+use crate::http::words::size_text;
+use crate::share::Timestamp;
+use crate::store::sqlite::{Look, look_at};
 
 /// How long the NAS may take for one answer; a mount whose server is gone hangs for minutes.
 const NAS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When this program was made, at the earliest: 2026-01-01.
+const EARLIEST: Timestamp = Timestamp(1_767_225_600_000);
 
 /// What is known of a server with this state folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,14 +76,21 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// Returns it as a line, with a sign or a word before it.
+    pub fn line(&self, has_signs: bool) -> String {
+        let (sign, word) = match self.verdict {
+            Verdict::Fine => ('\u{2713}', "ok   "),
+            Verdict::Odd => ('!', "note "),
+            Verdict::Wrong => ('\u{2717}', "WRONG"),
+        };
+        if has_signs { format!("{sign}  {}", self.sentence) } else { format!("{word}  {}", self.sentence) }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.verdict {
-            Verdict::Fine => "ok   ",
-            Verdict::Odd => "note ",
-            Verdict::Wrong => "WRONG",
-        };
-        write!(f, "{word}  {}", self.sentence)
+        f.write_str(&self.line(false))
     }
 }
 
@@ -87,6 +102,9 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
         port("OWNER_LISTEN", config.owner_listen, server).await,
         port("RECIPIENT_LISTEN", config.recipient_listen, server).await,
         running(server),
+        store(&config.state_dir).await,
+        disk(&config.state_dir).await,
+        time(),
     ];
     if config.base_url.is_none() {
         findings.push(Finding::odd(
@@ -106,7 +124,9 @@ async fn root(path: &Path) -> Finding {
     match tokio::time::timeout(NAS_TIMEOUT, look).await {
         Err(_) => Finding::wrong(format!("{named} does not answer within {} s; is the NAS reachable?", NAS_TIMEOUT.as_secs())),
         Ok(Err(_)) => Finding::wrong(format!("{named} could not be looked at")),
-        Ok(Ok(Err(error) | Ok(Err(error)))) => Finding::wrong(format!("{named} cannot be listed ({})", reason(&error))),
+        Ok(Ok(Err(error) | Ok(Err(error)))) => {
+            Finding::wrong(format!("{named} cannot be listed ({}); name the folder, as in `portcullis serve FOLDER`", reason(&error)))
+        }
         Ok(Ok(Ok(Ok(None)))) => Finding::odd(format!("{named} is an empty folder; is the NAS mounted?")),
         Ok(Ok(Ok(Ok(Some(_))))) => Finding::fine(format!("{named} can be listed")),
     }
@@ -117,7 +137,9 @@ async fn state_folder(path: &Path) -> Finding {
     match tokio::task::spawn_blocking(move || try_to_write(&folder)).await {
         Ok(Ok(None)) => Finding::fine(format!("{named} can be written")),
         Ok(Ok(Some(parent))) => Finding::fine(format!("{named} does not exist yet and can be made in {}", parent.display())),
-        Ok(Err(error)) => Finding::wrong(format!("{named} cannot be written ({})", reason(&error))),
+        Ok(Err(error)) => {
+            Finding::wrong(format!("{named} cannot be written ({}); make it this account's own, or name another", reason(&error)))
+        }
         Err(_) => Finding::wrong(format!("{named} could not be looked at")),
     }
 }
@@ -141,7 +163,7 @@ async fn port(name: &str, address: SocketAddr, server: &Server) -> Finding {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && *server != Server::None => {
             Finding::fine(format!("{name}: {address} is in use, and a server runs"))
         }
-        Err(error) => Finding::wrong(format!("{name}: {address} cannot be used ({})", reason(&error))),
+        Err(error) => Finding::wrong(format!("{name}: {address} cannot be used ({}); set {name} to another", reason(&error))),
     }
 }
 
@@ -150,6 +172,48 @@ fn running(server: &Server) -> Finding {
         Server::None => Finding::fine("no server runs with this state folder"),
         Server::Running { version } => Finding::fine(format!("the server runs and is well (version {version})")),
         Server::Unwell { why } => Finding::wrong(format!("a server runs with this state folder, and something is wrong: {why}")),
+    }
+}
+
+async fn store(folder: &Path) -> Finding {
+    let look = folder.to_owned();
+    match tokio::task::spawn_blocking(move || look_at(&look)).await {
+        Ok(Ok(None)) => Finding::fine("the store is made at the first start"),
+        Ok(Ok(Some(Look { is_older: false }))) => Finding::fine("the store can be read and is whole"),
+        Ok(Ok(Some(Look { is_older: true }))) => {
+            Finding::odd("the store is of an earlier version; the next start brings it up to date, and there is no way back but a backup")
+        }
+        Ok(Err(error)) => {
+            let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+            Finding::wrong(format!("{error}{cause}; it lies in {}", folder.display()))
+        }
+        Err(_) => Finding::wrong("the store could not be looked at"),
+    }
+}
+
+async fn disk(folder: &Path) -> Finding {
+    let look = folder.to_owned();
+    let free = tokio::task::spawn_blocking(move || {
+        let folder = std::path::absolute(look).ok()?;
+        folder.ancestors().find_map(free_bytes_of)
+    });
+    match free.await.ok().flatten() {
+        None => Finding::odd("the free space of the state folder's disk cannot be known"),
+        Some(free) if free < NO_DISK_BYTES => {
+            Finding::wrong(format!("the state folder's disk has only {} left; make room, or move STATE_DIR", size_text(free)))
+        }
+        Some(free) if free < LOW_DISK_BYTES => Finding::odd(format!("the state folder's disk has only {} left", size_text(free))),
+        Some(free) => Finding::fine(format!("the state folder's disk has {} left", size_text(free))),
+    }
+}
+
+/// Looks at the clock: a machine that forgot the time (no battery, no network yet) would end every link at once or never.
+fn time() -> Finding {
+    let wall = SystemClock::starting_after(None).now().wall;
+    if wall < EARLIEST {
+        Finding::wrong("the clock of this machine stands before this program was made; set it, or wait for the network to")
+    } else {
+        Finding::fine("the clock of this machine can be right")
     }
 }
 
@@ -189,7 +253,9 @@ mod tests {
         std::fs::create_dir(folder.path().join("nas")).unwrap();
         std::fs::write(folder.path().join("nas/film"), "").unwrap();
         let findings = examine(&config(folder.path()), &Server::None).await;
-        assert_eq!(verdicts(&findings), [Verdict::Fine; 5], "{findings:?}");
+        // How full the disk is, is the machine's own business.
+        assert_eq!(verdicts(&findings)[..6], [Verdict::Fine; 6], "{findings:?}");
+        assert_eq!((findings.len(), findings[7].verdict), (8, Verdict::Fine));
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["nas"]);
     }
@@ -206,7 +272,8 @@ mod tests {
         config.auth = AuthMode::None;
         let findings = examine(&config, &Server::None).await;
         use Verdict::{Fine, Odd, Wrong};
-        assert_eq!(verdicts(&findings), [Wrong, Wrong, Wrong, Wrong, Fine, Odd, Odd], "{findings:?}");
+        assert_eq!(verdicts(&findings)[..5], [Wrong, Wrong, Wrong, Wrong, Fine], "{findings:?}");
+        assert_eq!(verdicts(&findings)[8..], [Odd, Odd], "{findings:?}");
         assert!(findings[2].to_string().contains("another program uses it"));
         let beside = examine(&config, &Server::Running { version: "1.2.3".to_owned() }).await;
         assert_eq!(verdicts(&beside)[2], Fine);

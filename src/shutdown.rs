@@ -1,6 +1,6 @@
-//! How the program ends: the first signal asks, the second leaves.
+//! What signals do: the first to end asks, the second leaves; a hangup has the settings read anew.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -39,5 +39,41 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+/// SIGHUP, which says two things: a service manager's "read your settings", and a terminal's "I am gone".
+#[derive(Debug)]
+pub struct Hangups {
+    signal: Signal,
+    had_terminal: bool,
+}
+
+/// What a hangup meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hangup {
+    /// Read the settings anew.
+    Reload,
+    /// The terminal that the program was started in was closed: nobody can press Ctrl-C there any more.
+    TerminalGone,
+}
+
+impl Hangups {
+    /// Takes the signal over from here on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take() -> io::Result<Self> {
+        Ok(Self { signal: signal(SignalKind::hangup())?, had_terminal: io::stdin().is_terminal() })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Hangup {
+        if self.signal.recv().await.is_none() {
+            // The runtime is going down.
+            std::future::pending::<()>().await;
+        }
+        // A terminal that hung up is none any more: every call on it fails.
+        if self.had_terminal && !io::stdin().is_terminal() { Hangup::TerminalGone } else { Hangup::Reload }
     }
 }

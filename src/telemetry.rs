@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::reload;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub enum TelemetryError {
     /// Somebody else receives the events already.
     #[error("log lines go elsewhere already")]
     Installed(#[from] tracing::subscriber::SetGlobalDefaultError),
+    /// The filter cannot be changed.
+    #[error("the filter cannot be changed while the program ends")]
+    Reload(#[from] reload::Error),
 }
 
 /// Returns whether a filter can be read.
@@ -44,16 +48,34 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
 ///
 /// # Errors
 /// [`TelemetryError`]; nothing is logged then.
-pub fn install(filter: &str, format: LogFormat, colours: bool) -> Result<(), TelemetryError> {
+pub fn install(filter: &str, format: LogFormat, colours: bool) -> Result<LogControl, TelemetryError> {
     let colours = colours && std::io::stderr().is_terminal();
-    Ok(tracing::subscriber::set_global_default(subscriber(filter, format, colours, std::io::stderr)?)?)
+    let (subscriber, control) = subscriber(filter, format, colours, std::io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber)?;
+    Ok(control)
 }
 
-fn subscriber<W>(filter: &str, format: LogFormat, colours: bool, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, TelemetryError>
+/// Changes which log lines are written, while they are.
+pub struct LogControl(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl LogControl {
+    /// Lets other lines through from here on.
+    ///
+    /// # Errors
+    /// [`TelemetryError`]; the same lines are let through then.
+    pub fn set_filter(&self, filter: &str) -> Result<(), TelemetryError> {
+        Ok((self.0)(EnvFilter::try_new(filter)?)?)
+    }
+}
+
+type Subscribing = (Box<dyn Subscriber + Send + Sync>, LogControl);
+
+fn subscriber<W>(filter: &str, format: LogFormat, colours: bool, writer: W) -> Result<Subscribing, TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_ansi(colours).with_writer(writer);
+    let filter = EnvFilter::try_new(filter)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(writer);
     Ok(match format {
         LogFormat::Text => {
             let fields = debug_fn(|line, field, value| {
@@ -62,9 +84,15 @@ where
                 }
                 write!(OneLine(line), "{value:?}")
             });
-            Box::new(lines.fmt_fields(fields.delimited(" ")).finish())
+            let lines = lines.fmt_fields(fields.delimited(" ")).with_filter_reloading();
+            let handle = lines.reload_handle();
+            (Box::new(lines.finish()), LogControl(Box::new(move |filter| handle.reload(filter))))
         }
-        LogFormat::Json => Box::new(lines.json().flatten_event(true).finish()),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            (Box::new(lines.finish()), LogControl(Box::new(move |filter| handle.reload(filter))))
+        }
     })
 }
 
@@ -106,7 +134,7 @@ mod tests {
     fn logged(filter: &str, format: LogFormat, log: impl FnOnce()) -> String {
         let lines = Lines::default();
         let sink = lines.clone();
-        tracing::subscriber::with_default(subscriber(filter, format, false, move || sink.clone()).unwrap(), log);
+        tracing::subscriber::with_default(subscriber(filter, format, false, move || sink.clone()).unwrap().0, log);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -131,6 +159,37 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(text.matches('\n').count(), 1);
         assert_eq!((&line["display"], &line["message"]), (&HOSTILE.into(), &format!("Opened {HOSTILE}").into()));
+    }
+
+    #[test]
+    fn the_fields_of_spans_stand_in_every_line() {
+        let log = || {
+            let span = tracing::info_span!("request", request.id = "4f1d", method = "POST");
+            span.in_scope(|| tracing::info!(status = 201, "Answered"));
+        };
+        let text = logged("info", LogFormat::Text, log);
+        assert!(text.contains(r#"request.id="4f1d""#) && text.contains(r#"method="POST""#) && text.contains("status=201"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&logged("info", LogFormat::Json, log)).unwrap();
+        assert_eq!((&json["span"]["request.id"], &json["span"]["name"]), (&"4f1d".into(), &"request".into()), "{json}");
+        assert_eq!((&json["status"], &json["message"]), (&201.into(), &"Answered".into()));
+    }
+
+    #[test]
+    fn a_filter_can_be_changed_while_lines_are_written() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = Lines::default();
+            let sink = lines.clone();
+            let (subscriber, control) = subscriber("warn", format, false, move || sink.clone()).unwrap();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::debug!("before");
+                control.set_filter("debug").unwrap();
+                tracing::debug!("after");
+                assert!(control.set_filter("info,,=loud=").is_err());
+                tracing::debug!("still");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(!text.contains("before") && text.contains("after") && text.contains("still"), "{text}");
+        }
     }
 
     #[test]

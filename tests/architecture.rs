@@ -31,7 +31,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config.rs", "config/"]),
     ("strsim", &["config.rs", "config/", "cli/"]),
     ("prometheus_client", &["metrics.rs"]),
-    ("sd_notify", &["app.rs", "shutdown.rs"]),
+    ("sd_notify", &["app.rs", "app/", "shutdown.rs"]),
     ("socket2", &["delivery/", "http/owner/serve.rs", "app.rs"]),
     ("tracing_subscriber", &["telemetry.rs"]),
     ("getrandom", &["token/random.rs"]),

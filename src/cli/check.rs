@@ -7,7 +7,7 @@ use clap::Args;
 use super::Exit;
 use super::client::{Client, ClientError};
 use super::terminal::Terminal;
-use crate::config::{self, Config, Settings};
+use crate::config::{self, Config, Described, Origin, Settings};
 use crate::doctor::{Finding, Server, examine};
 
 /// What `check` is asked.
@@ -27,14 +27,31 @@ pub(super) async fn run(args: &CheckArgs, terminal: &mut Terminal) -> Exit {
     }
     let server = look_for(&Client::of_state_dir(&config::state_dir(&settings))).await;
     let findings = match Config::load(&settings) {
-        Ok(config) => examine(&config, &server).await,
+        Ok(config) => {
+            let mut findings: Vec<Finding> = config::describe(&settings).iter().map(|setting| Finding::fine(words_of(setting))).collect();
+            findings.extend(config.doubts.iter().cloned().map(Finding::odd));
+            findings.extend(examine(&config, &server).await);
+            findings
+        }
         Err(mistakes) => mistakes.iter().map(|mistake| Finding::wrong(mistake.to_string())).collect(),
     };
+    let has_signs = config::speaks_utf8();
     for finding in &findings {
         // If nobody reads, the exit code still tells.
-        let _ = terminal.print(&finding.to_string());
+        let _ = terminal.print(&finding.line(has_signs));
     }
     if findings.iter().any(Finding::is_wrong) { Exit::Error } else { Exit::Done }
+}
+
+/// Says what holds of a setting, and who said so.
+fn words_of(setting: &Described) -> String {
+    let value = match (&setting.value, setting.is_secret, &setting.origin) {
+        (_, true, Origin::Default) => "made on first run",
+        (_, true, _) => "set",
+        (None, false, _) => "not set",
+        (Some(value), false, _) => value,
+    };
+    format!("{}: {value} ({})", setting.name, setting.origin)
 }
 
 async fn look_for(client: &Client) -> Server {

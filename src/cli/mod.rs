@@ -14,6 +14,7 @@ mod audit;
 mod change;
 mod check;
 mod client;
+mod config;
 mod copy;
 mod events;
 mod interrupt;
@@ -35,6 +36,7 @@ mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -174,6 +176,9 @@ enum Command {
     /// Say everything that is wrong with the settings, and try what they name
     #[command(after_help = "Example: portcullis check /srv/nas")]
     Check(check::CheckArgs),
+    /// Show every setting, its value and who set it
+    #[command(after_help = "Example: portcullis config --json | jq '.settings[] | select(.is_set)'")]
+    Config(config::ConfigArgs),
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example: portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis")]
     Completions(pages::CompletionsArgs),
@@ -232,10 +237,12 @@ fn serve(runtime: &tokio::runtime::Runtime, args: ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => return ExitCode::from(tell_mistakes(&mistakes, terminal) as u8),
     };
-    if let Err(error) = telemetry::install(&config.log, config.log_format, config.colours) {
+    let log = telemetry::install(&config.log, config.log_format, config.colours);
+    if let Err(error) = &log {
         terminal.say(&format!("There will be no log: {error}."));
     }
-    runtime.block_on(app::serve(config)).unwrap_or_else(|error| {
+    let load = Arc::new(move || Config::load(&settings));
+    runtime.block_on(app::serve(config, load, log.ok())).unwrap_or_else(|error| {
         terminal.say_error(&error);
         ExitCode::from(Exit::Error as u8)
     })
@@ -272,6 +279,7 @@ async fn ask(command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         Command::Sessions(command) => access::sessions(command, terminal).await,
         Command::Audit(args) => audit::run(args, terminal).await,
         Command::Check(args) => Ok(check::run(&args, terminal).await),
+        Command::Config(args) => config::run(&args, terminal),
         Command::Completions(args) => pages::completions(&args, Cli::command(), terminal),
         Command::Man(args) => pages::man(&args, Cli::command(), terminal),
         Command::Healthcheck(args) => access::healthcheck(&args.client()?, terminal).await,

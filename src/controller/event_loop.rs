@@ -182,6 +182,8 @@ impl Controller {
                 self.slots.insert(id, slot);
                 self.save(id, Saving { next, facts, result: Ok(()), job: Job { events: Vec::new(), answer } });
             }
+            // Whoever asked may have lost patience.
+            Command::Ping(sign) => drop(sign.send(())),
             Command::Act { id, event, answer } => self.decide(id, Job { events: vec![event], answer }),
             Command::TakeUp { share, event, answer } => {
                 let (id, now) = (share.id, self.parts.clock.now());
@@ -619,11 +621,12 @@ impl Controller {
     /// Shuts every way in: nobody new comes. What runs goes on for a while.
     fn stop(&mut self) {
         let now = self.parts.clock.now().steady;
-        self.leave_at = Some(now.plus(self.parts.drain));
+        let drain = self.shared.drain();
+        self.leave_at = Some(now.plus(drain));
         self.shared.stop();
         let open: Vec<ShareId> = self.slots.values().filter(|slot| slot.share.phase == Phase::Open).map(|slot| slot.share.id).collect();
         if self.parts.passes.requests() > 0 {
-            tracing::info!("Stopping: waiting up to {} s for downloads that run", self.parts.drain.as_secs());
+            tracing::info!("Stopping: waiting up to {} s for downloads that run", drain.as_secs());
         }
         for (_, given_up) in
             self.slots.values().filter_map(|slot| slot.running.as_ref()).filter(|(effect, _)| *effect == Effect::OpenTunnel)

@@ -44,9 +44,23 @@ pub struct Handle(pub(super) Arc<Shared>);
 
 /// What is asked of the task.
 pub(super) enum Command {
-    Create { share: Box<Share>, facts: Vec<Fact>, answer: Answer },
-    Act { id: ShareId, event: Event, answer: Answer },
-    TakeUp { share: Box<Share>, event: Event, answer: Answer },
+    Create {
+        share: Box<Share>,
+        facts: Vec<Fact>,
+        answer: Answer,
+    },
+    Act {
+        id: ShareId,
+        event: Event,
+        answer: Answer,
+    },
+    TakeUp {
+        share: Box<Share>,
+        event: Event,
+        answer: Answer,
+    },
+    /// Asks for a sign of life.
+    Ping(oneshot::Sender<()>),
 }
 
 /// What the task and its handles share.
@@ -61,7 +75,9 @@ pub(super) struct Shared {
     pub(super) tunnel: Arc<dyn Tunnel>,
     clock: Arc<dyn Clock>,
     keys: Keys,
-    limits: Limits,
+    limits: RwLock<Limits>,
+    /// How long transfers may go on once the program stops.
+    drain: RwLock<Duration>,
     metrics: Metrics,
 }
 
@@ -79,7 +95,8 @@ impl Shared {
             tunnel: parts.tunnel.clone(),
             clock: parts.clock.clone(),
             keys: parts.keys.clone(),
-            limits: parts.limits,
+            limits: RwLock::new(parts.limits),
+            drain: RwLock::new(parts.drain),
             metrics: parts.metrics.clone(),
         };
         (shared, receiver)
@@ -130,6 +147,10 @@ impl Shared {
         answer.await.map_err(|_| ControllerError::Busy)?
     }
 
+    pub(super) fn drain(&self) -> Duration {
+        *self.drain.read().expect("nobody panics while holding the limits")
+    }
+
     async fn pin(&self, path: &CatalogPath) -> Result<SharedFile, ControllerError> {
         let identity = self.catalog.open(path).await?.identity;
         self.digests.want(path, identity);
@@ -154,7 +175,7 @@ impl Handle {
         let shared = &self.0;
         self.may_begin()?;
         self.check(&new)?;
-        let policy = Policy::new(new.policy, shared.limits, shared.clock.now())?;
+        let policy = Policy::new(new.policy, self.limits(), shared.clock.now())?;
         let file = shared.pin(&new.path).await?;
         let (mut share, facts) = Share::new(id, random::token_id(), file, policy, new.note, shared.clock.now());
         share.message = new.message;
@@ -184,7 +205,7 @@ impl Handle {
         if new.message.as_ref().is_some_and(|message| message.len() > MAX_MESSAGE_BYTES) {
             return Err(ControllerError::MessageTooLong);
         }
-        Policy::new(new.policy.clone(), self.0.limits, self.0.clock.now())?;
+        Policy::new(new.policy.clone(), self.limits(), self.0.clock.now())?;
         Ok(())
     }
 
@@ -358,6 +379,26 @@ impl Handle {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Returns the bounds that shares get that are made from here on.
+    pub fn limits(&self) -> Limits {
+        *self.0.limits.read().expect("nobody panics while holding the limits")
+    }
+
+    /// Takes other bounds for shares that are made from here on, and for how long transfers may go on at the end.
+    pub fn set_limits(&self, limits: Limits, drain: Duration) {
+        *self.0.limits.write().expect("nobody panics while holding the limits") = limits;
+        *self.0.drain.write().expect("nobody panics while holding the limits") = drain;
+    }
+
+    /// Returns whether the deciding task takes up a question within `patience`: whether it lives.
+    pub async fn answers_within(&self, patience: Duration) -> bool {
+        let asked = async {
+            let (sign, answer) = oneshot::channel();
+            self.0.commands.send(Command::Ping(sign)).await.is_ok() && answer.await.is_ok()
+        };
+        tokio::time::timeout(patience, asked).await.unwrap_or(false)
     }
 
     /// Returns where is counted what happens.

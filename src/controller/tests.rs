@@ -23,6 +23,25 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const SIZE: u64 = 1000;
 
 #[tokio::test(start_paused = true)]
+async fn a_sign_of_life_comes_from_the_task_itself() {
+    let mut scene = Scene::new().await;
+    assert!(scene.handle.answers_within(Duration::from_secs(1)).await);
+    scene.task.abort();
+    assert!((&mut scene.task).await.is_err());
+    assert!(!scene.handle.answers_within(Duration::from_secs(1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_limits_hold_for_shares_that_are_made_from_then_on() {
+    let scene = Scene::new().await;
+    let before = scene.share().await;
+    let limits = Limits { max_tunnel: Duration::from_secs(7), ..LIMITS };
+    scene.handle.set_limits(limits, Duration::ZERO);
+    assert_eq!(scene.share().await.share.policy.limits, limits);
+    assert_eq!(scene.handle.show(before.share.id).await.unwrap().unwrap().share.policy.limits, LIMITS);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_share_opens_its_door_and_a_revoke_shuts_it() {
     let scene = Scene::new().await;
     let view = scene.share().await;

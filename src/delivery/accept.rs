@@ -63,9 +63,10 @@ impl RecipientSide {
             };
             let ip = address.ip().to_canonical();
             let is_proxy = (self.is_trusted_proxy)(ip);
-            let per_address = if is_proxy { usize::MAX } else { self.bounds.connections_per_address };
+            let bounds = *self.bounds.borrow();
+            let per_address = if is_proxy { usize::MAX } else { bounds.connections_per_address };
             // One too many is closed without a word: an answer would cost what the bound saves.
-            let Some(place) = crowd.enter(ip, self.bounds.connections, per_address) else { continue };
+            let Some(place) = crowd.enter(ip, bounds.connections, per_address) else { continue };
             let (side, shutdown, threads) = (self.clone(), shutdown.clone(), threads.clone());
             connections.spawn(async move {
                 let _place = (place, side.metrics.connected());

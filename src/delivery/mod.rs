@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use accept::listen;
@@ -228,8 +228,8 @@ pub struct RecipientSide {
     pub pages: axum::Router,
     /// Tells the date.
     pub clock: Arc<dyn Clock>,
-    /// How much it takes on.
-    pub bounds: Bounds,
+    /// How much it takes on; it may change.
+    pub bounds: watch::Receiver<Bounds>,
     /// Whether an address is a proxy of ours, whose word about the recipient's address is taken.
     pub is_trusted_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -109,10 +109,19 @@ pub enum Peer {
     },
 }
 
+/// The owner's token, which may be changed while we run.
+struct OwnerToken(RwLock<SecretDigest>);
+
+impl OwnerToken {
+    fn matches(&self, candidate: &str) -> bool {
+        self.0.read().expect("nobody panics while holding the token").matches(candidate)
+    }
+}
+
 /// What it takes to tell an owner from a stranger.
 pub(super) struct Gate {
     auth: Auth,
-    owner_token: SecretDigest,
+    owner_token: OwnerToken,
     codes: Mutex<VecDeque<SecretDigest>>,
     sessions: sessions::Sessions,
     tokens: tokens::Tokens,
@@ -125,7 +134,7 @@ impl Gate {
     pub(super) fn new(auth: Auth, owner_token: SecretDigest, hosts: &[String], store: Arc<dyn Store>) -> Self {
         Self {
             auth,
-            owner_token,
+            owner_token: OwnerToken(RwLock::new(owner_token)),
             codes: Mutex::default(),
             sessions: sessions::Sessions::new(store.clone()),
             tokens: tokens::Tokens::new(store),
@@ -133,6 +142,17 @@ impl Gate {
             names: origin::Names::new(hosts, origin::machine_name().as_deref()),
             our_uid: rustix::process::geteuid().as_raw(),
         }
+    }
+
+    /// Takes another owner's token in place of that. Returns whether it is another.
+    pub(super) fn set_owner_token(&self, token: SecretDigest) -> bool {
+        let mut held = self.owner_token.0.write().expect("nobody panics while holding the token");
+        std::mem::replace(&mut *held, token) != token
+    }
+
+    /// Takes other names under which the owner's side may be called.
+    pub(super) fn set_hosts(&self, hosts: &[String]) {
+        self.names.set(hosts);
     }
 
     /// Makes a sign-in code. It holds until the process ends or many others were made; the first one is never pushed out.

@@ -125,7 +125,7 @@ pub(super) async fn history(State(side): State<Arc<OwnerSide>>, Extension(caller
 pub(super) async fn monitor(State(side): State<Arc<OwnerSide>>) -> Json<Value> {
     let checks = health::check(&side).await;
     let living = side.controller.living();
-    let limits = side.settings.limits;
+    let limits = side.controller.limits();
     Json(json!({
         "monitor_active": true,
         "active_downloads": living.iter().filter(|view| view.state == ShareState::Transferring).count(),

@@ -8,6 +8,7 @@ mod audit;
 mod backfill;
 mod backup;
 mod connections;
+mod look;
 mod plans;
 mod queries;
 mod restore;
@@ -31,6 +32,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::backup::{BackupError, BackupSummary, backup};
 use self::connections::{Reader, Readers, lock, open_to_read, open_to_write, private_file};
+pub use self::look::{Look, look_at};
 use self::queries::{page_of_events, page_of_shares, shares_by};
 pub use self::restore::{Restored, restore};
 use self::writer::{Job, Undone};

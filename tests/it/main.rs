@@ -19,6 +19,7 @@ mod hung_nas;
 mod idempotency;
 mod live;
 mod names;
+mod operate;
 mod owner;
 mod policies;
 mod previews;

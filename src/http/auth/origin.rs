@@ -2,6 +2,7 @@
 //! nothing that changes anything from a page of somebody else (CSRF).
 
 use std::net::IpAddr;
+use std::sync::RwLock;
 
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 
@@ -11,25 +12,41 @@ use crate::http::problem::Problem;
 const FUNNEL_HEADER: &str = "tailscale-funnel-request";
 
 /// The names under which the owner side may be called, besides every IP address and `localhost`.
-#[derive(Debug, Clone)]
-pub(super) struct Names(Vec<String>);
+#[derive(Debug)]
+pub(super) struct Names {
+    /// Those of the settings, which may change.
+    extra: RwLock<Vec<String>>,
+    /// The machine's own.
+    own: Vec<String>,
+}
 
 impl Names {
     /// Takes the names of the settings and adds the machine's own, bare and with `.local`.
     pub(super) fn new(extra: &[String], machine: Option<&str>) -> Self {
-        let mut names: Vec<String> = extra.iter().map(|name| host_of(name).unwrap_or(name).to_ascii_lowercase()).collect();
-        if let Some(machine) = machine.map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()) {
-            names.push(format!("{machine}.local"));
-            names.push(machine);
-        }
-        Self(names)
+        let machine = machine.map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
+        let own = machine.map(|machine| vec![format!("{machine}.local"), machine]).unwrap_or_default();
+        let names = Self { extra: RwLock::default(), own };
+        names.set(extra);
+        names
+    }
+
+    /// Takes other names of the settings in place of those.
+    pub(super) fn set(&self, extra: &[String]) {
+        let extra = extra.iter().map(|name| host_of(name).unwrap_or(name).to_ascii_lowercase()).collect();
+        *self.extra.write().expect("nobody panics while holding the names") = extra;
     }
 
     fn allow(&self, authority: &str) -> bool {
         let Some(host) = host_of(authority) else { return false };
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
-        bare.parse::<IpAddr>().is_ok() || host == "localhost" || self.0.contains(&host)
+        bare.parse::<IpAddr>().is_ok() || host == "localhost" || self.own.contains(&host) || self.has_extra(&host)
+    }
+}
+
+impl Names {
+    fn has_extra(&self, host: &String) -> bool {
+        self.extra.read().expect("nobody panics while holding the names").contains(host)
     }
 }
 

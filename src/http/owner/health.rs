@@ -130,8 +130,8 @@ fn store_word(side: &OwnerSide, checks: &Checks) -> &'static str {
 }
 
 async fn store(side: &OwnerSide) -> Check {
-    match timeout(CHECK_TIMEOUT, side.store.latest_seq()).await {
-        Ok(Ok(_)) => Check::new(Status::Ok, "It can be written."),
+    match timeout(CHECK_TIMEOUT, side.store.try_write()).await {
+        Ok(Ok(())) => Check::new(Status::Ok, "It can be written."),
         Ok(Err(error)) => {
             tracing::debug!(error = &error as &dyn std::error::Error, "The store failed its check");
             Check::new(Status::Failing, "It cannot be written; the log says why.")

@@ -26,7 +26,7 @@ use super::{assets, legacy, problem};
 use crate::catalog::{Catalog, Digests};
 use crate::clock::Clock;
 use crate::controller::Handle;
-use crate::share::{Limits, Moment};
+use crate::share::Moment;
 use crate::store::{Scope, Store};
 
 mod audit;
@@ -92,8 +92,6 @@ pub struct OwnerSettings {
     pub hosts: Vec<String>,
     /// Where the owner's side is found, as `http://nas.local:8000`: for sign-in links that are asked for over the local socket.
     pub address: String,
-    /// The bounds of every share.
-    pub limits: Limits,
     /// The folder whose files may be shared.
     pub root: PathBuf,
     /// Where state is kept.
@@ -129,6 +127,16 @@ impl OwnerSide {
             clock,
             settings,
         }
+    }
+
+    /// Takes another owner's token. Returns whether it is another.
+    pub fn set_owner_token(&self, token: SecretDigest) -> bool {
+        self.gate.set_owner_token(token)
+    }
+
+    /// Takes other names under which the owner's side may be called.
+    pub fn set_hosts(&self, hosts: &[String]) {
+        self.gate.set_hosts(hosts);
     }
 
     /// Makes the path of a link that signs a browser in, as `/?token=…`. The one of the start holds until the process ends.

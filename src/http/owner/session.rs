@@ -94,9 +94,9 @@ async fn sign_in_browser(side: &OwnerSide, secret: &str, peer: Option<Peer>, age
 
 /// Answers `GET /api/v1/session`: what the page needs to know.
 pub(super) async fn show(State(side): State<Arc<OwnerSide>>, Extension(caller): Extension<Caller>) -> Json<Value> {
-    let settings = &side.settings;
+    let (settings, limits) = (&side.settings, side.controller.limits());
     // What an empty wish becomes is what is offered first.
-    let defaults = Policy::new(PolicyRequest::default(), settings.limits, side.clock.now()).expect("an empty wish is a good one");
+    let defaults = Policy::new(PolicyRequest::default(), limits, side.clock.now()).expect("an empty wish is a good one");
     Json(json!({
         "auth": settings.auth.as_str(),
         "scope": caller.scope,
@@ -105,9 +105,9 @@ pub(super) async fn show(State(side): State<Arc<OwnerSide>>, Extension(caller): 
         "root": settings.root.to_string_lossy(),
         "tunnel": settings.tunnel,
         "defaults": { "expires_in_seconds": defaults.expires_in.as_secs(), "max_downloads": defaults.max_downloads },
-        "max_tunnel_seconds": settings.limits.max_tunnel.as_secs(),
-        "stall_timeout_seconds": settings.limits.stall_timeout.as_secs(),
-        "grace_period_seconds": settings.limits.grace_period.as_secs(),
+        "max_tunnel_seconds": limits.max_tunnel.as_secs(),
+        "stall_timeout_seconds": limits.stall_timeout.as_secs(),
+        "grace_period_seconds": limits.grace_period.as_secs(),
     }))
 }
 

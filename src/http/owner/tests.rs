@@ -32,7 +32,7 @@ use crate::controller::{Controller, Parts};
 use crate::delivery::Passes;
 use crate::http::auth::Peer;
 use crate::meter::Report;
-use crate::share::{FileIdentity, Steady, Timestamp};
+use crate::share::{FileIdentity, Limits, Steady, Timestamp};
 use crate::store::memory::MemoryStore;
 use crate::token::{Key, Keys, random};
 use crate::tunnel::fake::Fake;
@@ -91,7 +91,6 @@ async fn scene_with(change: impl FnOnce(&mut OwnerSettings)) -> Scene {
         owner_token: SecretDigest::of(&token),
         hosts: vec!["files.example".to_owned()],
         address: "http://nas.local:8000".to_owned(),
-        limits: LIMITS,
         root: folder.path().to_owned(),
         state_dir: folder.path().to_owned(),
         version: "1.2.3",

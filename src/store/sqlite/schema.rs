@@ -202,6 +202,13 @@ pub(super) fn expect_ours(connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
+/// Says why a file that is only read cannot be used; returns whether the next start brings its tables up to date.
+pub(super) fn look(connection: &Connection) -> Result<bool, StoreError> {
+    let done = version_of(connection)?;
+    check(connection)?;
+    Ok(done < MIGRATIONS.len())
+}
+
 /// Returns the version of the tables in a file of ours.
 pub(super) fn version_of(connection: &Connection) -> Result<usize, StoreError> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(refused);
