@@ -27,3 +27,4 @@ mod protocol;
 mod race;
 mod resume;
 mod slow_reader;
+mod upgrade;

@@ -64,9 +64,15 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Server {
+        self.start_after(|_, _| {})
+    }
+
+    /// Starts it after `prepare` has put something into its root and its state folder.
+    pub(crate) fn start_after(self, prepare: impl FnOnce(&Path, &Path)) -> Server {
         let dir = tempfile::Builder::new().prefix("portcullis-it-").tempdir().expect("a folder for the test");
         let (root, state) = (dir.path().join("nas"), dir.path().join("state"));
         std::fs::create_dir(&root).expect("the root is made");
+        prepare(&root, &state);
         let token = random_hex(32);
         let mut server = Server {
             owner: self.owner,
