@@ -8,9 +8,10 @@ use super::refused;
 use crate::share::{Share, Timestamp};
 use crate::store::{EventQuery, Record, ShareQuery, StoreError, folded, page_limit};
 
-/// How far apart the notes lie of where in the event log a time first came, in milliseconds: a search by time begins at
-/// most so much too early.
-pub(super) const TIME_STEP_MS: i64 = 10 * 60 * 1000;
+/// How far apart the notes lie of where in the event log a time first came: a search by time begins at most so many
+/// milliseconds, and in a burst at most so many lines, too early.
+const TIME_STEP_MS: i64 = 10 * 60 * 1000;
+const TIME_STEP_LINES: i64 = 128;
 
 /// A statement that grows.
 struct Sql {
@@ -59,16 +60,22 @@ fn shares_sql(connection: &Connection, query: &ShareQuery) -> rusqlite::Result<O
         let Some(furthest) = skew(connection, "DESC")? else { return Ok(None) };
         sql.add(" AND made_ms >= ? AND created_ms >= ?", [since.0, since.0.saturating_sub(furthest)].map(Value::from));
     }
+    // One end of the range, and not two of which the index is read from the later one on.
+    let mut end: Option<(i64, String)> = None;
     if let Some(until) = query.until {
         let Some(least) = skew(connection, "ASC")? else { return Ok(None) };
-        sql.add(" AND made_ms < ? AND created_ms < ?", [until.0, until.0.saturating_sub(least)].map(Value::from));
+        sql.add(" AND made_ms < ?", [Value::from(until.0)]);
+        end = Some((until.0.saturating_sub(least), String::new()));
     }
     if let Some(before) = query.before {
-        let place = "SELECT created_ms FROM share WHERE id = ?";
-        let mut statement = connection.prepare_cached(place)?;
+        let mut statement = connection.prepare_cached("SELECT created_ms FROM share WHERE id = ?")?;
         // Nothing was made before a share that there is not.
-        let Some(created): Option<i64> = statement.query_row([before.as_str()], |row| row.get(0)).optional()? else { return Ok(None) };
-        sql.add(" AND (created_ms, id) < (?, ?)", [Value::from(created), Value::from(before.to_string())]);
+        let Some(created) = statement.query_row([before.as_str()], |row| row.get(0)).optional()? else { return Ok(None) };
+        let place = (created, before.to_string());
+        end = Some(end.map_or(place.clone(), |end| end.min(place)));
+    }
+    if let Some((created, id)) = end {
+        sql.add(" AND (created_ms, id) < (?, ?)", [Value::from(created), Value::from(id)]);
     }
     if let Some(text) = &query.path_contains {
         sql.add(" AND instr(path_folded, ?) > 0", [Value::from(folded(text))]);
@@ -182,11 +189,18 @@ fn last_before(connection: &Connection, since: Timestamp) -> rusqlite::Result<i6
     Ok(first.map_or(0, |first| first - 1))
 }
 
-/// Notes that line `seq` was written at a time, if no line before it was written then or later and the last note is old.
+/// Notes that line `seq` was written at a time, where no line before it was written then or later and the last note lies
+/// some way back.
 pub(super) fn note_time(connection: &Connection, seq: i64, at: Timestamp) -> rusqlite::Result<()> {
-    let sql = "SELECT at_ms FROM event_time ORDER BY at_ms DESC LIMIT 1";
-    let last: Option<i64> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
-    if last.is_none_or(|last| at.0 >= last.saturating_add(TIME_STEP_MS)) {
+    let sql = "INSERT INTO meta (name, value) VALUES ('latest_wall', ?1)
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE excluded.value > value";
+    if connection.prepare_cached(sql)?.execute([at.0])? == 0 {
+        return Ok(());
+    }
+    let mut last = connection.prepare_cached("SELECT at_ms, seq FROM event_time ORDER BY at_ms DESC LIMIT 1")?;
+    let last: Option<(i64, i64)> = last.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let is_near = |(at_ms, line): (i64, i64)| at.0 < at_ms.saturating_add(TIME_STEP_MS) && seq < line + TIME_STEP_LINES;
+    if !last.is_some_and(is_near) {
         connection.prepare_cached("INSERT INTO event_time (at_ms, seq) VALUES (?, ?)")?.execute([at.0, seq])?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The store's promises on SQLite, and what only a file can promise.
 
+mod cost;
 mod migration;
 mod tampering;
 

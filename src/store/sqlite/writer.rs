@@ -140,7 +140,9 @@ fn append(connection: &Connection, save: &Save) -> Result<Vec<u64>, Undone> {
     for fact in &save.facts {
         let body = serde_json::to_string(fact).expect("a fact has a JSON form");
         let seq = append.insert(params![save.at.wall.0, save.share.id.as_str(), kind_of(fact), body])?;
-        note_time(connection, seq, save.at.wall)?;
+        if numbers.is_empty() {
+            note_time(connection, seq, save.at.wall)?;
+        }
         stats::count(connection, Day::of(save.at.wall), fact, &path)?;
         numbers.push(seq.cast_unsigned());
     }
