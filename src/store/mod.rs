@@ -6,7 +6,8 @@
 //! refused whole when no use is left, whatever the caller believed.
 //!
 //! * `memory.rs`: for tests. `sqlite.rs`: the embedded default. `contract.rs`: the promises, run on every backend.
-//! * `access.rs`, `audit.rs`, `stats.rs`: what is kept besides shares, as values.
+//! * `access.rs`, `audit.rs`, `stats.rs`: what is kept besides shares, as values, and the rules of a chain and of a fold,
+//!   so that every backend keeps them alike.
 
 mod access;
 pub mod audit;
@@ -172,7 +173,8 @@ impl StoreError {
     }
 }
 
-/// Keeps shares, the event log, the ledger of links, sessions and file digests.
+/// Keeps shares, the event log, the ledger of links, and what an owner's side needs besides: who may come in, the audit
+/// log, plans, statistics and file digests.
 ///
 /// Every `Ok` of a call that writes means that it is on disk. Calls may run at once from many tasks; saves of one share
 /// take effect in the order in which they were called.

@@ -2,6 +2,11 @@
 //!
 //! One thread writes (`writer.rs`), a few read-only connections read. In WAL mode neither waits for the other, and with
 //! `synchronous=FULL` an answered write has survived the power going.
+//!
+//! * `schema.rs`, `backfill.rs`: the tables, and how an older file gets them.
+//! * `writer.rs`: saves, the ledger, the event log. `queries.rs`: pages of shares and events.
+//! * `access.rs`, `audit.rs`, `plans.rs`, `stats.rs`, `retention.rs`: one topic each, what is written and what is asked.
+//! * `backup.rs`, `restore.rs`: the whole of it as one file, and back. `look.rs`: whether a start would work.
 
 mod access;
 mod audit;
