@@ -5,6 +5,7 @@ mod asking;
 mod auditing;
 mod connecting;
 mod entering;
+mod looking_back;
 mod operating;
 mod sharing;
 mod speaking_as_the_original;
@@ -58,13 +59,16 @@ async fn scene() -> Scene {
 }
 
 async fn scene_with(change: impl FnOnce(&mut OwnerSettings)) -> Scene {
+    scene_over(Arc::new(MemoryStore::default()), change).await
+}
+
+async fn scene_over(store: Arc<dyn Store>, change: impl FnOnce(&mut OwnerSettings)) -> Scene {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("film.mkv"), vec![7; 1000]).unwrap();
     std::fs::create_dir(folder.path().join("sub")).unwrap();
     std::fs::write(folder.path().join("sub/book.pdf"), b"pages").unwrap();
     let wall = Timestamp(1_800_000_000_000);
     let clock = Arc::new(FakeClock::at(Moment { steady: Steady(wall.0), wall }));
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let catalog = Arc::new(Catalog::new(folder.path(), CatalogOptions::default()).unwrap());
     let digests = Arc::new(Digests::new(catalog.clone(), Arc::new(NoCache)));
     let tunnel = Arc::new(Fake::default());

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::store::sqlite::SqliteStore;
 
 /// Returns the lines of the audit log, newest first.
 async fn lines(scene: &Scene) -> Vec<Value> {
@@ -134,4 +135,44 @@ async fn the_log_is_read_page_by_page_and_looked_through() {
     for target in ["/api/v1/audit?cursor=x", "/api/v1/audit?limit=0"] {
         scene.call("GET", target).await.expect_problem(422, "bad_query");
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_not_done() {
+    let state = tempfile::tempdir().unwrap();
+    let scene = scene_over(Arc::new(SqliteStore::open(state.path()).unwrap()), |_| {}).await;
+    let share = scene.share().await;
+    let token = scene.call("POST", "/api/v1/tokens").json(r#"{"name":"x","scope":"read"}"#).await.expect(201).json();
+    let cookie = scene.sign_in().await;
+    let browsers = scene.call("GET", "/api/v1/sessions").await.expect(200).json();
+    let (id, extend) = (share["id"].as_str().unwrap(), r#"{"expires_in_seconds":7200}"#);
+    let before = scene.call("GET", "/api/v1/shares").await.expect(200).json();
+
+    let file = rusqlite::Connection::open(state.path().join("portcullis.db")).unwrap();
+    file.execute_batch("CREATE TRIGGER no_room BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END").unwrap();
+    for (method, target, body) in [
+        ("POST", "/api/v1/shares".to_owned(), Some(r#"{"path":"film.mkv"}"#)),
+        ("DELETE", format!("/api/v1/shares/{id}"), None),
+        ("POST", format!("/api/v1/shares/{id}/extend"), Some(extend)),
+        ("POST", "/generate-link".to_owned(), Some(r#"{"file_path":"film.mkv"}"#)),
+        ("DELETE", format!("/admin/tunnels/{id}"), None),
+        ("POST", "/api/v1/tokens".to_owned(), Some(r#"{"name":"y","scope":"admin"}"#)),
+        ("DELETE", format!("/api/v1/tokens/{}", token["id"].as_str().unwrap()), None),
+        ("DELETE", format!("/api/v1/sessions/{}", browsers["sessions"][0]["id"].as_str().unwrap()), None),
+        ("DELETE", "/api/v1/sessions".to_owned(), None),
+        ("POST", "/api/v1/session/link".to_owned(), None),
+        ("GET", scene.side.new_sign_in_path(), None),
+    ] {
+        let mut ask = if method == "GET" { scene.ask(method, &target) } else { scene.call(method, &target) };
+        if let Some(body) = body {
+            ask = ask.json(body);
+        }
+        ask.await.expect_problem(503, "store_unavailable");
+    }
+    assert_eq!(scene.call("GET", "/api/v1/shares").await.expect(200).json(), before);
+    assert_eq!(scene.call("GET", "/api/v1/tokens").await.expect(200).json()["tokens"].as_array().unwrap().len(), 1);
+    assert_eq!(scene.call("GET", "/api/v1/sessions").await.expect(200).json(), browsers);
+    scene.ask("GET", "/api/v1/shares").header("cookie", &cookie).await.expect(200);
+    file.execute_batch("DROP TRIGGER no_room").unwrap();
+    scene.call("DELETE", &format!("/api/v1/shares/{id}")).await.expect(200);
 }

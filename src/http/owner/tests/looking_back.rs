@@ -1,0 +1,105 @@
+//! What happened: the history, statistics, and which request it was.
+
+use serde_json::json;
+
+use super::*;
+
+/// Shares a file and closes it; returns its id.
+async fn closed(scene: &Scene, path: &str) -> String {
+    let body = json!({ "path": path }).to_string();
+    let id = scene.call("POST", "/api/v1/shares").json(body).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    scene.call("DELETE", &format!("/api/v1/shares/{id}")).await.expect(200);
+    while scene.call("GET", &format!("/api/v1/shares/{id}")).await.json()["state"] != "closed" {
+        tokio::task::yield_now().await;
+    }
+    id
+}
+
+async fn ids(scene: &Scene, target: &str) -> Vec<String> {
+    let page = scene.call("GET", target).await.expect(200).json();
+    assert_eq!(keys(&page), ["next_cursor", "shares"]);
+    page["shares"].as_array().unwrap().iter().map(|share| share["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_history_is_found_by_outcome_text_and_time() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let scene = scene().await;
+    // Made on 15, 16 and 17 January 2027 at 08:00 UTC.
+    let first = closed(&scene, "film.mkv").await;
+    scene.clock.advance(DAY);
+    let second = closed(&scene, "sub/book.pdf").await;
+    scene.clock.advance(DAY);
+    let third = closed(&scene, "film.mkv").await;
+    for (query, expected) in [
+        ("", vec![&third, &second, &first]),
+        ("?outcome=revoked&query=FILM", vec![&third, &first]),
+        ("?outcome=completed", vec![]),
+        ("?query=sub/", vec![&second]),
+        ("?query=%20&since=", vec![&third, &second, &first]),
+        ("?since=2027-01-16", vec![&third, &second]),
+        ("?until=2027-01-16", vec![&second, &first]),
+        ("?since=2027-01-16&until=2027-01-16", vec![&second]),
+        ("?since=2027-01-16T08:00:00Z&until=2027-01-17T08:00:00Z", vec![&second]),
+        ("?since=2027-01-16T08:00:00.001Z", vec![&third]),
+        ("?since=2030-01-01", vec![]),
+    ] {
+        assert_eq!(ids(&scene, &format!("/api/v1/history{query}")).await.iter().collect::<Vec<_>>(), expected, "{query}");
+    }
+    for wrong in ["outcome=nice", "since=yesterday", "until=2027-02-30", "limit=0", "cursor=x", &format!("query={}", "x".repeat(256))] {
+        scene.call("GET", &format!("/api/v1/history?{wrong}")).await.expect_problem(422, "bad_query");
+    }
+    let page = scene.call("GET", "/api/v1/history?limit=1&query=film").await.expect(200).json();
+    let cursor = page["next_cursor"].as_str().unwrap();
+    assert_eq!(ids(&scene, &format!("/api/v1/history?limit=1&query=film&cursor={cursor}")).await, [first]);
+}
+
+#[tokio::test]
+async fn shares_are_found_by_a_part_of_their_path_living_or_not() {
+    let scene = scene().await;
+    let gone = closed(&scene, "film.mkv").await;
+    let living = scene.share().await["id"].as_str().unwrap().to_owned();
+    scene.call("POST", "/api/v1/shares").json(r#"{"path":"sub/book.pdf"}"#).await.expect(201);
+    assert_eq!(ids(&scene, "/api/v1/shares?query=FILM").await, [living.clone(), gone]);
+    assert_eq!(ids(&scene, "/api/v1/shares?query=film&state=living").await, [living]);
+    assert_eq!(ids(&scene, "/api/v1/shares?query=nothing").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn statistics_cover_every_day_that_was_asked_for() {
+    let scene = scene().await;
+    closed(&scene, "film.mkv").await;
+    scene.share().await;
+    let month = scene.call("GET", "/api/v1/stats").await.expect(200).json();
+    assert_eq!(keys(&month), ["days", "from", "networks", "shares", "to", "top_files", "transfers"]);
+    assert_eq!((&month["from"], &month["to"], month["days"].as_array().unwrap().len()), (&json!("2026-12-17"), &json!("2027-01-15"), 30));
+    assert_eq!(month["shares"], json!({ "made": 2, "closed": 1, "outcomes": { "revoked": 1 }, "success_percent": 0 }));
+    assert_eq!(
+        month["transfers"],
+        json!({ "redeemed": 0, "completed": 0, "given_back": 0, "delivered_bytes": 0, "median_bytes_per_second": null,
+                "p95_bytes_per_second": null })
+    );
+    assert_eq!(month["days"][0], json!({ "day": "2026-12-17", "made": 0, "completed": 0, "delivered_bytes": 0 }));
+    assert_eq!(month["days"][29], json!({ "day": "2027-01-15", "made": 2, "completed": 0, "delivered_bytes": 0 }));
+    let quiet = scene.call("GET", "/api/v1/stats?from=2026-01-01&to=2026-12-31").await.expect(200).json();
+    assert_eq!((&quiet["shares"]["success_percent"], quiet["days"].as_array().unwrap().len()), (&Value::Null, 365));
+    for wrong in ["from=2027-01-16", "from=2025-01-01&to=2026-12-31", "to=soon"] {
+        scene.call("GET", &format!("/api/v1/stats?{wrong}")).await.expect_problem(422, "bad_query");
+    }
+}
+
+#[tokio::test]
+async fn a_request_keeps_the_id_that_it_brings_if_it_is_a_sane_one() {
+    let scene = scene().await;
+    let longest = "x".repeat(64);
+    for id in ["a", "7f1e0000-7e57-4000-8000-00000000000a", "proxy_1.2-3", &longest] {
+        let answer = scene.call("GET", "/api/v1/shares").header("x-request-id", id).await.expect(200);
+        assert_eq!(answer.header("x-request-id"), id);
+    }
+    let refused = scene.ask("GET", "/api/v1/shares").header("x-request-id", "mine").await.expect_problem(401, "not_signed_in");
+    assert_eq!(refused.json()["request_id"], "mine");
+    for strange in ["", "a b", "a/b", "<b>", &"x".repeat(65)] {
+        let answer = scene.call("GET", "/api/v1/shares").header("x-request-id", strange).await.expect(200);
+        assert_eq!(answer.header("x-request-id").len(), 32, "{strange}");
+    }
+}
