@@ -78,3 +78,84 @@ impl Retention {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FakeClock;
+    use crate::metrics::{Exposition, Snapshot};
+    use crate::share::{Moment, Steady};
+    use crate::store::audit::AuditEntry;
+    use crate::store::memory::MemoryStore;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    struct Scene {
+        store: Arc<MemoryStore>,
+        clock: Arc<FakeClock>,
+        metrics: Metrics,
+        kept_for: watch::Sender<Option<Duration>>,
+        stop: CancellationToken,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Scene {
+        /// A store with a line of the first day, looked at a hundred days later.
+        async fn new(kept_for: Option<Duration>) -> Self {
+            let store = Arc::new(MemoryStore::default());
+            let text = || "x".to_owned();
+            let entry = AuditEntry { at: Timestamp(0), who: text(), from: text(), action: text(), target: text(), detail: text() };
+            store.append_audit(entry).await.unwrap();
+            let clock = Arc::new(FakeClock::at(Moment { steady: Steady(0), wall: Timestamp(0) }));
+            clock.advance(100 * DAY);
+            let (kept_for, receiver) = watch::channel(kept_for);
+            let (metrics, stop) = (Metrics::new("1.2.3", Timestamp(0)), CancellationToken::new());
+            let retention = Retention { store: store.clone(), clock: clock.clone(), metrics: metrics.clone(), kept_for: receiver };
+            let task = tokio::task::spawn(retention.run(stop.clone()));
+            Self { store, clock, metrics, kept_for, stop, task }
+        }
+
+        /// Lets everything happen that is due, and says whether the line is still there.
+        async fn has_line(&self) -> bool {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.store.audit_lines(None, 10).await.unwrap().iter().any(|line| line.seq == 1)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_old_goes_at_the_start_and_is_counted() {
+        let scene = Scene::new(Some(99 * DAY)).await;
+        assert!(!scene.has_line().await);
+        let numbers = scene.metrics.write_down(&Snapshot::default(), Exposition::Text);
+        assert!(numbers.contains("portcullis_store_forgotten_total{kind=\"audit_lines\"} 1\n"), "{numbers}");
+        scene.stop.cancel();
+        scene.task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_grows_too_old_goes_within_an_hour() {
+        let scene = Scene::new(Some(101 * DAY)).await;
+        assert!(scene.has_line().await);
+        scene.clock.advance(2 * DAY);
+        assert!(scene.has_line().await);
+        tokio::time::sleep(EVERY).await;
+        assert!(!scene.has_line().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn for_ever_is_for_ever_until_the_operator_says_otherwise() {
+        let scene = Scene::new(None).await;
+        tokio::time::sleep(3 * EVERY).await;
+        assert!(scene.has_line().await);
+        scene.kept_for.send_replace(Some(DAY));
+        assert!(!scene.has_line().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_was_set_ahead_costs_nobody_their_history() {
+        let scene = Scene::new(Some(101 * DAY)).await;
+        scene.clock.jump_wall_to(Timestamp(i64::MAX));
+        tokio::time::sleep(2 * EVERY).await;
+        assert!(scene.has_line().await);
+    }
+}

@@ -98,7 +98,7 @@ Commands:
   history, stats, files       look back; find what can be shared
   token, sessions, sign-in    let scripts and browsers in, and out again
   audit                       who did what, and whether that record is whole
-  serve, check                run the server; say what is wrong with it
+  serve, check, config        run the server; what is wrong with it, or set
   backup, restore             keep what it knows; bring it back
   healthcheck, openapi        for containers and for programs
   completions, man, help      for shells and for readers
