@@ -394,7 +394,8 @@ impl Controller {
         slot.read_speeds(now);
         let digest = self.parts.digests.known(slot.share.file.identity);
         slot.sync_passes(&self.parts.passes, &self.parts.keys, digest);
-        let is_closed = slot.share.is_closed();
+        // One that is being opened again stands here as closed until that is saved: a checksum that comes meanwhile ends nothing.
+        let is_closed = slot.share.is_closed() && !slot.is_saving;
         self.act(id, now);
         self.set_timer(id);
         let view = self.publish(id, records, now);
