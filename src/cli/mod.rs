@@ -11,6 +11,7 @@ mod access;
 mod alone;
 mod answers;
 mod audit;
+mod backup;
 mod change;
 mod check;
 mod client;
@@ -98,9 +99,9 @@ Commands:
   history, stats, files       look back; find what can be shared
   token, sessions, sign-in    let scripts and browsers in, and out again
   audit                       who did what, and whether that record is whole
-  serve, check, config        run the server; what is wrong with it, or set
+  serve, check, config        run the server; say what is wrong; show the settings
   backup, restore             keep what it knows; bring it back
-  healthcheck, openapi        for containers and for programs
+  healthcheck                 for containers
   completions, man, help      for shells and for readers
 
 Example: portcullis share film.mp4 --expires 2h   (`portcullis share -h`: more)";
@@ -179,6 +180,12 @@ enum Command {
     /// Show every setting, its value and who set it
     #[command(after_help = "Example: portcullis config --json | jq '.settings[] | select(.is_set)'")]
     Config(config::ConfigArgs),
+    /// Write the store and the keys to one file; a server may run meanwhile
+    #[command(after_help = "Example: portcullis backup portcullis-2026-11-01.backup")]
+    Backup(backup::BackupArgs),
+    /// Put a backup back where no server runs; no old link comes back to life
+    #[command(after_help = "Example: portcullis restore portcullis-2026-11-01.backup --replace")]
+    Restore(backup::RestoreArgs),
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example: portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis")]
     Completions(pages::CompletionsArgs),
@@ -280,6 +287,8 @@ async fn ask(command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         Command::Audit(args) => audit::run(args, terminal).await,
         Command::Check(args) => Ok(check::run(&args, terminal).await),
         Command::Config(args) => config::run(&args, terminal),
+        Command::Backup(args) => backup::backup(&args, terminal),
+        Command::Restore(args) => backup::restore(&args, terminal),
         Command::Completions(args) => pages::completions(&args, Cli::command(), terminal),
         Command::Man(args) => pages::man(&args, Cli::command(), terminal),
         Command::Healthcheck(args) => access::healthcheck(&args.client()?, terminal).await,

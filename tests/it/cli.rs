@@ -1,5 +1,6 @@
 //! The command line: what scripts and people at a terminal rely on.
 
+mod keeping;
 mod shell;
 mod week;
 

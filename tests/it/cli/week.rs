@@ -19,7 +19,7 @@ fn json(server: &Server, arguments: &[&str]) -> Value {
 fn a_share_is_watched_extended_closed_reopened_and_looked_back_at() {
     let server = Setup::new().start();
     let content = put(&server, "film/holiday.mkv", 100_000);
-    assert!(done(&server, &["files", "holiday"]).contains("film/holiday.mkv"));
+    poll(SOON, "the file is found", || done(&server, &["files", "holiday"]).contains("film/holiday.mkv"));
     assert!(done(&server, &["files"]).contains("film/"));
     let mut watching = server.command();
     let mut watching = watching.args(["watch", "--json"]).stdin(Stdio::null()).spawn().expect("the binary starts");
