@@ -199,7 +199,7 @@ fn the_past_is_found_by_how_it_ended_by_name_and_by_time() {
         assert_eq!(found(&path).iter().collect::<Vec<_>>(), expected, "{path}");
     }
     let first = server.api("GET", "/api/v1/history?limit=1", None).expect_status(200).json();
-    assert_eq!(found(&format!("/api/v1/history?limit=1&cursor={}", first["next_cursor"].as_str().unwrap())), [revoked.id.clone()]);
+    assert_eq!(found(&format!("/api/v1/history?limit=1&cursor={}", first["next_cursor"].as_str().unwrap())), [revoked.id.as_str()]);
     for path in ["/api/v1/history?outcome=nice", "/api/v1/history?since=yesterday", "/api/v1/stats?from=2026-02-30"] {
         assert_eq!(server.api("GET", path, None).expect_status(422).json()["code"], "bad_query", "{path}");
     }

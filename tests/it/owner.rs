@@ -305,7 +305,8 @@ fn the_stream_tells_of_a_shares_whole_life_and_replays_what_was_missed() {
     let mut stream = Stream::open(&server, &[]);
     let offer = server.share("film.mkv");
     let mine = |event: &str, data: &Value| event == "share" && data["id"] == offer.id.as_str();
-    let (first, data) = stream.wait("the share appears", mine);
+    let (first, _) = stream.wait("its first line is told", |event, data| event == "log" && data["share"] == offer.id.as_str());
+    let (_, data) = stream.wait("the share appears", mine);
     assert!(data["state_text"].is_string() && data["url"].is_string(), "{data}");
     drop(stream);
 
@@ -313,7 +314,7 @@ fn the_stream_tells_of_a_shares_whole_life_and_replays_what_was_missed() {
     server.fetch("GET", &transfer, &[]).expect("an answer").expect_status(200);
     server.wait_for(&offer.id, "it closes", |share| share["state"] == "closed");
 
-    let first = first.expect("what changes the log has a number");
+    let first = first.expect("a line of the log has its number");
     let mut again = Stream::open(&server, &[&format!("Last-Event-ID: {first}")]);
     let (_, data) =
         again.wait("what was missed is told or a fresh look is asked for", |event, data| event == "resync" || mine(event, data));
