@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
+use super::fold::MAX_NAMES_A_DAY;
 use super::*;
-use crate::share::TransferId;
+use crate::share::{Fact, TransferEnd, TransferId};
 
 fn completed(bytes: u64, duration_ms: u64) -> Fact {
     Fact::Ended {
@@ -29,7 +30,7 @@ fn names_past_the_bound_of_a_day_are_counted_together() {
     }
     // One that is told apart already goes on being counted under its name.
     rollup.add(Day(1), &completed(1, 1), "file 7");
-    let files: Vec<_> = rollup.tallies().filter(|(kind, ..)| *kind == Kind::File).collect();
+    let files: Vec<_> = rollup.tallies().filter(|(series, ..)| series.as_str() == "file").collect();
     assert_eq!(files.len(), MAX_NAMES_A_DAY + 1);
     assert_eq!((files[0].2, files[0].3), ("", Count { times: 50, bytes: 50 }));
     let stats = rollup.stats(Day(0), Day(9));
@@ -47,6 +48,26 @@ fn no_more_days_are_added_up_than_may_be_asked_for() {
     assert_eq!(rollup.stats(Day(0), Day(MAX_STATS_DAYS)).made, 2);
     assert_eq!(rollup.stats(Day(i64::MIN), Day(i64::MAX)).made, 0);
     assert_eq!(rollup.stats(Day(1), Day(0)), Stats::default());
+}
+
+#[test]
+fn days_add_up_the_same_whether_in_blocks_or_one_by_one() {
+    let mut rollup = Rollup::default();
+    let days = -70..140;
+    for day in days.clone() {
+        rollup.add(Day(day), &completed(1 + day.unsigned_abs(), 1), &format!("file {}", day.rem_euclid(7)));
+    }
+    for (from, to) in [(-70, 139), (-64, -33), (-65, 0), (0, 31), (0, 30), (1, 31), (1, 32), (0, 63), (0, 64), (-1, 64), (31, 32), (40, 50)]
+    {
+        let stats = rollup.stats(Day(from), Day(to));
+        let bytes: u64 = (from..=to).map(|day| 1 + day.unsigned_abs()).sum();
+        let downloads = (to - from + 1) as u64;
+        assert_eq!((stats.delivered_bytes, stats.completed), (bytes, downloads), "{from} to {to}");
+        let files =
+            (stats.top_files.iter().map(|file| file.delivered_bytes).sum(), stats.top_files.iter().map(|file| file.downloads).sum());
+        assert_eq!(files, (bytes, downloads), "{from} to {to}");
+        assert_eq!((stats.networks[0].delivered_bytes, stats.networks[0].downloads), (bytes, downloads), "{from} to {to}");
+    }
 }
 
 #[test]
