@@ -111,7 +111,7 @@ mod tests {
             let (kept_for, receiver) = watch::channel(kept_for);
             let (metrics, stop) = (Metrics::new("1.2.3", Timestamp(0)), CancellationToken::new());
             let retention = Retention { store: store.clone(), clock: clock.clone(), metrics: metrics.clone(), kept_for: receiver };
-            let task = tokio::task::spawn(retention.run(stop.clone()));
+            let task = tokio_util::task::TaskTracker::new().spawn(retention.run(stop.clone()));
             Self { store, clock, metrics, kept_for, stop, task }
         }
 
