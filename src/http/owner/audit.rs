@@ -6,8 +6,10 @@ use axum::Json;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
+use utoipa::ToSchema;
 
 use super::OwnerSide;
+use super::openapi::schema;
 use super::query::{bad, given, limit};
 use super::wire::{hex, time};
 use crate::http::auth::Caller;
@@ -52,7 +54,8 @@ pub(super) struct Params {
 }
 
 /// A page of the audit log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Audit)]
 pub(super) struct AuditJson {
     /// The newest first.
     lines: Vec<AuditLineJson>,
@@ -60,9 +63,11 @@ pub(super) struct AuditJson {
 }
 
 /// A line of the audit log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditLine)]
 struct AuditLineJson {
     seq: u64,
+    #[schema(format = "date-time")]
     at: String,
     who: String,
     from: String,
@@ -92,7 +97,8 @@ pub(super) async fn list(State(side): State<Arc<OwnerSide>>, Query(params): Quer
 }
 
 /// What came of looking through the chain of the audit log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditVerdict)]
 pub(super) struct VerdictJson {
     is_intact: bool,
     lines: u64,
@@ -100,11 +106,13 @@ pub(super) struct VerdictJson {
     /// The last line: whoever notes it elsewhere finds also a log that was cut at its end.
     head: Option<HeadJson>,
     /// The first thing that is wrong.
+    #[schema(schema_with = schema::audit_break_or_null)]
     broken: Option<AuditBreak>,
 }
 
 /// The last line of the audit log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditHead)]
 struct HeadJson {
     seq: u64,
     hash: String,

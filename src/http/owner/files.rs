@@ -35,11 +35,11 @@ pub(super) struct Params {
 pub(super) async fn list(State(side): State<Arc<OwnerSide>>, Query(params): Query<Params>) -> Result<Json<FilesJson>, Problem> {
     let path = CatalogPath::parse(params.path.as_deref().unwrap_or_default())?;
     let limit = limit(params.limit.as_deref(), DEFAULT_ENTRIES, MAX_ENTRIES)?;
+    let sort = sort(given(&params.sort))?;
     if let Some(text) = given(&params.query).map(str::trim).filter(|text| !text.is_empty()) {
         return search(&side, &path, text, limit).await;
     }
     let cursor = given(&params.cursor).map(str::to_owned);
-    let sort = sort(given(&params.sort))?;
     let listing = side.catalog.list(&path, ListQuery { sort, cursor, limit }).await?;
     Ok(Json(FilesJson {
         path: path.to_text(),

@@ -6,6 +6,7 @@
 //!
 //! * `shares.rs`, `pages.rs`, `transfers.rs`, `files.rs`, `events.rs`, `stream.rs`, `stats.rs`: what is shared and was.
 //! * `session.rs`, `sessions.rs`, `tokens.rs`, `audit.rs`: who comes in, and what they did. `health.rs`: whether all is well.
+//! * `openapi.rs`: the description of all that, and `docs.rs`: the same as a page.
 //! * `wire.rs`: the JSON of answers. `body.rs`: the JSON of requests. `once.rs`: `Idempotency-Key`. `serve.rs`: the loop.
 
 use std::path::PathBuf;
@@ -31,11 +32,13 @@ use crate::store::{Scope, Store};
 
 mod audit;
 pub(super) mod body;
+mod docs;
 mod events;
 mod files;
 pub mod health;
 mod metrics;
 mod once;
+mod openapi;
 mod pages;
 mod patient;
 mod query;
@@ -50,6 +53,7 @@ mod transfers;
 pub(super) mod wire;
 
 pub(super) use once::wish;
+pub use openapi::openapi_json;
 pub(super) use query::share_id;
 pub use serve::{Draining, OwnerListener, serve};
 pub(super) use shares::{close, create_once, view_of};
@@ -195,6 +199,8 @@ fn routes() -> Vec<Route> {
         route(Method::GET, "/healthz", Public, health::health),
         route(Method::GET, "/livez", Public, health::alive),
         route(Method::GET, "/metrics", READ, metrics::metrics),
+        route(Method::GET, "/openapi.json", Public, openapi::show).compressed(),
+        route(Method::GET, "/api/docs", Public, docs::show).compressed(),
         route(Method::GET, "/api/v1/files", READ, files::list).compressed(),
         route(Method::GET, "/api/v1/files/{*path}", READ, files::show),
         route(Method::POST, "/api/v1/shares", SHARE, shares::create).does("share.create"),

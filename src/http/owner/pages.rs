@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Extension, Query, State};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::OwnerSide;
 use super::query::{Edge, bad, given, limit, moment};
@@ -39,7 +40,8 @@ pub(super) struct HistoryParams {
 }
 
 /// A page of shares, newest made first; those that live stand before those that are closed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Shares)]
 pub(super) struct SharesJson {
     shares: Vec<ShareJson>,
     /// What to ask for the next page with; `null`: there is none.

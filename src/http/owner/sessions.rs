@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::OwnerSide;
 use super::wire::time;
@@ -15,12 +16,16 @@ use crate::share::{Moment, Timestamp};
 use crate::store::Session;
 
 /// A signed-in browser.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Session)]
 pub(super) struct SessionJson {
     id: String,
+    #[schema(format = "date-time")]
     created_at: String,
     /// To the hour or so.
+    #[schema(format = "date-time")]
     last_seen_at: String,
+    #[schema(format = "date-time")]
     expires_at: String,
     /// From where it signed in; `null`: over the local socket.
     address: Option<String>,
@@ -52,13 +57,15 @@ fn is_of(caller: &Caller, session: SecretDigest) -> bool {
 }
 
 /// The signed-in browsers, the one that was seen last first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Sessions)]
 pub(super) struct SessionsJson {
     sessions: Vec<SessionJson>,
 }
 
 /// How many browsers were signed out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SignedOut)]
 pub(super) struct SignedOutJson {
     signed_out: usize,
 }

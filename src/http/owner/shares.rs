@@ -12,10 +12,12 @@ use fast_qr::convert::Builder;
 use fast_qr::convert::svg::SvgBuilder;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::OwnerSide;
 use super::body::{Object, OptionalJson, StrictJson, quoted};
 use super::once::{Attempt, wish};
+use super::openapi::schema;
 use super::query::{parse_time, share_id};
 use super::wire::ShareJson;
 use crate::controller::{NewShare, View};
@@ -30,7 +32,7 @@ const QR_MARGIN: usize = 4;
 /// How many of a batch are made at once: each waits for its way in, and for a look at the NAS.
 const BATCH_AT_ONCE: usize = 16;
 /// The most files of one batch.
-const MAX_BATCH: usize = 100;
+pub(super) const MAX_BATCH: usize = 100;
 
 /// Answers `POST /api/v1/shares`: one share for a `path`, or one for each of several `paths`.
 pub(super) async fn create(
@@ -125,19 +127,22 @@ fn planned(ids: &[String], index: usize) -> Result<ShareId, Problem> {
 }
 
 /// What came of each file of a batch, in the order asked for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Batch)]
 pub(super) struct BatchJson {
     results: Vec<ResultJson>,
 }
 
 /// What came of one file of a batch.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BatchResult)]
 struct ResultJson {
     /// As it was asked for.
     path: String,
     /// The status that the file alone would have been answered with.
     status: u16,
     share: Option<ShareJson>,
+    #[schema(schema_with = schema::problem_or_null)]
     problem: Option<ProblemJson>,
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::OwnerSide;
 use super::query::{bad, day as day_of, given};
@@ -24,7 +25,8 @@ pub(super) struct Params {
 }
 
 /// What happened in a span of days, both ends included.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Stats)]
 pub(super) struct StatsJson {
     from: String,
     to: String,
@@ -39,7 +41,8 @@ pub(super) struct StatsJson {
 }
 
 /// What became of shares.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StatsOfShares)]
 struct SharesJson {
     made: u64,
     closed: u64,
@@ -50,7 +53,8 @@ struct SharesJson {
 }
 
 /// What became of transfers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StatsOfTransfers)]
 struct TransfersJson {
     redeemed: u64,
     completed: u64,
@@ -61,7 +65,8 @@ struct TransfersJson {
 }
 
 /// What happened in a day.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StatsOfDay)]
 struct DayJson {
     day: String,
     made: u64,
@@ -70,7 +75,8 @@ struct DayJson {
 }
 
 /// How often a file was downloaded.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StatsOfFile)]
 struct FileJson {
     path: String,
     name: String,
@@ -79,7 +85,8 @@ struct FileJson {
 }
 
 /// How often recipients of a network downloaded.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StatsOfNetwork)]
 struct NetworkJson {
     network: String,
     downloads: u64,

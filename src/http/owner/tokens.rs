@@ -7,10 +7,12 @@ use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::OwnerSide;
 use super::body::{Object, StrictJson};
 use super::once::{Attempt, wish};
+use super::openapi::schema;
 use super::wire::time;
 use crate::http::auth::{Caller, NewToken, new_api_token_id};
 use crate::http::problem::Problem;
@@ -22,15 +24,20 @@ const MAX_NAME_BYTES: usize = 100;
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// An API token as owners see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Token)]
 pub(super) struct TokenJson {
     id: String,
     name: String,
+    #[schema(schema_with = schema::scope)]
     scope: Scope,
+    #[schema(format = "date-time")]
     created_at: String,
     /// `null`: it holds until it is revoked.
+    #[schema(format = "date-time")]
     expires_at: Option<String>,
     /// To the minute or so; `null`: never.
+    #[schema(format = "date-time")]
     last_used_at: Option<String>,
 }
 
@@ -48,7 +55,8 @@ impl TokenJson {
 }
 
 /// A new API token, with the secret that is told only here.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NewToken)]
 pub(super) struct NewTokenJson {
     /// What a script sends as `Authorization: Bearer` or `X-API-Key`.
     token: String,
@@ -57,7 +65,8 @@ pub(super) struct NewTokenJson {
 }
 
 /// The API tokens, the newest first; those that have ended are among them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tokens)]
 pub(super) struct TokensJson {
     tokens: Vec<TokenJson>,
 }

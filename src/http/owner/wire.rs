@@ -1,7 +1,9 @@
 //! The JSON of answers. Times are RFC 3339 in UTC, sizes are bytes, names of files are text forms that can be sent back.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::openapi::schema;
 use crate::catalog::{Entry, EntryKind, IndexState, mime_type};
 use crate::controller::View;
 use crate::http::auth::Caller;
@@ -28,60 +30,119 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A share as owners see it.
-#[derive(Debug, Serialize)]
+/// A share: one file, offered to one recipient or several for a limited time.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Share)]
 pub(super) struct ShareJson {
+    /// Names the share in every other request.
+    #[schema(examples("4mq8x2k9tz"))]
     id: String,
+    /// Where it stands.
+    #[schema(schema_with = schema::state)]
     state: State,
+    /// The same as a sentence for people.
+    #[schema(examples("Ready. Nobody has opened it yet."))]
     state_text: String,
+    /// How it ended; `null` while it has not.
+    #[schema(schema_with = schema::outcome_or_null)]
     outcome: Option<Outcome>,
+    /// Which file, as the list of files names it.
+    #[schema(examples("films/holiday.mp4"))]
     path: String,
+    /// The last part of the path, for people.
+    #[schema(examples("holiday.mp4"))]
     name: String,
+    /// How long the file is.
     size_bytes: u64,
+    /// The file's SHA-256 in hexadecimal digits, once it is known.
     sha256: Option<String>,
+    /// By which rules it is shared.
     policy: PolicyJson,
+    /// The rules as one sentence for people.
     policy_text: String,
+    /// Which wishes were cut to what the operator allows.
+    #[schema(schema_with = schema::clamped)]
     clamped: Vec<Clamped>,
+    /// The link; `null` once the share is closed, and for credentials of the scope `read`.
+    #[schema(format = "uri")]
     url: Option<String>,
+    /// A line for a shell that downloads it, and goes on where it stopped when it is run again.
     curl: Option<String>,
+    /// The way in.
     tunnel: TunnelJson,
+    /// How far the transfer is that is furthest.
     progress: ProgressJson,
+    /// How often the link was redeemed.
     transfers: u64,
+    #[schema(format = "date-time")]
     created_at: String,
+    /// When the link ends.
+    #[schema(format = "date-time")]
     expires_at: String,
+    #[schema(format = "date-time")]
     closed_at: Option<String>,
+    /// Until when the present state lasts if nothing happens, where that can be said.
+    #[schema(format = "date-time")]
     until: Option<String>,
+    /// For the owner's eyes.
     note: Option<String>,
+    /// Shown to the recipient on the link's page.
     message: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// By which rules a file is shared.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Policy)]
 struct PolicyJson {
-    /// `null`: unlimited until expiry.
+    /// How many downloads; `null`: unlimited until expiry.
     max_downloads: Option<u32>,
+    /// How long the link lives, counted from when it was made, extended or opened again.
     expires_in_seconds: u64,
+    /// What a transfer that stalls does: it closes the share, or gives its use back.
+    #[schema(schema_with = schema::on_stall)]
     on_stall: OnStall,
+    /// From when on the link works; `null`: at once.
+    #[schema(format = "date-time")]
     starts_at: Option<String>,
+    /// From which networks it may be redeemed; none: from everywhere.
+    #[schema(value_type = Vec<String>)]
     allowed_networks: Vec<Network>,
+    /// How fast each transfer may be; `null`: as fast as it goes.
     max_bytes_per_second: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+/// The way in to a share.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tunnel)]
 struct TunnelJson {
+    /// What opens it.
+    #[schema(examples("direct"))]
     backend: &'static str,
+    /// Where it stands.
+    #[schema(schema_with = schema::tunnel_state)]
     state: &'static str,
+    #[schema(format = "date-time")]
     opened_at: Option<String>,
     /// Why it is not open, where it should be.
     problem: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// How far a share's furthest transfer is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Progress)]
 struct ProgressJson {
+    /// How many of the file's bytes arrived, each counted once.
     delivered_bytes: u64,
     size_bytes: u64,
+    /// 100 only when every byte arrived.
+    #[schema(maximum = 100)]
     percent: u8,
+    /// How sure that is: `confirmed` by the recipient's program, `acknowledged` by its system, `handed_over` to a proxy.
+    #[schema(schema_with = schema::evidence_or_null)]
     evidence: Option<Evidence>,
+    /// How fast bytes arrive at the moment, over all transfers.
     bytes_per_second: u64,
+    /// How long it still takes at that speed.
     eta_seconds: Option<u64>,
 }
 
@@ -169,21 +230,38 @@ fn curl(url: &str, path: &CatalogPath) -> String {
     format!("curl -fL -C - -o './{}' '{}'", quoted(&name), quoted(url))
 }
 
-/// One recipient's exercise of a link as owners see it.
-#[derive(Debug, Serialize)]
+/// One recipient's exercise of a link.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Transfer)]
 pub(super) struct TransferJson {
+    /// Names the transfer where it is stopped.
+    #[schema(value_type = String)]
     id: TransferId,
+    /// Where it stands.
+    #[schema(schema_with = schema::transfer_state)]
     state: &'static str,
+    /// What the recipient's program calls itself.
     agent: String,
+    /// From where it came, where that is known.
     address: Option<String>,
+    /// How many of the file's bytes arrived, each counted once.
     delivered_bytes: u64,
+    #[schema(maximum = 100)]
     percent: u8,
+    /// Which parts of the file arrived, each as its first byte and the one behind its last.
     coverage: Vec<(u64, u64)>,
+    /// How sure that is, by its weakest part.
+    #[schema(schema_with = schema::evidence_or_null)]
     evidence: Option<Evidence>,
     bytes_per_second: u64,
+    #[schema(format = "date-time")]
     redeemed_at: String,
+    #[schema(format = "date-time")]
     ended_at: Option<String>,
+    /// How it ended; `null` while it has not.
+    #[schema(schema_with = schema::transfer_end_or_null)]
     end: Option<TransferEnd>,
+    /// Whether its use went back to the link.
     given_back: bool,
 }
 
@@ -210,15 +288,23 @@ impl TransferJson {
     }
 }
 
-/// One thing in the catalog.
-#[derive(Debug, Serialize)]
+/// A file or a folder.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Entry)]
 pub(super) struct EntryJson {
+    /// Names it in every other request. Bytes that are no text stand in it in a form that can be sent back.
+    #[schema(examples("films/holiday.mp4"))]
     path: String,
+    /// The last part of the path, for people.
     name: String,
+    #[schema(schema_with = schema::entry_kind)]
     kind: EntryKind,
     size_bytes: u64,
+    #[schema(format = "date-time")]
     modified: String,
+    /// By the name's ending; `null` for a folder.
     mime_type: Option<String>,
+    /// What of the name a search found, each as its first letter and the one behind its last.
     highlights: Vec<(usize, usize)>,
 }
 
@@ -238,13 +324,18 @@ impl EntryJson {
 }
 
 /// A page of a folder, or what a search found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Files)]
 pub(super) struct FilesJson {
+    /// The folder; empty for the top one.
     pub(super) path: String,
     pub(super) entries: Vec<EntryJson>,
+    /// What to ask for the next page with; `null`: there is none.
     pub(super) next_cursor: Option<String>,
+    /// How many there are over all pages.
     pub(super) total: usize,
     /// How much the search knows; `null` for a folder, which is read as it is.
+    #[schema(schema_with = schema::index_state_or_null)]
     pub(super) index: Option<IndexState>,
 }
 

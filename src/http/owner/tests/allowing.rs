@@ -23,6 +23,8 @@ pub(super) fn decided() -> Vec<(&'static str, &'static str, &'static str)> {
                 ("GET", "/health"),
                 ("GET", "/healthz"),
                 ("GET", "/livez"),
+                ("GET", "/openapi.json"),
+                ("GET", "/api/docs"),
             ],
         ),
         paths(

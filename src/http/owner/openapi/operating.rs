@@ -1,0 +1,72 @@
+//! Whether all is well, and what describes the API.
+
+use serde_json::{Value, json};
+
+use super::OPERATING;
+use super::operation::{Operation, get};
+use super::schema::{object, one_of, text};
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        health("/health"),
+        health("/healthz"),
+        get("/livez", "Ask whether the process answers")
+            .of(OPERATING)
+            .about("Looks at nothing else: for what restarts a program that hangs.")
+            .answers_json(200, object([("status", one_of(&["alive"]), "")]), "It does."),
+        get("/metrics", "Read figures for Prometheus")
+            .of(OPERATING)
+            .about("Counts and times, each with a line that says what it is. Nothing is told of one share or one file.")
+            .answers_with(200, "text/plain", text(), "The figures.")
+            .answers_with(200, "application/openmetrics-text", text(), "The figures."),
+        get("/openapi.json", "Read this description").of(OPERATING).answers_json(
+            200,
+            json!({ "type": "object" }),
+            "The API as OpenAPI 3.1.",
+        ),
+        get("/api/docs", "Read this description as a page").of(OPERATING).answers_with(200, "text/html", text(), "The page."),
+        get("/assets/{*path}", "Fetch a file of the owner's page")
+            .of(OPERATING)
+            .part("path", text(), "Which, as `shared/icon.svg`.")
+            .header("If-None-Match", text(), "The ETag of what you have.")
+            .answers_with(200, "*/*", json!({}), "The file.")
+            .answers_empty(304, "You have it.")
+            .problem(404, "There is no such file."),
+    ]
+}
+
+fn health(path: &'static str) -> Operation {
+    get(path, "Ask whether it can do its work")
+        .of(OPERATING)
+        .about("What is checked, and why something is not well, is told with a credential only.")
+        .answers(200, "Health", "It can.")
+        .answers(503, "Health", "It cannot: the store or the files cannot be had.")
+}
+
+/// What the health check says.
+pub(super) fn health_schema() -> Value {
+    let check = || {
+        object([
+            ("status", one_of(&["ok", "warning", "failing", "not_used"]), "`failing` of the store or the files makes the answer 503."),
+            ("reason", text(), "Why, as a sentence."),
+        ])
+    };
+    let checks = object([
+        ("store?", check(), "Whether it can be written."),
+        ("files?", check(), "Whether the folder is there and answers."),
+        ("index?", check(), "How old what the search knows is."),
+        ("tunnel?", check(), "Whether the ways in stand."),
+        ("disk?", check(), "How much room the state folder has."),
+        ("log?", check(), "How far the reading of nginx's log is behind."),
+    ]);
+    object([
+        ("status", one_of(&["healthy", "unhealthy"]), ""),
+        (
+            "redis",
+            one_of(&["connected", "embedded", "disconnected"]),
+            "Where state is kept, in the word that the original's scripts look for.",
+        ),
+        ("version", text(), "The server's version; empty for strangers."),
+        ("checks", checks, "What was checked, by name; empty for strangers."),
+    ])
+}
