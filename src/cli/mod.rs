@@ -101,7 +101,7 @@ Commands:
   audit                       who did what, and whether that record is whole
   serve, check, config        run the server; say what is wrong; show the settings
   backup, restore             keep what it knows; bring it back
-  healthcheck                 for containers
+  healthcheck, openapi        for containers and for programs
   completions, man, help      for shells and for readers
 
 Example: portcullis share film.mp4 --expires 2h   (`portcullis share -h`: more)";
@@ -186,6 +186,9 @@ enum Command {
     /// Put a backup back where no server runs; no old link comes back to life
     #[command(after_help = "Example: portcullis restore portcullis-2026-11-01.backup --replace")]
     Restore(backup::RestoreArgs),
+    /// Print the description of the owner's API, as OpenAPI 3.1
+    #[command(after_help = "Example: portcullis openapi > openapi.json")]
+    Openapi,
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example: portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis")]
     Completions(pages::CompletionsArgs),
@@ -289,6 +292,7 @@ async fn ask(command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         Command::Config(args) => config::run(&args, terminal),
         Command::Backup(args) => backup::backup(&args, terminal),
         Command::Restore(args) => backup::restore(&args, terminal),
+        Command::Openapi => pages::openapi(terminal),
         Command::Completions(args) => pages::completions(&args, Cli::command(), terminal),
         Command::Man(args) => pages::man(&args, Cli::command(), terminal),
         Command::Healthcheck(args) => access::healthcheck(&args.client()?, terminal).await,

@@ -10,6 +10,7 @@ use clap_mangen::Man;
 
 use super::Exit;
 use super::terminal::Terminal;
+use crate::http::owner;
 
 /// What `completions` is asked.
 #[derive(Debug, Args)]
@@ -31,6 +32,11 @@ pub(super) fn completions(args: &CompletionsArgs, mut command: Command, terminal
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "portcullis", &mut script);
     terminal.print_document(&script)?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn openapi(terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    terminal.print_document(owner::openapi_json().as_bytes())?;
     Ok(Exit::Done)
 }
 

@@ -108,6 +108,9 @@ async fn completions_and_the_manual_are_there() {
         let (exit, script) = ran(&["completions", shell]).await;
         assert!(exit == Exit::Done && script.contains("extend") && script.contains("portcullis"), "{shell}");
     }
+    let (exit, document) = ran(&["openapi"]).await;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    assert!(exit == Exit::Done && document["paths"]["/api/v1/shares"].is_object(), "{document}");
     let (exit, page) = ran(&["man"]).await;
     assert!(exit == Exit::Done && page.contains(".TH PORTCULLIS 1"), "{page}");
     let folder = tempfile::tempdir().unwrap();
