@@ -46,7 +46,8 @@ pub(super) async fn run(args: &CheckArgs, terminal: &mut Terminal) -> Exit {
 /// Says what holds of a setting, and who said so.
 fn words_of(setting: &Described) -> String {
     let value = match (&setting.value, setting.is_secret, &setting.origin) {
-        (_, true, Origin::Default) => "made on first run",
+        (_, true, Origin::Default) if setting.is_made => "made on first run",
+        (_, true, Origin::Default) => "not set",
         (_, true, _) => "set",
         (None, false, _) => "not set",
         (Some(value), false, _) => value,

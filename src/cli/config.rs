@@ -54,7 +54,8 @@ pub(super) fn run(args: &ConfigArgs, terminal: &mut Terminal) -> anyhow::Result<
 
 fn line(setting: &Described) -> String {
     let value = match (&setting.value, setting.is_secret, &setting.origin) {
-        (_, true, Origin::Default) => "(made on first run)",
+        (_, true, Origin::Default) if setting.is_made => "(made on first run)",
+        (_, true, Origin::Default) => "-",
         (_, true, _) => "(set, hidden)",
         (None, false, _) => "-",
         (Some(value), false, _) => value,

@@ -4,6 +4,9 @@ use super::settings::{Form, SETTINGS, Setting};
 use super::source::{Origin, Source};
 use super::{Settings, environment};
 
+/// The secrets that the program makes on its first run where none is given.
+const MADE: [&str; 2] = ["OWNER_TOKEN", "JWT_SECRET"];
+
 /// One setting as it holds. It never carries a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
@@ -13,6 +16,8 @@ pub struct Described {
     pub value: Option<String>,
     /// Whether it is a secret, of which only is told whether it is set.
     pub is_secret: bool,
+    /// Whether it is a secret that the program makes where none is given.
+    pub is_made: bool,
     /// The name that a secret was given by, where that is the name of its file.
     pub by_file: Option<&'static str>,
     /// Who said so.
@@ -31,7 +36,14 @@ pub(super) fn of(source: &mut Source<'_>, setting: &'static Setting) -> Describe
     if setting.form() == Form::Secret {
         let place = source.secret_place(name);
         let by_file = place.as_ref().map(|(given_as, ..)| *given_as).filter(|given_as| *given_as != name);
-        return Described { name, value: None, is_secret: true, by_file, origin: place.map_or(Origin::Default, |(.., origin)| origin) };
+        return Described {
+            name,
+            value: None,
+            is_secret: true,
+            is_made: MADE.contains(&name),
+            by_file,
+            origin: place.map_or(Origin::Default, |(.., origin)| origin),
+        };
     }
     let (value, origin) = match source.raw(name) {
         Some((value, origin)) => (Some(value.to_string_lossy().into_owned()), origin),
@@ -39,5 +51,5 @@ pub(super) fn of(source: &mut Source<'_>, setting: &'static Setting) -> Describe
     };
     let chosen_by_itself = || source.file.as_ref().map(|file| file.path.to_string_lossy().into_owned());
     let value = if name == "CONFIG_FILE" { value.or_else(chosen_by_itself) } else { value };
-    Described { name, value, is_secret: false, by_file: None, origin }
+    Described { name, value, is_secret: false, is_made: false, by_file: None, origin }
 }

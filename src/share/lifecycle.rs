@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::network::network_of;
 use super::transfer::MAX_OPEN_REQUESTS;
 use super::{
-    ByteRange, Evidence, Folded, Moment, OnStall, Policy, Recipient, RequestId, ShareId, SharedFile, Steady, Timestamp, TokenId, Transfer,
-    TransferEnd, TransferId,
+    ByteRange, Clamped, Evidence, Folded, Moment, OnStall, Policy, Recipient, RequestId, ShareId, SharedFile, Steady, Timestamp, TokenId,
+    Transfer, TransferEnd, TransferId,
 };
 
 /// How long after the last byte a transfer still counts as moving, for the word that people read.
@@ -674,6 +674,7 @@ impl Share {
                     return Err(Refused::Closed(outcome));
                 }
                 let from = self.policy.starts.filter(|_| self.phase == Phase::Scheduled).unwrap_or(now);
+                self.policy.clamped = Clamped::of(expires_in, &self.policy.limits);
                 self.expires = from.plus(expires_in.min(self.policy.limits.max_tunnel));
                 facts.push(Fact::Extended { expires_at: self.expires.wall });
             }

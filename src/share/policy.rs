@@ -81,6 +81,13 @@ pub enum Clamped {
     ExpiresInSeconds,
 }
 
+impl Clamped {
+    /// Says what of a wish for `expires_in` cannot be had within `limits`.
+    pub(super) fn of(expires_in: Duration, limits: &Limits) -> Vec<Self> {
+        if expires_in > limits.max_tunnel { vec![Self::ExpiresInSeconds] } else { Vec::new() }
+    }
+}
+
 /// Says what is wrong with a policy, as a sentence for the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
@@ -167,7 +174,7 @@ impl Policy {
                 Some(now.plus(delay))
             }
         };
-        let clamped = if wanted > limits.max_tunnel { vec![Clamped::ExpiresInSeconds] } else { Vec::new() };
+        let clamped = Clamped::of(wanted, &limits);
         Ok(Self {
             max_downloads,
             expires_in: wanted.min(limits.max_tunnel),

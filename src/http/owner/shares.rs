@@ -114,7 +114,11 @@ async fn create_all(
                     share: Some(ShareJson::new(&view, side.clock.now()).shown_to(&caller)),
                     problem: None,
                 },
-                Err(problem) => ResultJson { path: text, status: problem.status().as_u16(), share: None, problem: Some(problem.to_json()) },
+                Err(problem) => {
+                    // The answer as a whole is no refusal, so nobody else writes this one down.
+                    side.audit_refused(&caller.who, &caller.from, "share.create", "", problem.code()).await;
+                    ResultJson { path: text, status: problem.status().as_u16(), share: None, problem: Some(problem.to_json()) }
+                }
             }
         }
     });

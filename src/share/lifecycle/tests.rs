@@ -555,6 +555,9 @@ fn more_time_counts_from_now_and_stays_under_the_ceiling() {
     share.must(Event::TunnelOpened, 0);
     let facts = share.must(Event::Extended { expires_in: Duration::from_secs(10 * MAX) }, 50);
     assert_eq!(facts, [Fact::Extended { expires_at: seconds(50 + MAX).wall }]);
+    assert_eq!(share.policy.clamped, [Clamped::ExpiresInSeconds]);
+    share.must(Event::Extended { expires_in: Duration::from_secs(MAX) }, 50);
+    assert_eq!(share.policy.clamped, []);
     assert_eq!(share.at(61), State::Offered);
     share.must(Event::Revoked, 62);
     let late = share.on(Event::Extended { expires_in: Duration::from_secs(1) }, seconds(63));

@@ -49,7 +49,7 @@ pub enum BackupError {
         folder: PathBuf,
     },
     /// The folder has a store, and nobody said that it may be replaced.
-    #[error("there is a store in {folder} already; it is replaced only where that is asked for, and then kept under another name")]
+    #[error("there is a store in {folder} already; --replace puts the backup in its place and keeps it under another name")]
     Occupied {
         /// Where.
         folder: PathBuf,
