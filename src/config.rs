@@ -80,7 +80,7 @@ pub struct Config {
     pub owner_token: Option<Secret>,
     /// More names that the owner side answers to, in lower case.
     pub owner_hosts: Vec<String>,
-    /// The keys of links, each taken by [`Key::new`]: the first signs. Empty: one is made and kept.
+    /// The keys of links, each taken by [`crate::token::Key::new`]: the first signs. Empty: one is made and kept.
     pub jwt_secrets: Vec<Secret>,
     /// The bounds of every share.
     pub limits: Limits,
