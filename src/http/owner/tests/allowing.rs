@@ -337,10 +337,12 @@ async fn wrong_tries_count_together_however_they_are_made() {
         ask.await.expect(401);
     }
     scene.ask("GET", "/api/v1/shares").header("x-api-key", &forged).await.expect_problem(429, "too_many_tries");
+    // The owner's token may be a word that can be guessed; an API token cannot, and goes on working.
     let made = token_elsewhere(&scene).await;
-    with(&scene, "GET", "/api/v1/shares", &made).await.expect_problem(429, "too_many_tries");
-    scene.clock.advance(Duration::from_secs(6));
     with(&scene, "GET", "/api/v1/shares", &made).await.expect(200);
+    scene.call("GET", "/api/v1/shares").await.expect_problem(429, "too_many_tries");
+    scene.clock.advance(Duration::from_secs(6));
+    scene.call("GET", "/api/v1/shares").await.expect(200);
 }
 
 async fn token_elsewhere(scene: &Scene) -> Value {

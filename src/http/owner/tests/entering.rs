@@ -61,6 +61,19 @@ async fn no_route_refuses_a_right_credential() {
 }
 
 #[tokio::test]
+async fn a_script_with_a_revoked_token_shuts_out_no_other_behind_the_same_proxy() {
+    let scene = scene().await;
+    let made = scene.call("POST", "/api/v1/tokens").json(r#"{"name":"x","scope":"read"}"#).await.expect(201).json();
+    let token = made["token"].as_str().unwrap();
+    let revoked = format!("pct_{}", "0".repeat(64));
+    for _ in 0..10 {
+        scene.ask("GET", "/api/v1/shares").header("x-api-key", &revoked).await.expect(401);
+    }
+    scene.ask("GET", "/api/v1/shares").header("x-api-key", &revoked).await.expect_problem(429, "too_many_tries");
+    scene.ask("GET", "/api/v1/shares").header("x-api-key", token).await.expect(200);
+}
+
+#[tokio::test]
 async fn without_a_token_asked_for_everybody_in_the_lan_is_an_owner() {
     let scene = scene_with(|settings| settings.auth = Auth::None).await;
     scene.ask("GET", "/api/v1/shares").await.expect(200);
