@@ -1,6 +1,7 @@
 //! The audit log: who did what, from where. A line is on disk before what it tells of happens.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -14,11 +15,48 @@ use super::query::{bad, given, limit};
 use super::wire::{hex, time};
 use crate::http::auth::Caller;
 use crate::http::problem::Problem;
+use crate::share::Steady;
 use crate::store::MAX_PAGE;
 use crate::store::audit::{AuditBreak, AuditEntry, AuditLine, AuditVerdict};
 
 /// How many lines a page has where it is not said.
 const DEFAULT_LINES: usize = 100;
+/// How many lines about refusals are written at once, and how long until there may be one more. Whoever may only look, or
+/// guesses, can be refused thousands of times a second: 1440 lines a day are half a megabyte, and a disk that is full would
+/// stop everything, since no line means no action.
+const REFUSALS: u32 = 200;
+const REFUSAL_EVERY: Duration = Duration::from_secs(60);
+
+/// Bounds the lines about refusals. What was done is always written down.
+#[derive(Debug)]
+pub(super) struct Refusals(Mutex<Spent>);
+
+#[derive(Debug)]
+struct Spent {
+    /// When all of [`REFUSALS`] are there again.
+    full_at: Steady,
+    /// How many were left out since the last line.
+    left_out: u64,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Mutex::new(Spent { full_at: Steady(i64::MIN), left_out: 0 }))
+    }
+}
+
+impl Refusals {
+    /// Returns whether a line may be written, and how many were left out before it.
+    fn take(&self, now: Steady) -> Option<u64> {
+        let mut spent = self.0.lock().expect("nobody panics while counting refusals");
+        if spent.full_at.since(now) > REFUSAL_EVERY * (REFUSALS - 1) {
+            spent.left_out += 1;
+            return None;
+        }
+        spent.full_at = spent.full_at.max(now).plus(REFUSAL_EVERY);
+        Some(std::mem::take(&mut spent.left_out))
+    }
+}
 
 impl OwnerSide {
     /// Writes down what an owner is about to do. Where that cannot be written, it is not done.
@@ -32,10 +70,12 @@ impl OwnerSide {
         Ok(())
     }
 
-    /// Writes down what somebody asked for and was refused.
+    /// Writes down what somebody asked for and was refused, as often as [`REFUSALS`] says; the log has all of it.
     pub(in crate::http) async fn audit_refused(&self, who: &str, from: &str, action: &str, target: &str, code: &str) {
         info!(audit.action = action, audit.target = target, audit.who = who, audit.from = from, problem.code = code, "Refused {action}");
-        let entry = self.entry(who, from, action, target, &format!("refused: {code}"));
+        let Some(left_out) = self.refusals.take(self.clock.now().steady) else { return };
+        let missing = if left_out > 0 { format!("; {left_out} refusals before it were not written down") } else { String::new() };
+        let entry = self.entry(who, from, action, target, &format!("refused: {code}{missing}"));
         if let Err(error) = self.store.append_audit(entry).await {
             warn!(%error, "The audit log could not take a line about a refusal");
         }

@@ -83,6 +83,7 @@ pub struct OwnerSide {
     once: once::Once,
     streams: stream::Streams,
     health: health::Cache,
+    refusals: audit::Refusals,
 }
 
 /// How the operator wants the owner's side.
@@ -124,6 +125,7 @@ impl OwnerSide {
             once: once::Once::new(store.clone()),
             streams: stream::Streams::default(),
             health: health::Cache::default(),
+            refusals: audit::Refusals::default(),
             controller,
             catalog,
             digests,

@@ -18,6 +18,8 @@ use crate::share::{Policy, PolicyRequest};
 
 /// The longest secret that is looked at; the owner's own token may be a long sentence.
 const MAX_SECRET_BYTES: usize = 1024;
+/// How much of what a browser calls itself goes into the audit log, which is kept for long.
+const MAX_AGENT_CHARS: usize = 256;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Entering {
@@ -88,7 +90,8 @@ async fn sign_in_browser(side: &OwnerSide, secret: &str, peer: Option<Peer>, age
         return Ok(None);
     }
     let browser = NewBrowser::new(peer);
-    side.audit(&browser.caller, "session.sign_in", &browser.id(), agent).await?;
+    let shown: String = agent.chars().take(MAX_AGENT_CHARS).collect();
+    side.audit(&browser.caller, "session.sign_in", &browser.id(), &shown).await?;
     Ok(Some(side.gate.sign_in(browser, agent, now).await?))
 }
 

@@ -106,6 +106,24 @@ async fn what_was_refused_stands_there_too_with_why() {
 }
 
 #[tokio::test]
+async fn whoever_is_refused_over_and_over_does_not_fill_the_log() {
+    let scene = scene().await;
+    let reader = scene.call("POST", "/api/v1/tokens").json(r#"{"name":"x","scope":"read"}"#).await.expect(201).json();
+    let bearer = format!("Bearer {}", reader["token"].as_str().unwrap());
+    let refused = async || scene.ask("POST", "/admin/cleanup").header("authorization", &bearer).await.expect(403);
+    for _ in 0..300 {
+        refused().await;
+    }
+    assert!(lines(&scene).await.len() < 250, "{}", lines(&scene).await.len());
+    // What is done is written all the same, and the next refusal that is says how many were not.
+    scene.call("POST", "/admin/cleanup").await.expect(200);
+    assert_eq!(lines(&scene).await[0]["detail"], "");
+    scene.clock.advance(Duration::from_secs(61));
+    refused().await;
+    assert_eq!(lines(&scene).await[0]["detail"], "refused: scope_too_small; 100 refusals before it were not written down");
+}
+
+#[tokio::test]
 async fn the_log_is_read_page_by_page_and_looked_through() {
     let scene = scene().await;
     for _ in 0..5 {
