@@ -32,9 +32,12 @@ impl Live {
     pub(super) async fn reload(&mut self, load: &Load, log: Option<&LogControl>) {
         notify::reloading().await;
         let load = load.clone();
-        let state_dir = self.config.state_dir.clone();
+        let (state_dir, before) = (self.config.state_dir.clone(), self.config.clone());
         let read = tokio::task::spawn_blocking(move || {
             let config = load()?;
+            if let Some(lost) = before.lost_file(&config) {
+                return Err(vec![lost]);
+            }
             let token = kept_owner_token(&config, &state_dir);
             Ok::<_, Vec<Mistake>>((config, token))
         });

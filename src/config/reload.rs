@@ -1,6 +1,6 @@
 //! What changed between two readings of the settings, and what of it can take effect while the program runs.
 
-use super::Config;
+use super::{Config, Mistake};
 
 /// What changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +23,21 @@ impl Config {
             }
         }
         changes
+    }
+
+    /// Says why `new` must not take the place of these settings: the settings file that was read is gone, or is empty, as it is
+    /// while an editor writes it. Everything in it would fall back to its default, and what is older than the default
+    /// keeps would be forgotten for good. Blocks.
+    pub fn lost_file(&self, new: &Self) -> Option<Mistake> {
+        let file = self.file.as_ref()?;
+        let sentence = match &new.file {
+            None => "is gone; put it back, or start anew without it",
+            Some(path) if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) && self.changes_to(new) != Changes::default() => {
+                "is empty; write it whole, or start anew with it as it is"
+            }
+            Some(_) => return None,
+        };
+        Some(Mistake::new("CONFIG_FILE", format!("the settings file {} {sentence}", super::file::shown_path(file))))
     }
 
     /// Returns these settings with everything of `new` that can take effect while the program runs.

@@ -313,6 +313,22 @@ fn a_file_writes_lists_as_arrays_and_numbers_as_numbers() {
 }
 
 #[test]
+fn a_file_that_is_gone_or_being_written_turns_nothing_back_to_its_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, path) = (folder.path().to_str().unwrap(), folder.path().join("portcullis.toml"));
+    let load = || read(&[("STATE_DIR", state)]).unwrap();
+    std::fs::write(&path, "retention_days = 0\n").unwrap();
+    let before = load();
+    assert_eq!((before.retention, before.lost_file(&load())), (None, None));
+    std::fs::write(&path, "").unwrap();
+    assert!(before.lost_file(&load()).unwrap().to_string().contains("is empty"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(before.lost_file(&load()).unwrap().to_string().contains("is gone"));
+    // Whoever had none misses none.
+    assert_eq!(load().lost_file(&load()), None);
+}
+
+#[test]
 fn every_mistake_of_a_file_is_told_with_its_line() {
     let (_folder, path) = settings_file("stall_timeout = 300\nLOG = 'info'\ndrain_seconds = 9999\nport = 1\n[server]\nlog = 'info'\n");
     let mistakes: Vec<String> = read(&[("CONFIG_FILE", &path)]).unwrap_err().iter().map(Mistake::to_string).collect();
