@@ -2,11 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use rustix::fs::{Mode, OFlags};
 
 use super::Exit;
 use super::server::StateArgs;
@@ -75,6 +76,8 @@ pub(super) fn restore(args: &RestoreArgs, terminal: &mut Terminal) -> anyhow::Re
         write_kept(&path, bytes).with_context(|| format!("the store is back, but {} could not be written", path.display()))?;
         keys += 1;
     }
+    give_to_owner_of(&folder, restored.replaced.as_deref())
+        .with_context(|| format!("the store is back, but does not belong to the account of {}; see `chown`", folder.display()))?;
     terminal.print(&format!(
         "Restored {} into {}: {} lines of events, {keys} keys.",
         args.file.display(),
@@ -106,6 +109,29 @@ fn read_kept(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     file.take(MAX_KEPT_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
     anyhow::ensure!(bytes.len() as u64 <= MAX_KEPT_BYTES, "{} is longer than {MAX_KEPT_BYTES} bytes: it is no key of ours", path.display());
     Ok(Some(bytes))
+}
+
+/// Lets the account that the folder belongs to use what was written, where root wrote it: the service runs as another, and would
+/// not start.
+fn give_to_owner_of(folder: &Path, replaced: Option<&Path>) -> io::Result<()> {
+    let owner = fs::metadata(folder)?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    let written = KEPT.iter().copied().chain(sqlite::FILES).map(|name| folder.join(name));
+    for path in written.chain(replaced.map(Path::to_owned)) {
+        // That account may put anything under these names: no link to a file of somebody else is followed.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => continue,
+            other => File::from(other?),
+        };
+        let now = file.metadata()?;
+        if now.is_file() && now.nlink() == 1 && now.uid() == 0 {
+            std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a key for this account only, whole or not at all.

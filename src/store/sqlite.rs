@@ -49,6 +49,8 @@ use crate::share::{FileIdentity, Share, ShareId, Steady, Timestamp};
 const FILE_NAME: &str = "portcullis.db";
 /// The name of the file whose lock says that a process uses the folder.
 const LOCK_NAME: &str = "portcullis.lock";
+/// The files that a store is made of and leaves in its folder.
+pub const FILES: [&str; 2] = [FILE_NAME, LOCK_NAME];
 /// How many writes may wait for the disk. Past it the callers wait, and with them whoever asked them.
 const QUEUE: usize = 1024;
 /// How long a read may wait for its turn, and then again for its answer, before a page says that it cannot be had.

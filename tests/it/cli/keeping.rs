@@ -1,6 +1,6 @@
 //! What is kept: a backup, and what comes back of it.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use super::*;
 
@@ -42,6 +42,29 @@ fn a_restored_backup_knows_the_past_and_revives_no_spent_link() {
     }
     check_code(&run(&server, &["audit", "verify"]), exit::DONE);
     check_code(&run(&server, &["reopen", &open.id]), exit::DONE);
+}
+
+#[test]
+fn what_root_restores_belongs_to_the_account_that_serves() {
+    // Only root can give a file away; for anybody else there is nothing to give.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    const SERVICE: u32 = 54_321;
+    let mut server = Setup::new().start();
+    let file = server.folder().join("kept.backup");
+    check_code(&run(&server, &["backup", file.to_str().unwrap()]), exit::DONE);
+    server.stop();
+    chown(&server.state, Some(SERVICE), Some(SERVICE)).unwrap();
+    let foreign = server.folder().join("foreign");
+    std::fs::write(&foreign, "of root").unwrap();
+    std::fs::remove_file(server.state.join("portcullis.lock")).unwrap();
+    std::fs::hard_link(&foreign, server.state.join("portcullis.lock")).unwrap();
+    check_code(&run(&server, &["restore", file.to_str().unwrap(), "--replace"]), exit::DONE);
+    for name in ["portcullis.db", "portcullis.db.before-restore-1", "jwt.key", "transfer.key"] {
+        assert_eq!(std::fs::metadata(server.state.join(name)).unwrap().uid(), SERVICE, "{name}");
+    }
+    assert_eq!(std::fs::metadata(&foreign).unwrap().uid(), 0, "what a second name leads to is somebody else's");
 }
 
 #[test]
