@@ -21,6 +21,11 @@ pub const MAX_GIVEN_BACK: usize = 64;
 /// How many transfers whose use is spent a share without a limit of downloads keeps one by one, and so how many of them
 /// may run at once: as many as there are threads that send. A share is saved whole, some 400 bytes for each.
 pub const MAX_KEPT: usize = 256;
+/// How many downloads of such a share may begin within how long. Each is saved three times with all that are kept, half a
+/// megabyte, and leaves three lines in the event log for good: whoever has the link must not wear the disk out or fill it.
+/// Fewer than [`MAX_KEPT_OVER`], so that they are still kept and can be counted.
+const MAX_BEGINNING: usize = 60;
+const BEGINNING_FOR: std::time::Duration = std::time::Duration::from_secs(3);
 /// How many of those are over for good and kept for the owner to look at. The others become counters ([`Folded`]).
 const MAX_KEPT_OVER: usize = 64;
 
@@ -323,8 +328,8 @@ pub enum Refused {
     /// Every use is spent.
     #[error("this link has been used")]
     Spent,
-    /// As many as may run at once do.
-    #[error("too many downloads of this link run at once: at most {MAX_KEPT}")]
+    /// As many as may run at once do, or as many as may begin in a moment did.
+    #[error("too many downloads of this link run, or begin, at once: at most {MAX_KEPT}")]
     Crowded,
     /// The recipient is in no network that the link is for.
     #[error("this link is for another network")]
@@ -589,13 +594,18 @@ impl Share {
             Some(max_downloads) if self.is_spent() => {
                 return Err(if running > 0 { Refused::Running { max_downloads } } else { Refused::Spent });
             }
-            None if running >= MAX_KEPT => return Err(Refused::Crowded),
+            None if running >= MAX_KEPT || self.is_rushed(now) => return Err(Refused::Crowded),
             Some(_) | None => {}
         }
         if self.has_expired(now) {
             return Err(Refused::Expired);
         }
         if self.phase == Phase::Opening { Err(Refused::NotOpen) } else { Ok(()) }
+    }
+
+    fn is_rushed(&self, now: Moment) -> bool {
+        let beginning = |t: &&Transfer| now.steady.since(t.redeemed.steady) < BEGINNING_FOR;
+        self.transfers.iter().filter(beginning).count() >= MAX_BEGINNING
     }
 
     fn apply(&mut self, event: Event, now: Moment, facts: &mut Vec<Fact>) -> Result<(), Refused> {

@@ -246,11 +246,11 @@ fn without_a_limit_a_share_that_folded_everything_still_ended_well_and_one_that_
     take(&mut share, 0, 0);
     share.make_room(seconds(0));
     for n in 1..=(MAX_KEPT_OVER as u64 + 1) {
-        let stopped = TransferId::from_bytes(u128::from(n).to_be_bytes());
-        share.must(Event::Redeemed { link: share.link, transfer: stopped, recipient: Recipient::default() }, GRACE + 1);
-        share.must(Event::TransferStopped { transfer: stopped }, GRACE + 1);
+        let (stopped, at) = (TransferId::from_bytes(u128::from(n).to_be_bytes()), GRACE + 1 + n / 20);
+        share.must(Event::Redeemed { link: share.link, transfer: stopped, recipient: Recipient::default() }, at);
+        share.must(Event::TransferStopped { transfer: stopped }, at);
     }
-    share.make_room(seconds(GRACE + 1));
+    share.make_room(seconds(GRACE + 10));
     assert_eq!((share.folded.completed, share.transfers.iter().filter(|t| t.is_completed()).count()), (1, 0));
     share.at(MAX);
     assert_eq!(share.outcome(), Some(Outcome::Completed));
@@ -269,14 +269,35 @@ fn without_a_limit_only_so_many_run_at_once_and_whoever_runs_is_never_folded() {
     let mut share = unlimited();
     let id = |n: usize| TransferId::from_bytes((n as u128).to_be_bytes());
     for n in 0..MAX_KEPT {
-        share.must(Event::Redeemed { link: share.link, transfer: id(n), recipient: Recipient::default() }, 1);
+        share.must(Event::Redeemed { link: share.link, transfer: id(n), recipient: Recipient::default() }, n as u64 / 20);
     }
-    assert_eq!(share.redeem(1, 1), Err(Refused::Crowded));
-    share.must(Event::TransferStopped { transfer: id(7) }, 2);
-    share.redeem(1, 2).unwrap();
+    assert_eq!(share.redeem(1, 20), Err(Refused::Crowded));
+    share.must(Event::TransferStopped { transfer: id(7) }, 20);
+    share.redeem(1, 21).unwrap();
     assert!(share.transfers.len() <= MAX_KEPT);
     assert!(share.transfers.iter().all(Transfer::is_active));
     assert_eq!(share.folded, Folded { others: 1, ..Folded::default() });
+}
+
+#[test]
+fn without_a_limit_a_flood_of_downloads_is_told_to_wait_and_written_down_no_faster_than_that() {
+    // Without grace whoever is done is folded at once, and is counted all the same.
+    for grace_period in [Duration::ZERO, Duration::from_secs(GRACE)] {
+        let mut share = unlimited();
+        share.policy.limits.grace_period = grace_period;
+        let mut taken = 0;
+        for n in 0..10_000_u64 {
+            let now = seconds(1 + n / 1000);
+            if share.may_redeem(share.link, None, now).is_ok() {
+                take(&mut share, n, 1 + n / 1000);
+                taken += 1;
+            } else {
+                assert_eq!(share.may_redeem(share.link, None, now), Err(Refused::Crowded));
+            }
+        }
+        assert_eq!(taken, 4 * MAX_BEGINNING, "ten seconds are the beginnings of four spans of three");
+        assert_eq!(share.state(seconds(11)), State::Offered);
+    }
 }
 
 #[test]
