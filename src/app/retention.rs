@@ -13,6 +13,9 @@ use crate::store::{Forgotten, Store, StoreError};
 
 /// How often it is looked for what is too old: what may go a day early or late may go an hour late.
 const EVERY: Duration = Duration::from_secs(3600);
+/// How long it waits at the start: a machine that was switched on may have the time of any year until the network tells it,
+/// and what is forgotten does not come back.
+const SETTLING: Duration = Duration::from_secs(15 * 60);
 /// How long others have the store for themselves between two bounded calls.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -26,8 +29,12 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    /// Forgets at once, every hour, and when the operator wants another time, until `shutdown`.
+    /// Forgets a while after the start, every hour, and when the operator wants another time, until `shutdown`.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(SETTLING) => {}
+        }
         loop {
             let kept_for = *self.kept_for.borrow_and_update();
             let round = async {
@@ -123,8 +130,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_too_old_goes_at_the_start_and_is_counted() {
+    async fn what_is_too_old_goes_soon_after_the_start_and_is_counted() {
         let scene = Scene::new(Some(99 * DAY)).await;
+        tokio::time::sleep(SETTLING).await;
         assert!(!scene.has_line().await);
         let numbers = scene.metrics.write_down(&Snapshot::default(), Exposition::Text);
         assert!(numbers.contains("portcullis_store_forgotten_total{kind=\"audit_lines\"} 1\n"), "{numbers}");
@@ -149,6 +157,18 @@ mod tests {
         assert!(scene.has_line().await);
         scene.kept_for.send_replace(Some(DAY));
         assert!(!scene.has_line().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_wakes_up_in_the_wrong_year_forgets_nothing_before_it_knows_better() {
+        let scene = Scene::new(Some(101 * DAY)).await;
+        let right = scene.clock.now().wall;
+        // Both clocks start where the machine believes to be.
+        scene.clock.advance(3650 * DAY);
+        assert!(scene.has_line().await);
+        scene.clock.jump_wall_to(right);
+        tokio::time::sleep(2 * EVERY).await;
+        assert!(scene.has_line().await);
     }
 
     #[tokio::test(start_paused = true)]
