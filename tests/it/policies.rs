@@ -70,6 +70,8 @@ fn without_a_limit_everybody_gets_it_until_it_ends() {
     let extended = server.api("POST", &format!("/api/v1/shares/{}/extend", offer.id), Some(&json!({ "expires_in_seconds": 1 })));
     extended.expect_status(200);
     assert_eq!(server.outcome(&offer.id), "completed");
+    let log = server.log_text();
+    assert!(log.contains("A transfer ended") && !log.contains("127.0.2."), "the log tells where recipients are: {log}");
 }
 
 #[test]
