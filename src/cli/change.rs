@@ -62,10 +62,11 @@ pub(super) struct ReopenArgs {
 /// Closes what can be closed: one wrong id keeps no other share open.
 pub(super) async fn close(client: &Client, args: &CloseArgs, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let ids = if args.all { living(client).await?.into_iter().map(|answered| answered.share.id).collect() } else { args.ids.clone() };
-    let mut exit = Exit::Done;
+    let (mut exit, mut told) = (Exit::Done, Ok(()));
     for id in &ids {
         match close_one(client, id).await {
-            Ok(closed) => terminal.print(&format!("{id}  {}", closed.share.state_text))?,
+            // Whoever reads no further (`| head -1`) wants the rest closed all the same.
+            Ok(closed) => told = told.and(terminal.print(&format!("{id}  {}", closed.share.state_text))),
             Err(error) if matches!(error.downcast_ref(), None | Some(ClientError::Refused { .. })) => {
                 terminal.say_error(&error.context(id.clone()));
                 exit = Exit::Error;
@@ -77,6 +78,7 @@ pub(super) async fn close(client: &Client, args: &CloseArgs, terminal: &mut Term
     if ids.is_empty() {
         terminal.say("No share is open.");
     }
+    told?;
     Ok(exit)
 }
 
