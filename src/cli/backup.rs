@@ -21,6 +21,8 @@ use crate::store::sqlite;
 const KEPT: [&str; 3] = ["jwt.key", "transfer.key", "owner.token"];
 /// The longest of them that is read; they have 65 bytes.
 const MAX_KEPT_BYTES: u64 = 4096;
+/// How many keys that were replaced are kept in one folder; whoever restores so often removes some.
+const MAX_ASIDE: u32 = 1000;
 
 /// What `backup` is asked.
 #[derive(Debug, Args)]
@@ -70,13 +72,14 @@ pub(super) fn restore(args: &RestoreArgs, terminal: &mut Terminal) -> anyhow::Re
     let folder = args.state.folder();
     let now = SystemClock::starting_after(None).now();
     let restored = sqlite::restore(&args.file, &folder, args.replace, now)?;
-    let mut keys = 0;
+    let (mut keys, mut kept) = (0, Vec::new());
     for (name, bytes) in restored.files.iter().filter(|(name, _)| KEPT.contains(&name.as_str())) {
         let path = folder.join(name);
+        kept.extend(set_aside(&path, bytes).with_context(|| format!("the store is back, but {} could not be kept", path.display()))?);
         write_kept(&path, bytes).with_context(|| format!("the store is back, but {} could not be written", path.display()))?;
         keys += 1;
     }
-    give_to_owner_of(&folder, restored.replaced.as_deref())
+    give_to_owner_of(&folder, restored.replaced.iter().chain(&kept))
         .with_context(|| format!("the store is back, but does not belong to the account of {}; see `chown`", folder.display()))?;
     terminal.print(&format!(
         "Restored {} into {}: {} lines of events, {keys} keys.",
@@ -86,6 +89,9 @@ pub(super) fn restore(args: &RestoreArgs, terminal: &mut Terminal) -> anyhow::Re
     ))?;
     if let Some(replaced) = &restored.replaced {
         terminal.say(&format!("What was there is kept as {}.", replaced.display()));
+    }
+    for key in &kept {
+        terminal.say(&format!("Another key was there; it is kept as {}, and what it signed or let in works no more.", key.display()));
     }
     terminal.say(&match restored.closed_shares {
         0 => "No link of the backup works any more.".to_owned(),
@@ -113,13 +119,13 @@ fn read_kept(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
 
 /// Lets the account that the folder belongs to use what was written, where root wrote it: the service runs as another, and would
 /// not start.
-fn give_to_owner_of(folder: &Path, replaced: Option<&Path>) -> io::Result<()> {
+fn give_to_owner_of<'a>(folder: &Path, aside: impl Iterator<Item = &'a PathBuf>) -> io::Result<()> {
     let owner = fs::metadata(folder)?;
     if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
         return Ok(());
     }
     let written = KEPT.iter().copied().chain(sqlite::FILES).map(|name| folder.join(name));
-    for path in written.chain(replaced.map(Path::to_owned)) {
+    for path in written.chain(aside.cloned()) {
         // That account may put anything under these names: no link to a file of somebody else is followed.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::open(&path, flags, Mode::empty()) {
@@ -132,6 +138,24 @@ fn give_to_owner_of(folder: &Path, replaced: Option<&Path>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Gives a key that is there and differs from `coming` another name, under which it stays. Returns that name.
+fn set_aside(path: &Path, coming: &[u8]) -> anyhow::Result<Option<PathBuf>> {
+    if read_kept(path)?.is_none_or(|there| there == coming) {
+        return Ok(None);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for n in 1..=MAX_ASIDE {
+        let aside = path.with_file_name(format!("{name}.before-restore-{n}"));
+        match fs::hard_link(path, &aside) {
+            // The name that it had is taken over by the other key in one step.
+            Ok(()) => return Ok(Some(aside)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    anyhow::bail!("{MAX_ASIDE} keys of that name were kept already; remove some")
 }
 
 /// Writes a key for this account only, whole or not at all.

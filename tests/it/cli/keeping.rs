@@ -27,10 +27,14 @@ fn a_restored_backup_knows_the_past_and_revives_no_spent_link() {
     assert!(String::from_utf8_lossy(&running.stderr).contains("stop it first"), "{}", said(&running));
     server.stop();
     check_code(&run(&server, &["restore", &name]), exit::ERROR);
+    let other_key = "another key of this folder, made since\n";
+    std::fs::write(server.state.join("transfer.key"), other_key).unwrap();
     let restored = run(&server, &["restore", &name, "--replace"]);
     check_code(&restored, exit::DONE);
     let told = said(&restored);
     assert!(told.contains("2 shares were open") && told.contains("kept as") && told.contains("portcullis serve"), "{told}");
+    assert!(told.contains("transfer.key.before-restore-1") && !told.contains("jwt.key.before"), "{told}");
+    assert_eq!(std::fs::read_to_string(server.state.join("transfer.key.before-restore-1")).unwrap(), other_key);
     for key in ["jwt.key", "transfer.key"] {
         assert_eq!(mode(&server.state.join(key)), 0o600);
     }
