@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::client::ClientError;
 use self::interrupt::Interrupts;
@@ -212,9 +212,24 @@ struct ServeArgs {
     settings: Settings,
 }
 
+/// Returns the whole command line. `--help` of a command fits a screen; which server is meant, and the settings, are told by
+/// `portcullis help COMMAND`, the manual, and `serve --help`.
+fn command_line() -> clap::Command {
+    fn on_a_screen(command: clap::Command, name: &str) -> clap::Command {
+        let help = format!("Print help (portcullis help{name} prints all of it)");
+        let help = Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).help(help);
+        let subs: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        let command = command.disable_help_flag(true).arg(help);
+        subs.iter().fold(command, |command, sub| command.mut_subcommand(sub, |inner| on_a_screen(inner, &format!("{name} {sub}"))))
+    }
+    let command = Cli::command();
+    let subs: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).filter(|sub| sub != "serve").collect();
+    subs.iter().fold(command, |command, sub| command.mut_subcommand(sub, |inner| on_a_screen(inner, &format!(" {sub}"))))
+}
+
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command_line().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too. If even this cannot be printed, the code still says it.
@@ -293,8 +308,8 @@ async fn ask(command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         Command::Backup(args) => backup::backup(&args, terminal),
         Command::Restore(args) => backup::restore(&args, terminal),
         Command::Openapi => pages::openapi(terminal),
-        Command::Completions(args) => pages::completions(&args, Cli::command(), terminal),
-        Command::Man(args) => pages::man(&args, Cli::command(), terminal),
+        Command::Completions(args) => pages::completions(&args, command_line(), terminal),
+        Command::Man(args) => pages::man(&args, command_line(), terminal),
         Command::Healthcheck(args) => access::healthcheck(&args.client()?, terminal).await,
         Command::SignIn(args) => access::sign_in(&args.client()?, terminal).await,
     }

@@ -241,7 +241,7 @@ async fn run_on(state_dir: &Path, line: &[&str], interrupts: Interrupts, screen:
 
 #[test]
 fn the_command_line_is_well_formed() {
-    Cli::command().debug_assert();
+    command_line().debug_assert();
 }
 
 #[test]
