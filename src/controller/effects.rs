@@ -15,6 +15,8 @@ use crate::tunnel::{Tunnel, TunnelError};
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The first and the longest pause before something is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long an answer is waited for that is not wanted any more: a way in that opens behind our back would have to be found.
+const GIVING_UP: Duration = Duration::from_secs(2);
 /// How long requests that were cut may take to tell how far they got, before the way in is shut all the same.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -24,7 +26,8 @@ pub(super) fn pause(failures: u32) -> Duration {
     if failures == 0 { Duration::ZERO } else { PAUSES.0.saturating_mul(1 << (failures - 1).min(16)).min(PAUSES.1) }
 }
 
-/// Opens a way in, unless `given_up` comes first; `None` then.
+/// Opens a way in, unless `given_up` comes first; `None` then. A backend that was asked already is not left in the middle:
+/// a request that is dropped may be carried out all the same, behind the close that follows.
 pub(super) async fn open(
     tunnel: Arc<dyn Tunnel>,
     metrics: Metrics,
@@ -32,17 +35,21 @@ pub(super) async fn open(
     failures: u32,
     given_up: CancellationToken,
 ) -> Option<Result<(), TunnelError>> {
-    let work = async {
-        sleep(pause(failures)).await;
-        let began = Instant::now();
-        let opened = within(tunnel.open(share)).await;
-        metrics.tunnel_opened(began.elapsed(), opened.is_ok());
-        opened
-    };
     tokio::select! {
-        () = given_up.cancelled() => None,
-        result = work => Some(result),
+        biased;
+        () = given_up.cancelled() => return None,
+        () = sleep(pause(failures)) => {}
     }
+    let began = Instant::now();
+    let opening = within(tunnel.open(share));
+    tokio::pin!(opening);
+    let opened = tokio::select! {
+        biased;
+        opened = &mut opening => opened,
+        () = given_up.cancelled() => timeout(GIVING_UP, opening).await.ok()?,
+    };
+    metrics.tunnel_opened(began.elapsed(), opened.is_ok());
+    Some(opened)
 }
 
 /// Closes a way in, once what was cut has told how far it got.

@@ -50,6 +50,8 @@ pub struct Controller {
     slots: HashMap<ShareId, Slot>,
     timers: BTreeSet<(Steady, ShareId)>,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Whether who moves bytes is heard before who asks, the next time.
+    is_reports_turn: bool,
     is_reconciling: bool,
     reconciled: Steady,
     /// The wall clock minus the steady one at the last look.
@@ -101,6 +103,7 @@ impl Controller {
             slots: HashMap::new(),
             timers: BTreeSet::new(),
             work: FuturesUnordered::new(),
+            is_reports_turn: false,
             is_reconciling: false,
             reconciled: now.steady,
             drift_ms: now.wall.0.saturating_sub(now.steady.0),
@@ -144,14 +147,18 @@ impl Controller {
     async fn next(&mut self, shutdown: &CancellationToken) -> Input {
         let now = self.parts.clock.now();
         let until_timer = self.timers.first().map_or(TICK, |(at, _)| at.since(now.steady));
+        self.is_reports_turn = !self.is_reports_turn;
+        let said = next_said(&mut self.commands, &mut self.reports, self.is_reports_turn);
+        // Always in this order, so that a simulation can repeat it. Nobody starves: time comes every few milliseconds at most,
+        // work ends, and the others take turns.
         tokio::select! {
-            Some(done) = self.work.next(), if !self.work.is_empty() => Input::Done(done),
-            Some(command) = self.commands.recv() => Input::Command(command),
-            Some(report) = self.reports.recv() => Input::Report(report),
-            Ok((identity, _)) = self.digests.recv() => Input::Digest(identity),
+            biased;
             () = shutdown.cancelled(), if self.leave_at.is_none() => Input::Stop,
             // Counted from the last tick: however much else comes in, time is not forgotten.
             () = sleep_until(self.ticked + until_timer.clamp(BREATH, TICK)) => Input::Tick,
+            Some(done) = self.work.next(), if !self.work.is_empty() => Input::Done(done),
+            Ok((identity, _)) = self.digests.recv() => Input::Digest(identity),
+            said = said => said,
         }
     }
 
@@ -439,6 +446,10 @@ impl Controller {
         let now = self.parts.clock.now();
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.running = None;
+        if self.leave_at.is_some() {
+            // Whatever came of it: nobody is to find it open behind us.
+            return self.close_stray(id, Vec::new());
+        }
         let event = match result {
             None => None,
             Some(Ok(())) => {
@@ -589,6 +600,12 @@ impl Controller {
             return;
         }
         self.is_reconciling = true;
+        self.list();
+    }
+
+    /// Asks which ways in stand open.
+    fn list(&mut self) {
+        let now = self.parts.clock.now().steady;
         let tunnel = self.parts.tunnel.clone();
         let work = async move {
             let listed = tokio::time::timeout(RECONCILE_EVERY, tunnel.list()).await;
@@ -599,14 +616,14 @@ impl Controller {
 
     fn listed(&mut self, asked: Steady, result: Result<HashSet<ShareId>, TunnelError>) {
         self.is_reconciling = false;
-        if self.leave_at.is_some() {
-            // Ways in that are shut now are not lost.
-            return;
-        }
         let open = match result {
             Ok(open) => open,
             Err(error) => return tracing::warn!(%error, "Could not see which ways in stand open"),
         };
+        if self.leave_at.is_some() {
+            // None is wanted any more, and one that is shut now is not lost.
+            return open.into_iter().for_each(|id| self.close_stray(id, Vec::new()));
+        }
         let living = self.slots.iter().map(|(id, slot)| {
             let is_settled = !slot.is_saving && slot.settled_since.is_some_and(|since| since < asked);
             (*id, &slot.share.phase, is_settled)
@@ -625,7 +642,9 @@ impl Controller {
         let drain = self.shared.drain();
         self.leave_at = Some(now.plus(drain));
         self.shared.stop();
-        let open: Vec<ShareId> = self.slots.values().filter(|slot| slot.share.phase == Phase::Open).map(|slot| slot.share.id).collect();
+        // One that opens is shut when that has ended, one that closes is being shut.
+        let may_be_open = |slot: &&Slot| slot.running.is_none() && matches!(slot.share.phase, Phase::Open | Phase::Opening);
+        let open: Vec<ShareId> = self.slots.values().filter(may_be_open).map(|slot| slot.share.id).collect();
         if self.parts.passes.requests() > 0 {
             tracing::info!("Stopping: waiting up to {} s for downloads that run", drain.as_secs());
         }
@@ -637,6 +656,8 @@ impl Controller {
         for id in open {
             self.close_stray(id, Vec::new());
         }
+        // What an earlier process left behind.
+        self.list();
     }
 
     /// Shuts a way in without a word of the share's: it is not wanted, or cannot be waited for.
@@ -674,6 +695,25 @@ impl Controller {
         };
         if tokio::time::timeout(LAST_WORK, last_work).await.is_err() {
             tracing::warn!("Left before everything was done; the next start takes it up");
+        }
+    }
+}
+
+/// Returns what is said next: by who asks, or by who moves bytes.
+async fn next_said(commands: &mut mpsc::Receiver<Command>, reports: &mut mpsc::Receiver<Report>, reports_first: bool) -> Input {
+    if reports_first {
+        tokio::select! {
+            biased;
+            Some(report) = reports.recv() => Input::Report(report),
+            Some(command) = commands.recv() => Input::Command(command),
+            else => std::future::pending().await,
+        }
+    } else {
+        tokio::select! {
+            biased;
+            Some(command) = commands.recv() => Input::Command(command),
+            Some(report) = reports.recv() => Input::Report(report),
+            else => std::future::pending().await,
         }
     }
 }
