@@ -2,6 +2,7 @@
 //!
 //! `src/lib.rs` lists the modules lowest first; a module uses only what stands above it. `share/` does no I/O and reads
 //! no clock. An outside crate with a home appears nowhere else. The public side and the owner side do not know each other.
+//! `unsafe` stands in one file, and says there why it is safe.
 //! The checker reads the source as text, without comments, literals and test code; its own tests feed it bad samples.
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["telemetry.rs"]),
     ("getrandom", &["token/random.rs"]),
     ("uuid", &["token/random.rs", "share/ids.rs"]),
+    ("libc", &["sys.rs"]),
 ];
 
 /// What the core may not name: I/O, tasks, clocks, randomness.
@@ -64,6 +66,11 @@ const SIDES: &[(&[&str], &[&str])] = &[
     (&["http/recipient/", "http/recipient.rs", "delivery/"], &["owner", "legacy", "auth", "assets"]),
     (&["http/owner/", "http/legacy.rs", "http/auth.rs", "http/assets.rs"], &["recipient"]),
 ];
+
+/// The one file that may say `unsafe`, as a path below the top level.
+const UNSAFE_HOME: &str = "src/sys.rs";
+/// Where else code of ours lies that no `unsafe` may stand in.
+const FOLDERS_OF_CODE: &[&str] = &["src", "tests", "benches", "fuzz"];
 
 /// A source file: its path below `src/`, and its text without comments, literals and test code.
 struct Source {
@@ -336,6 +343,25 @@ fn check_sides(sources: &[Source]) -> Vec<String> {
     faults
 }
 
+/// Finds `unsafe` outside its home, also in tests, and blocks at home that do not say why they are safe.
+fn check_unsafe(path: &str, text: &str) -> Vec<String> {
+    let code = without_comments_and_literals(text);
+    let is_said = |line: &str| names_word(line, "unsafe") && !line.contains("deny(") && !line.contains("allow(");
+    let places: Vec<usize> = code.lines().enumerate().filter(|(_, line)| is_said(line)).map(|(number, _)| number).collect();
+    if path != UNSAFE_HOME {
+        return places.iter().map(|line| format!("{path}:{}: `unsafe` outside {UNSAFE_HOME}", line + 1)).collect();
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    // The comment stands directly above, or above the beginning of the statement.
+    let leads = |line: &&&str| line.trim_start().starts_with("//") || line.trim_end().ends_with('=');
+    let says_why = |line: usize| lines[..line].iter().rev().take_while(leads).any(|l| l.contains("// SAFETY: "));
+    places.iter().filter(|line| !says_why(**line)).map(|line| format!("{path}:{}: no SAFETY comment", line + 1)).collect()
+}
+
+fn names_word(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| !text[..at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word))
+}
+
 /// Returns the modules that `src/lib.rs` lists, in its order.
 fn listed_modules(lib: &str) -> Vec<String> {
     let code = without_tests(&without_comments_and_literals(lib));
@@ -412,6 +438,18 @@ fn every_outside_crate_stays_at_home() {
 #[test]
 fn the_public_side_and_the_owner_side_do_not_know_each_other() {
     assert_clean(&check_sides(&sources()));
+}
+
+#[test]
+fn unsafe_code_stands_in_one_file_and_says_why_it_is_safe() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = BTreeMap::new();
+    FOLDERS_OF_CODE.iter().map(|folder| top.join(folder)).filter(|folder| folder.exists()).for_each(|folder| collect(&folder, &mut files));
+    let path_of =
+        |path: &Path| path.strip_prefix(top).expect("it lies in the project").to_str().expect("a path of ours is UTF-8").to_owned();
+    let home = files.get(&top.join(UNSAFE_HOME)).expect("the one file is there");
+    assert!(home.matches("unsafe {").count() >= 3, "the one file was read");
+    assert_clean(&files.iter().flat_map(|(path, text)| check_unsafe(&path_of(path), text)).collect::<Vec<_>>());
 }
 
 mod the_checker {
@@ -491,6 +529,18 @@ mod the_checker {
         assert_eq!(check("http/owner/shares.rs", "use crate::share::Recipient; let recipient = t.recipient; f(recipient, 1);"), 0);
         assert_eq!(check("http/recipient/mod.rs", "/// The owner's side.\nlet owner = 1; struct Owner;"), 0);
         assert_eq!(check("http/mod.rs", "pub mod owner; pub mod recipient;"), 0);
+    }
+
+    #[test]
+    fn sees_unsafe_code_away_from_home_and_without_a_reason() {
+        let count = |path, text| check_unsafe(path, text).len();
+        assert_eq!(count("src/a.rs", "fn f() { unsafe { g() } }"), 1);
+        assert_eq!(count("src/a.rs", "#[cfg(test)]\nmod tests { unsafe fn f() {} }"), 1);
+        assert_eq!(count("tests/it/a.rs", "unsafe impl Send for X {}"), 1);
+        assert_eq!(count("src/a.rs", "// unsafe {\nconst S: &str = \"unsafe { }\"; fn is_unsafe_to_show() {}"), 0);
+        assert_eq!(count(UNSAFE_HOME, "fn f() {\n    // SAFETY: numbers only,\n    // and no more.\n    let x = unsafe { g() };\n}"), 0);
+        assert_eq!(count(UNSAFE_HOME, "fn f() {\n    // It is fast.\n    unsafe { g() }\n}"), 1);
+        assert_eq!(count(UNSAFE_HOME, "// SAFETY: of another block\nfn f() {\n    unsafe { g() }\n}"), 1);
     }
 
     #[test]

@@ -1,11 +1,7 @@
 //! Puts a thread of ours behind everything else on the machine.
 
-/// Which I/O class only gets what nobody else wants (`IOPRIO_CLASS_IDLE` of linux/ioprio.h; it has no levels).
-const IO_CLASS_IDLE: libc::c_int = 3;
-/// Where the class stands in the number that `ioprio_set(2)` takes.
-const IO_CLASS_SHIFT: libc::c_int = 13;
-/// `IOPRIO_WHO_PROCESS`; 0 as the id means the calling thread.
-const IO_WHO_PROCESS: libc::c_int = 1;
+use crate::sys;
+
 /// The most polite there is.
 const NICEST: i32 = 19;
 
@@ -13,41 +9,39 @@ const NICEST: i32 = 19;
 /// threads that do nothing else. Each call may be refused by a sandbox; then the thread is merely less polite.
 pub(super) fn lower_this_thread() {
     let _ = rustix::process::setpriority_process(None, NICEST);
-    // SAFETY: the call takes numbers only; 0 is the calling thread.
-    unsafe {
-        libc::syscall(libc::SYS_ioprio_set, IO_WHO_PROCESS, 0, IO_CLASS_IDLE << IO_CLASS_SHIFT);
-    }
+    let _ = sys::read_behind_everybody();
 }
 
 /// Lets the calling thread, besides, compute only when no processor has anything else to do: for work that nobody waits for.
 pub(super) fn idle_this_thread() {
     lower_this_thread();
-    // The kernel's `struct sched_param` is one int; idle threads have no levels.
-    let parameters: libc::c_int = 0;
-    // SAFETY: the call takes numbers and a pointer to an int that lives over it; 0 is the calling thread. The C library's own
-    // `sched_setscheduler` does nothing in musl.
-    unsafe {
-        libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, &raw const parameters);
-    }
+    let _ = sys::compute_when_idle();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The fields of `/proc/thread-self/stat` behind the thread's name: the 17th is its niceness, the 39th how it is scheduled.
+    fn niceness_and_scheduling() -> (String, String) {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        (fields[16].to_owned(), fields[38].to_owned())
+    }
+
     #[test]
-    fn only_the_calling_thread_becomes_idle() {
-        // SAFETY: takes numbers only; 0 is the calling thread.
-        let of_this_thread =
-            || unsafe { (libc::syscall(libc::SYS_ioprio_get, IO_WHO_PROCESS, 0), libc::syscall(libc::SYS_sched_getscheduler, 0)) };
-        let before = of_this_thread();
-        let lowered = std::thread::spawn(move || {
+    fn only_the_calling_thread_becomes_polite() {
+        let before = niceness_and_scheduling();
+        let lowered = std::thread::spawn(|| {
+            lower_this_thread();
+            let lowered = niceness_and_scheduling();
             idle_this_thread();
-            (of_this_thread(), rustix::process::getpriority_process(None).unwrap())
-        })
-        .join()
-        .unwrap();
-        assert_eq!(lowered, ((libc::c_long::from(IO_CLASS_IDLE << IO_CLASS_SHIFT), libc::c_long::from(libc::SCHED_IDLE)), NICEST));
-        assert_eq!(of_this_thread(), before);
+            (lowered, niceness_and_scheduling())
+        });
+        let (lowered, idle) = lowered.join().unwrap();
+        // 0 is how threads are scheduled as a rule, 5 is SCHED_IDLE.
+        assert_eq!((lowered.0.as_str(), lowered.1.as_str()), ("19", "0"));
+        assert_eq!((idle.0.as_str(), idle.1.as_str()), ("19", "5"));
+        assert_eq!(niceness_and_scheduling(), before);
     }
 }

@@ -1,7 +1,7 @@
 //! What the kernel offers for a socket beyond what tokio does.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,9 +12,7 @@ use tokio::net::TcpStream;
 /// call on the descriptor. `connect(2)` to AF_UNSPEC "dissolves the association"; with a zero linger time that is a RST.
 pub(super) fn abort(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
-    let unspecified = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
-    // SAFETY: the address is a plain value that outlives the call, and its length is right.
-    unsafe { libc::connect(stream.as_raw_fd(), &raw const unspecified, size_of::<libc::sockaddr>() as libc::socklen_t) };
+    let _ = rustix::net::connect_unspec(stream);
 }
 
 /// Returns whether the socket takes bytes within `timeout`.

@@ -1,26 +1,12 @@
 //! What the other side's kernel acknowledged: TCP_INFO `bytes_acked` of our own socket.
 //!
 //! The counter is of the connection and counts every byte of the stream: heads, pages and bodies. So whoever writes
-//! remembers where in the stream a body began. Source: `struct tcp_info` in Linux's `include/uapi/linux/tcp.h`;
-//! `tcpi_bytes_acked` is there since 4.1.
+//! remembers where in the stream a body began. How the kernel is asked stands in `sys.rs`.
 
 use std::io;
-use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-/// The part of `struct tcp_info` up to what we read. New fields are only ever added at its end.
-#[repr(C)]
-#[derive(Default)]
-struct TcpInfo {
-    states_and_options: [u8; 8],
-    timers_and_windows: [u32; 24],
-    pacing_rate: u64,
-    max_pacing_rate: u64,
-    bytes_acked: u64,
-}
-
-/// The state of a connection that is over, as `tcpi_state` has it (`include/net/tcp_states.h`).
-const TCP_CLOSE: u8 = 7;
+use crate::sys::tcp_info;
 
 /// Counts what was acknowledged of a stream that we write.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +21,7 @@ impl AckCounter {
     /// # Errors
     /// What `getsockopt(2)` says, as where `socket` is no TCP socket.
     pub fn start(socket: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Self { baseline: info(socket)?.bytes_acked })
+        Ok(Self { baseline: tcp_info(socket)?.bytes_acked })
     }
 
     /// Returns how many of the `written` bytes of the stream were acknowledged. Works on a connection that was reset, too,
@@ -45,7 +31,7 @@ impl AckCounter {
     /// What `getsockopt(2)` says.
     pub fn acked(&self, socket: BorrowedFd<'_>, written: u64) -> io::Result<u64> {
         // A FIN counts one more, hence the bound.
-        Ok(info(socket)?.bytes_acked.saturating_sub(self.baseline).min(written))
+        Ok(tcp_info(socket)?.bytes_acked.saturating_sub(self.baseline).min(written))
     }
 }
 
@@ -55,23 +41,7 @@ impl AckCounter {
 /// # Errors
 /// What `getsockopt(2)` says.
 pub fn is_over(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(info(socket)?.states_and_options[0] == TCP_CLOSE)
-}
-
-fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
-    let mut info = TcpInfo::default();
-    let mut length = size_of::<TcpInfo>() as libc::socklen_t;
-    // SAFETY: `info` is plain integers and `length` is its size; the kernel writes at most so much.
-    let result = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, std::ptr::from_mut(&mut info).cast(), &raw mut length)
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if (length as usize) < size_of::<TcpInfo>() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel does not count acknowledged bytes (Linux 4.1 does)"));
-    }
-    Ok(info)
+    Ok(tcp_info(socket)?.is_over())
 }
 
 #[cfg(test)]
