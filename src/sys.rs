@@ -2,7 +2,7 @@
 //!
 //! Each function here is safe to call with whatever its types allow, and says why beside its block. What is more than a call
 //! (what a counter means, when a thread should be polite) stands where it is used. `Cargo.toml` denies `unsafe` everywhere
-//! else, tests and benchmarks too, and `tests/architecture.rs` holds that this file stays the only exception.
+//! else, and `tests/architecture.rs` holds that no other file of the product is an exception.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

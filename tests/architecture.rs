@@ -2,7 +2,7 @@
 //!
 //! `src/lib.rs` lists the modules lowest first; a module uses only what stands above it. `share/` does no I/O and reads
 //! no clock. An outside crate with a home appears nowhere else. The public side and the owner side do not know each other.
-//! `unsafe` stands in one file, and says there why it is safe.
+//! `unsafe` stays at home and says why it is safe, and SECURITY.md names tests that there are.
 //! The checker reads the source as text, without comments, literals and test code; its own tests feed it bad samples.
 
 use std::collections::BTreeMap;
@@ -67,8 +67,9 @@ const SIDES: &[(&[&str], &[&str])] = &[
     (&["http/owner/", "http/legacy.rs", "http/auth.rs", "http/assets.rs"], &["recipient"]),
 ];
 
-/// The one file that may say `unsafe`, as a path below the top level.
-const UNSAFE_HOME: &str = "src/sys.rs";
+/// The files that may say `unsafe`, as paths below the top level: the product's calls to the kernel, and what gives a simulation
+/// its own randomness in place of the kernel's.
+const UNSAFE_HOMES: &[&str] = &["src/sys.rs", "tests/sim/chance.rs"];
 /// Where else code of ours lies that no `unsafe` may stand in.
 const FOLDERS_OF_CODE: &[&str] = &["src", "tests", "benches", "fuzz"];
 
@@ -348,18 +349,49 @@ fn check_unsafe(path: &str, text: &str) -> Vec<String> {
     let code = without_comments_and_literals(text);
     let is_said = |line: &str| names_word(line, "unsafe") && !line.contains("deny(") && !line.contains("allow(");
     let places: Vec<usize> = code.lines().enumerate().filter(|(_, line)| is_said(line)).map(|(number, _)| number).collect();
-    if path != UNSAFE_HOME {
-        return places.iter().map(|line| format!("{path}:{}: `unsafe` outside {UNSAFE_HOME}", line + 1)).collect();
+    if !UNSAFE_HOMES.contains(&path) {
+        return places.iter().map(|line| format!("{path}:{}: `unsafe` outside {UNSAFE_HOMES:?}", line + 1)).collect();
     }
     let lines: Vec<&str> = text.lines().collect();
     // The comment stands directly above, or above the beginning of the statement.
     let leads = |line: &&&str| line.trim_start().starts_with("//") || line.trim_end().ends_with('=');
     let says_why = |line: usize| lines[..line].iter().rev().take_while(leads).any(|l| l.contains("// SAFETY: "));
-    places.iter().filter(|line| !says_why(**line)).map(|line| format!("{path}:{}: no SAFETY comment", line + 1)).collect()
+    let blocks = places.iter().filter(|line| lines[**line].contains("unsafe {"));
+    blocks.filter(|line| !says_why(**line)).map(|line| format!("{path}:{}: no SAFETY comment", line + 1)).collect()
 }
 
 fn names_word(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(at, _)| !text[..at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word))
+}
+
+/// Finds what the table of promises names and is no test: neither `a::b::test`, with the function `test` in a file below `a/b`, nor
+/// a suite of `tests/run`. Only the last column of a table is looked at, and every promise must name something.
+fn check_promises(text: &str, suites: &[String], files: &BTreeMap<String, String>) -> Vec<String> {
+    let promises = text.lines().skip_while(|line| !line.starts_with("| Promise ")).skip(2).take_while(|line| line.starts_with('|'));
+    let mut faults = Vec::new();
+    for promise in promises {
+        let shown_by = promise.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
+        let names: Vec<&str> = shown_by.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            faults.push(format!("nothing shows this promise: {promise}"));
+        }
+        let unknown = names.into_iter().filter(|name| !suites.iter().any(|suite| suite == name) && !is_test(name, files));
+        faults.extend(unknown.map(|name| format!("there is no test {name}")));
+    }
+    faults
+}
+
+fn is_test(name: &str, files: &BTreeMap<String, String>) -> bool {
+    let Some((modules, function)) = name.rsplit_once("::") else { return false };
+    let place = modules.trim_end_matches("::tests").replace("::", "/");
+    let declared = [format!("fn {function}("), format!("fn {function}<")];
+    files.iter().any(|(path, text)| path.contains(&place) && declared.iter().any(|text_of_it| text.contains(text_of_it)))
+}
+
+/// Returns the suites that `tests/run` knows: the words of its arrays of suites.
+fn suites(runner: &str) -> Vec<String> {
+    let arrays = runner.lines().filter(|line| line.starts_with("readonly ") && line.contains("=(") && !line.contains("PACKAGES"));
+    arrays.flat_map(|line| line.split(['(', ')']).nth(1).unwrap_or_default().split_whitespace()).map(str::to_owned).collect()
 }
 
 /// Returns the modules that `src/lib.rs` lists, in its order.
@@ -441,15 +473,27 @@ fn the_public_side_and_the_owner_side_do_not_know_each_other() {
 }
 
 #[test]
-fn unsafe_code_stands_in_one_file_and_says_why_it_is_safe() {
+fn unsafe_code_stays_at_home_and_says_why_it_is_safe() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = BTreeMap::new();
     FOLDERS_OF_CODE.iter().map(|folder| top.join(folder)).filter(|folder| folder.exists()).for_each(|folder| collect(&folder, &mut files));
     let path_of =
         |path: &Path| path.strip_prefix(top).expect("it lies in the project").to_str().expect("a path of ours is UTF-8").to_owned();
-    let home = files.get(&top.join(UNSAFE_HOME)).expect("the one file is there");
-    assert!(home.matches("unsafe {").count() >= 3, "the one file was read");
+    let home = files.get(&top.join(UNSAFE_HOMES[0])).expect("the product's file is there");
+    assert!(home.matches("unsafe {").count() >= 3, "the product's file was read");
     assert_clean(&files.iter().flat_map(|(path, text)| check_unsafe(&path_of(path), text)).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_promise_of_security_md_names_tests_that_there_are() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(top.join(name)).unwrap_or_else(|e| panic!("{name} cannot be read: {e}"));
+    let mut files = BTreeMap::new();
+    ["src", "tests"].iter().for_each(|folder| collect(&top.join(folder), &mut files));
+    let files = files.into_iter().map(|(path, text)| (path.strip_prefix(top).expect("it lies in the project").display().to_string(), text));
+    let (promises, suites, files) = (read("SECURITY.md"), suites(&read("tests/run")), files.collect());
+    assert!(promises.matches("| **").count() > 20 && suites.iter().any(|suite| suite == "race"), "both were read: {suites:?}");
+    assert_clean(&check_promises(&promises, &suites, &files));
 }
 
 mod the_checker {
@@ -538,9 +582,31 @@ mod the_checker {
         assert_eq!(count("src/a.rs", "#[cfg(test)]\nmod tests { unsafe fn f() {} }"), 1);
         assert_eq!(count("tests/it/a.rs", "unsafe impl Send for X {}"), 1);
         assert_eq!(count("src/a.rs", "// unsafe {\nconst S: &str = \"unsafe { }\"; fn is_unsafe_to_show() {}"), 0);
-        assert_eq!(count(UNSAFE_HOME, "fn f() {\n    // SAFETY: numbers only,\n    // and no more.\n    let x = unsafe { g() };\n}"), 0);
-        assert_eq!(count(UNSAFE_HOME, "fn f() {\n    // It is fast.\n    unsafe { g() }\n}"), 1);
-        assert_eq!(count(UNSAFE_HOME, "// SAFETY: of another block\nfn f() {\n    unsafe { g() }\n}"), 1);
+        assert_eq!(
+            count(UNSAFE_HOMES[0], "fn f() {\n    // SAFETY: numbers only,\n    // and no more.\n    let x = unsafe { g() };\n}"),
+            0
+        );
+        assert_eq!(count(UNSAFE_HOMES[0], "fn f() {\n    // It is fast.\n    unsafe { g() }\n}"), 1);
+        assert_eq!(count(UNSAFE_HOMES[0], "// SAFETY: of another block\nfn f() {\n    unsafe { g() }\n}"), 1);
+    }
+
+    #[test]
+    fn sees_a_promise_without_a_test() {
+        let files = BTreeMap::from([("tests/it/race.rs".to_owned(), "fn one_wins() {}\nfn promise<const N: usize>() {}".to_owned())]);
+        let faults = |shown_by: &str| {
+            let text =
+                format!("`not::looked_at`\n| Promise | How | What |\n| --- | --- | --- |\n| a | `b` | {shown_by} |\n\n`nor::this`\n");
+            check_promises(&text, &["fmt".to_owned(), "deny".to_owned()], &files).len()
+        };
+        assert_eq!(faults("`race::one_wins` `race::promise` `deny`"), 0);
+        assert_eq!(faults("`race::one_loses`"), 1);
+        assert_eq!(faults("`crash::one_wins`"), 1);
+        assert_eq!(faults("`one_wins` `allow`"), 2);
+        assert_eq!(faults("it is obvious"), 1);
+        assert_eq!(
+            suites("readonly BLACK_BOX=(race names)\nreadonly SUITES=(fmt deny)\nreadonly PACKAGES=(curl)\n"),
+            ["race", "names", "fmt", "deny"]
+        );
     }
 
     #[test]

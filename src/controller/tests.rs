@@ -110,6 +110,15 @@ async fn a_wall_clock_that_jumps_ahead_ends_a_link_before_anybody_can_redeem_it(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_jumps_ahead_shuts_the_door_though_nobody_comes() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    scene.clock.jump_wall_to(scene.clock.now().wall.plus(YEAR));
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Expired));
+    assert!(!scene.doors.is_open(view.share.id));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_jumps_back_prolongs_nothing() {
     let scene = Scene::new().await;
     let view = scene.share().await;
@@ -253,8 +262,11 @@ async fn a_revoke_does_not_wait_for_a_way_in_that_hangs_while_it_opens() {
     *scene.tunnel.opening.lock().unwrap() = Mood::Hangs;
     let view = scene.share().await;
     assert_eq!(view.state, State::Opening);
+    let revoked = tokio::time::Instant::now();
     scene.handle.revoke(view.share.id).await.unwrap();
     assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Revoked));
+    // Time is paused: only what somebody waits for goes by.
+    assert!(revoked.elapsed() < Duration::from_secs(5), "it took {:?}", revoked.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -248,3 +248,6 @@ fn next_request_id() -> RequestId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     RequestId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
+
+#[cfg(test)]
+mod tests;

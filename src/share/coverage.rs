@@ -183,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_whole_with_its_last_byte_and_not_before() {
+        let mut coverage = Coverage::default();
+        for size in [1, 100, 1000, u64::MAX] {
+            coverage.add(ByteRange::new(0, size - 1), Evidence::Acknowledged);
+            assert!(!coverage.is_whole(size), "{size}");
+            coverage.add(ByteRange::new(size - 1, size), Evidence::Acknowledged);
+            assert!(coverage.is_whole(size), "{size}");
+        }
+    }
+
+    #[test]
     fn an_empty_file_is_whole() {
         assert!(Coverage::default().is_whole(0));
     }
