@@ -9,6 +9,8 @@
 
 mod describe;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod reload;
 mod remote;
 mod settings;

@@ -21,3 +21,5 @@ pub mod shutdown;
 pub mod app;
 pub mod doctor;
 pub mod cli;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

@@ -47,7 +47,7 @@ impl SettingsFile {
         self.values.get(name).map(|(value, line)| (value, *line))
     }
 
-    fn take(&mut self, text: &str, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn take(&mut self, text: &str, mistakes: &mut Vec<Mistake>) {
         let line_of = |at: usize| text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {

@@ -158,7 +158,7 @@ fn matches(tags: &[u8], etag: &str) -> bool {
 
 /// Names the file in both spellings of RFC 6266. The plain one is ASCII that no client reads in two ways; the extended
 /// one has every letter, without those that a terminal or a file manager would act on.
-fn disposition(path: &CatalogPath) -> String {
+pub(super) fn disposition(path: &CatalogPath) -> String {
     let shown = path.name_for_display().replace(['/', '\\'], "_").replace('\u{FFFD}', "_");
     let plain: String =
         shown.chars().map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '%' | '\\') || c == ' ' { c } else { '_' }).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::StreamExt;
-use http::{Extensions, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -499,11 +499,7 @@ impl Connection {
         if !self.is_proxy {
             return Peer { address: Some(self.ip), is_proxied: false };
         }
-        // Each proxy adds whom it saw at the end; the last one that is not ours is the recipient.
-        let seen = head.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
-        let seen: Vec<Option<IpAddr>> = seen.map(|text| text.trim().parse().ok()).collect();
-        let address = seen.into_iter().rev().find(|ip| ip.is_none_or(|ip| !(self.side.is_trusted_proxy)(ip))).flatten();
-        Peer { address, is_proxied: true }
+        Peer { address: forwarded_for(&head.headers, &*self.side.is_trusted_proxy), is_proxied: true }
     }
 
     /// Tells the end of the body that was watched, if all of it has arrived.
@@ -572,8 +568,15 @@ fn with<T: Clone + Send + Sync + 'static>(value: T) -> Extensions {
     extensions
 }
 
+/// Returns for whom our proxies asked. Each adds whom it saw at the end; the last one that is not ours is the recipient.
+pub(super) fn forwarded_for(headers: &HeaderMap, is_ours: &dyn Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let seen = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+    let seen: Vec<Option<IpAddr>> = seen.map(|text| text.trim().parse().ok()).collect();
+    seen.into_iter().rev().find(|ip| ip.is_none_or(|ip| !is_ours(ip))).flatten()
+}
+
 /// Reads `/{share}/{what}/{secret}/…`.
-fn secret_path(path: &str, what: &str) -> Option<(ShareId, TransferSecret)> {
+pub(super) fn secret_path(path: &str, what: &str) -> Option<(ShareId, TransferSecret)> {
     let mut parts = path.strip_prefix('/')?.split('/');
     let share = parts.next()?.parse().ok()?;
     if parts.next() != Some(what) {

@@ -10,6 +10,8 @@
 
 mod accept;
 mod answer;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod h1;
 mod head;
 mod pace;

@@ -24,6 +24,8 @@ use crate::store::{ApiToken, ApiTokenId, Session, Store};
 use crate::token::random;
 
 mod caller;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod guard;
 mod guesses;
 mod origin;

@@ -18,6 +18,8 @@
 
 mod coverage;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod folded;
 mod ids;
 mod lifecycle;

@@ -6,6 +6,8 @@
 //!
 //! Whether a link may still be used is not decided here: the share's state in the store says that, keyed by `jti`.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hs256;
 pub mod random;
 

@@ -36,7 +36,7 @@ impl Names {
         *self.extra.write().expect("nobody panics while holding the names") = extra;
     }
 
-    fn allow(&self, authority: &str) -> bool {
+    pub(super) fn allow(&self, authority: &str) -> bool {
         let Some(host) = host_of(authority) else { return false };
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);

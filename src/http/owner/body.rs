@@ -118,7 +118,7 @@ fn unsupported() -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Send the body as `Content-Type: application/json`.")
 }
 
-fn parse(bytes: &[u8]) -> Result<Object, Problem> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Object, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0 }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)).map_err(|error| {
         let text = error.to_string();

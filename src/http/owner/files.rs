@@ -99,7 +99,7 @@ async fn checksum(side: &OwnerSide, path: &CatalogPath, identity: FileIdentity) 
 }
 
 /// Reads the path in an address: bytes that are not UTF-8 may stand there as they are or in the form that lists give.
-fn path_of(address: &str) -> Result<CatalogPath, Problem> {
+pub(super) fn path_of(address: &str) -> Result<CatalogPath, Problem> {
     let encoded = address.strip_prefix(FILES).unwrap_or_default();
     let bytes: Vec<u8> = percent_decode_str(encoded).collect();
     Ok(match std::str::from_utf8(&bytes) {

@@ -35,6 +35,8 @@ pub(super) mod body;
 mod docs;
 mod events;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod health;
 mod metrics;
 mod once;

@@ -151,12 +151,12 @@ struct ResultJson {
 }
 
 /// Which files an owner wants shared; what they look like is looked at one by one.
-enum Paths {
+pub(super) enum Paths {
     One(String),
     Many(Vec<String>),
 }
 
-fn wanted_paths(body: &mut Object) -> Result<Paths, Problem> {
+pub(super) fn wanted_paths(body: &mut Object) -> Result<Paths, Problem> {
     let (path, paths) = (body.text("path")?, body.texts("paths")?);
     match path {
         Some(path) if paths.is_empty() => Ok(Paths::One(path)),
@@ -170,7 +170,7 @@ fn wanted_paths(body: &mut Object) -> Result<Paths, Problem> {
 }
 
 /// Reads by which rules an owner wants a file shared.
-fn new_share(mut body: Object, path: CatalogPath) -> Result<NewShare, Problem> {
+pub(super) fn new_share(mut body: Object, path: CatalogPath) -> Result<NewShare, Problem> {
     let note = body.text("note")?.filter(|note| !note.is_empty());
     let message = body.text("message")?.filter(|message| !message.is_empty());
     let policy = body.object("policy")?.map(policy).transpose()?.unwrap_or_default();

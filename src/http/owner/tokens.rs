@@ -104,7 +104,7 @@ fn already_made() -> Problem {
     Problem::new(StatusCode::CONFLICT, "already_made", detail)
 }
 
-fn new_token(mut body: Object) -> Result<NewToken, Problem> {
+pub(super) fn new_token(mut body: Object) -> Result<NewToken, Problem> {
     let name = body.required_text("name")?.trim().to_owned();
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         return Err(body.wrong("name", &format!("must have 1 to {MAX_NAME_BYTES} bytes and no control characters")));
