@@ -343,8 +343,8 @@ impl Connection {
     async fn write_page(&mut self, head: &Head, response: Option<Response<Body>>, keeps_alive: bool) -> io::Result<Next> {
         let is_head = head.method == Method::HEAD;
         let Some(response) = response else {
-            // The answer to a HEAD ends with its head, so behind this one nothing may follow.
-            return self.plain("503 Service Unavailable", "Retry-After: 5\r\n", "One moment, please.\n", keeps_alive && !is_head).await;
+            let body = if is_head { "" } else { "One moment, please.\n" };
+            return self.plain("503 Service Unavailable", "Retry-After: 5\r\n", body, keeps_alive).await;
         };
         let (parts, body) = response.into_parts();
         if parts.extensions.get::<Silence>().is_some() || parts.status == StatusCode::METHOD_NOT_ALLOWED {
@@ -375,7 +375,9 @@ impl Connection {
 
     async fn refuse(&mut self, bad: BadHead) -> Next {
         let Some(status) = bad.status_line() else { return Next::Drop };
-        self.plain(status, "", &format!("{status}\n"), false).await.unwrap_or(Next::Drop)
+        // The answer to a HEAD ends with its head, also where the rest of that head is not understood.
+        let body = if self.buffer.starts_with(b"HEAD ") { String::new() } else { format!("{status}\n") };
+        self.plain(status, "", &body, false).await.unwrap_or(Next::Drop)
     }
 
     /// Answers with bytes of a transfer. `location` is its own URL, where another was asked for.

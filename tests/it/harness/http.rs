@@ -233,6 +233,20 @@ impl Client {
         }
     }
 
+    /// Reads until so many bytes have come, or the peer closes.
+    pub(crate) fn read_to_close_or(&mut self, most: usize, within: Duration) -> Vec<u8> {
+        self.stream.set_read_timeout(Some(within)).expect("a timeout can be set");
+        let mut all = Vec::new();
+        while all.len() < most {
+            let mut some = self.read_some(64 * 1024);
+            if some.is_empty() {
+                break;
+            }
+            all.append(&mut some);
+        }
+        all
+    }
+
     pub(crate) fn close_for_writing(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }

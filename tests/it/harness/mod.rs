@@ -2,6 +2,7 @@
 
 mod http;
 mod proxy;
+mod raw;
 mod server;
 
 use std::ffi::OsStr;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use http::{Answer, Client, PATIENCE, path_of, request, resolve};
 pub(crate) use proxy::CuttingProxy;
+pub(crate) use raw::{Talk, open_descriptors, shown, talk};
 pub(crate) use server::{Offer, SOON, Server, Setup, free_port};
 
 /// What a browser calls itself.
