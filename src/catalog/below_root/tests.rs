@@ -313,3 +313,82 @@ fn a_file_that_is_replaced_all_the_time_is_opened_whole() {
         });
     }
 }
+
+/// How many exchanges each way meets where `SWAPS` does not say: a quarter of a million by each of four ways.
+const DEFAULT_SWAPS: u64 = 250_000;
+
+/// Everything at once, counted: an ancestor and its link, a file and its link, two files, a file and a pipe.
+#[test]
+fn no_swap_of_a_million_leads_outside_or_to_another_inode_by_any_way() {
+    let swaps: u64 = std::env::var("SWAPS").ok().map_or(DEFAULT_SWAPS, |text| text.parse().expect("SWAPS is a number"));
+    let place = Place::new();
+    place
+        .file("d/secret", "inside")
+        .file("e/deep/secret", "inside")
+        .file("f", "inside")
+        .file("g", "one")
+        .file("h", "another")
+        .file("p", "inside");
+    std::fs::create_dir(place.outside().join("deep")).unwrap();
+    std::fs::write(place.outside().join("deep/secret"), "secret").unwrap();
+    for (name, target) in [("to-d", place.outside()), ("to-e", place.outside()), ("to-f", place.outside().join("secret"))] {
+        symlink(target, place.at(name)).unwrap();
+    }
+    mkfifoat(CWD, place.at("to-p"), Mode::RUSR | Mode::WUSR).unwrap();
+    for (way, root) in every_way(&place) {
+        let (done, met) = (AtomicBool::new(false), std::cell::Cell::new([0_u64; 2]));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _done = Finally(&done);
+                for n in 0..swaps {
+                    let (one, other) = [("d", "to-d"), ("e", "to-e"), ("f", "to-f"), ("g", "h"), ("p", "to-p")][(n % 5) as usize];
+                    renameat_with(CWD, place.at(one), CWD, place.at(other), RenameFlags::EXCHANGE).unwrap();
+                }
+            });
+            while !done.load(Ordering::Relaxed) {
+                for name in ["d/secret", "to-d/secret", "e/deep/secret", "f", "to-f", "g", "h", "p"] {
+                    met.set(count(met.get(), attack(&root, name, way)));
+                }
+                for name in ["d", "e/deep", "to-e"] {
+                    met.set(count(met.get(), list(&root, name, way)));
+                }
+            }
+        });
+        let [opened, refused] = met.get();
+        assert!(opened > 0 && refused > 0, "{way}: {opened} opened and {refused} refused");
+    }
+}
+
+fn count([opened, refused]: [u64; 2], is_open: bool) -> [u64; 2] {
+    [opened + u64::from(is_open), refused + u64::from(!is_open)]
+}
+
+/// Opens a file; fails where what it holds is not what its identity says.
+fn attack(root: &Root, name: &str, way: &str) -> bool {
+    match root.open_file(&path(name)) {
+        Ok(open) => {
+            let size = open.identity.size_bytes as usize;
+            let now = open.identity_now().unwrap();
+            assert_eq!((now.device, now.inode), (open.identity.device, open.identity.inode), "{name} by {way}");
+            let text = read(open);
+            assert!(matches!(&text[..], "inside" | "one" | "another") && text.len() == size, "{name} by {way}: {text:?} of {size} bytes");
+            true
+        }
+        Err(CatalogError::NotFound { .. } | CatalogError::NotRegular { .. } | CatalogError::Busy) => false,
+        Err(error) => panic!("{name} by {way}: {error:?}"),
+    }
+}
+
+/// Lists a folder; fails where it is the one outside.
+fn list(root: &Root, name: &str, way: &str) -> bool {
+    let stat = match root.open_folder(&path(name)) {
+        Ok(folder) => fstat(&folder).unwrap(),
+        Err(CatalogError::NotFound { .. } | CatalogError::NotFolder { .. } | CatalogError::Busy) => return false,
+        Err(error) => panic!("{name} by {way}: {error:?}"),
+    };
+    let outside = |name: &str| rustix::fs::stat(root.path.with_file_name(name)).unwrap();
+    for place in [outside("outside"), outside("outside/deep")] {
+        assert_ne!((stat.st_dev, stat.st_ino), (place.st_dev, place.st_ino), "{name} by {way} is the folder outside");
+    }
+    true
+}
