@@ -16,12 +16,11 @@ const MAX_LENGTH: usize = 20 * 1024;
 fn every_target_holds_on_its_corpus_and_on_twists_of_it() {
     let inputs = std::env::var("FUZZ_INPUTS").ok().map_or(DEFAULT_INPUTS, |text| text.parse().expect("FUZZ_INPUTS is a number"));
     let only = std::env::var("FUZZ_CASE").ok();
-    let only = only.as_deref().map(|text| text.split_once(':').expect("FUZZ_CASE is target:number"));
-    for (name, target) in TARGETS {
+    let (only, number) = only.as_deref().map_or(("", None), |text| text.split_once(':').map_or((text, None), |(of, n)| (of, Some(n))));
+    for (name, target) in TARGETS.iter().filter(|(name, _)| only.is_empty() || only == *name) {
         let kept = Kept::read(name);
-        match only {
-            Some((wanted, number)) if wanted == *name => feed(name, *target, &kept, number.parse().expect("a number")),
-            Some(_) => {}
+        match number {
+            Some(number) => feed(name, *target, &kept, number.parse().expect("FUZZ_CASE is a target, or target:number")),
             None => (0..kept.entries.len() as u64 + inputs).for_each(|number| feed(name, *target, &kept, number)),
         }
     }

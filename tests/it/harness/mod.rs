@@ -1,5 +1,6 @@
 //! What every suite needs: the real server, a client that hides nothing, files with known content, a proxy that cuts.
 
+mod fuse;
 mod http;
 mod proxy;
 mod raw;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+pub(crate) use fuse::{Ask, Fuse};
 pub(crate) use http::{Answer, Client, PATIENCE, path_of, request, resolve};
 pub(crate) use proxy::CuttingProxy;
 pub(crate) use raw::{Talk, open_descriptors, shown, talk};
