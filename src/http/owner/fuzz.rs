@@ -1,7 +1,9 @@
 //! What hostile bytes meet on the owner's side: bodies, what stands behind the `?`, and paths in addresses.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::body::{self, Object};
@@ -31,7 +33,33 @@ pub(crate) fn json_body(data: &[u8]) {
     let theirs = serde_json::from_slice::<Value>(data).is_ok_and(|value| value.is_object());
     assert!(!ours || theirs, "only we read this as JSON");
     if ours {
-        serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(data).expect("an object");
+        let names = serde_json::from_slice::<Names>(data).expect("an object").0;
+        let different: BTreeSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "a name stands there twice: {names:?}");
+    }
+}
+
+/// The names of an object, as often as they stand there.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self(Vec::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Self, A::Error> {
+        while let Some((name, IgnoredAny)) = fields.next_entry()? {
+            self.0.push(name);
+        }
+        Ok(self)
     }
 }
 

@@ -270,6 +270,19 @@ fn every_method_on_every_path_with_every_body_is_met_in_step() {
 }
 
 #[test]
+fn a_refusal_of_a_head_request_is_a_head_alone() {
+    let scene = scene();
+    for lines in ["Content-Length: 5", "Transfer-Encoding: chunked", "Expect: 100-continue", "X: y\r\n folded", "Host: second"] {
+        let raw = format!("HEAD {} HTTP/1.1\r\nHost: {}\r\n{lines}\r\n\r\n", scene.victim.link, scene.host);
+        let mut client = Client::connect(scene.server.recipient);
+        client.send(raw.as_bytes());
+        let said = client.read_to_close(crate::harness::SOON);
+        assert!(said.starts_with(b"HTTP/1.1 4") && said.ends_with(b"\r\n\r\n"), "{lines}: {:?}", crate::harness::shown(&said));
+    }
+    scene.finish();
+}
+
+#[test]
 fn resets_and_half_closed_connections_leave_nothing_behind() {
     let scene = scene();
     let whole = request("POST", &scene.victim.redeem_path(), &scene.host, &["Content-Length: 5"], None);
