@@ -470,3 +470,61 @@ fn waiting_for_a_hundred_is_waited_for_once() {
     }
     scene.finish();
 }
+
+#[test]
+fn huge_heads_are_refused_and_ordinary_ones_are_not() {
+    let scene = scene();
+    let filler = |bytes: usize| format!("X-Filler: {}", "f".repeat(bytes));
+    for (bytes, is_fine) in [(1_000, true), (15_000, true), (200_000, false), (1_000_000, false), (10_000_000, false)] {
+        let raw = scene.look(&filler(bytes), "");
+        let talk = talk(scene.server.owner, raw.as_bytes(), &scene.probe);
+        check_talk("a filler", raw.as_bytes(), &talk, is_probe, if is_fine { Any } else { Refused });
+        assert!(!is_fine || talk.replies[0].status == 200, "{bytes}: {}", talk.replies[0].head);
+    }
+    for (fields, is_fine) in [(10, true), (60, true), (200, false), (5_000, false)] {
+        let lines: Vec<String> = (0..fields).map(|n| format!("X-{n}: y")).collect();
+        let raw = scene.look(&lines.join("\r\n"), "");
+        let talk = talk(scene.server.owner, raw.as_bytes(), &scene.probe);
+        check_talk("fields", raw.as_bytes(), &talk, is_probe, if is_fine { Any } else { Refused });
+        assert!(!is_fine || talk.replies[0].status == 200, "{fields} fields: {}", talk.replies[0].head);
+    }
+    for target in ["q".repeat(70_000), "q=&".repeat(30_000), "%".repeat(100_000), "a/".repeat(40_000)] {
+        let raw = format!("GET /?{target} HTTP/1.1\r\nHost: {}\r\n\r\n", scene.host);
+        scene.try_it("a long target", raw.as_bytes(), Refused);
+    }
+    scene.try_it("no end of line", "G".repeat(1_000_000).as_bytes(), Refused);
+    scene.try_it("a name without end", scene.look(&"N".repeat(500_000), "").as_bytes(), Refused);
+    scene.finish();
+}
+
+#[test]
+fn a_pipeline_is_answered_in_order_and_half_a_request_is_none() {
+    let scene = scene();
+    let one = |n: usize| {
+        let id = format!("X-Request-Id: n{n}");
+        format!(
+            "GET /api/v1/files/absent-{n} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n{id}\r\n\r\n",
+            scene.host, scene.server.token
+        )
+    };
+    let mut client = Client::connect(scene.server.owner);
+    client.send((0..300).map(one).collect::<String>().as_bytes());
+    for n in 0..300 {
+        let answer = client.answer("GET").expect("each is answered").expect_status(404);
+        assert_eq!(answer.header("x-request-id"), Some(format!("n{n}")));
+    }
+    drop(client);
+    let whole = scene.close("Content-Length: 5\r\nX: y", "hell");
+    for end in (0..whole.len()).step_by(5) {
+        let mut leaving = Client::connect(scene.server.owner);
+        leaving.send(&whole.as_bytes()[..end]);
+        if end % 2 == 0 {
+            leaving.reset();
+        } else {
+            leaving.close_for_writing();
+            let said = leaving.read_to_close(crate::harness::SOON);
+            assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 4") || end > whole.len() - 5, "after {end}: {:?}", shown(&said));
+        }
+    }
+    check_no_descriptor_is_lost(&scene.server, scene.descriptors);
+}
