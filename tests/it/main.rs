@@ -20,6 +20,8 @@ mod hostile_paths;
 mod hostile_tokens;
 mod hung_nas;
 mod idempotency;
+mod kill_points;
+mod life;
 mod live;
 mod names;
 mod operate;

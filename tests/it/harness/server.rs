@@ -69,12 +69,19 @@ impl Setup {
 
     /// Starts it after `prepare` has put something into its root and its state folder.
     pub(crate) fn start_after(self, prepare: impl FnOnce(&Path, &Path)) -> Server {
+        let mut server = self.build(prepare);
+        server.start();
+        server
+    }
+
+    /// Makes everything that it needs, and does not start it.
+    pub(crate) fn build(self, prepare: impl FnOnce(&Path, &Path)) -> Server {
         let dir = tempfile::Builder::new().prefix("portcullis-it-").tempdir().expect("a folder for the test");
         let (root, state) = (dir.path().join("nas"), dir.path().join("state"));
         std::fs::create_dir(&root).expect("the root is made");
         prepare(&root, &state);
         let token = random_hex(32);
-        let mut server = Server {
+        Server {
             owner: self.owner,
             recipient: self.recipient,
             settings: self.settings,
@@ -84,9 +91,7 @@ impl Setup {
             process: None,
             log: Arc::default(),
             keeper: dir,
-        };
-        server.start();
-        server
+        }
     }
 }
 
@@ -133,6 +138,13 @@ impl Offer {
 impl Server {
     /// Starts the binary with this folder, state and settings, and waits until it answers.
     pub(crate) fn start(&mut self) {
+        if let Some(status) = self.try_start() {
+            panic!("the server ended with {status} instead of starting:\n{}", self.log_text());
+        }
+    }
+
+    /// As [`Server::start`]; returns how it ended where it did so instead.
+    pub(crate) fn try_start(&mut self) -> Option<ExitStatus> {
         assert!(self.process.is_none(), "the server runs already");
         let mut child = self.command().arg("serve").arg(&self.root).stdin(Stdio::null()).spawn().expect("the binary starts");
         let readers = vec![
@@ -144,11 +156,10 @@ impl Server {
         loop {
             let alive = Client::try_connect(self.owner, None, None).ok().and_then(|mut c| c.request("GET", "/livez", &[]));
             if alive.is_some_and(|a| a.status == 200) {
-                return;
+                return None;
             }
-            let process = self.process.as_mut().expect("just started");
-            if let Some(status) = process.child.try_wait().expect("a child can be asked") {
-                panic!("the server ended with {status} instead of starting:\n{}", self.log_text());
+            if let Some(status) = self.ended() {
+                return Some(status);
             }
             assert!(started.elapsed() < START_PATIENCE, "the server does not start:\n{}", self.log_text());
             std::thread::sleep(Duration::from_millis(20));
@@ -168,6 +179,24 @@ impl Server {
         command
     }
 
+    /// Sets a setting for the next start, in place of what it was.
+    pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
+        self.unset(name);
+        self.settings.push((name.to_owned(), value.to_string()));
+    }
+
+    /// Leaves a setting out at the next start.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.settings.retain(|(n, _)| n != name);
+    }
+
+    /// Returns how it ended, if it has; then it can be started again.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.child.try_wait().expect("a child can be asked")?;
+        self.kill();
+        Some(status)
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().expect("the server runs").child.id()
     }
@@ -182,9 +211,8 @@ impl Server {
 
     /// Asks it to stop, as `systemctl stop` does, and waits for its end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.ask_to_stop();
         let mut process = self.process.take().expect("the server runs");
-        let pid = rustix::process::Pid::from_child(&process.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal can be sent");
         let mut status = None;
         poll(SOON, "the server ends after SIGTERM", || {
             status = process.child.try_wait().expect("a child can be asked");
@@ -192,6 +220,12 @@ impl Server {
         });
         process.readers.drain(..).for_each(|reader| drop(reader.join()));
         status.expect("it has ended")
+    }
+
+    /// Asks it to stop, and waits for nothing.
+    pub(crate) fn ask_to_stop(&self) {
+        let pid = rustix::process::Pid::from_child(&self.process.as_ref().expect("the server runs").child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal can be sent");
     }
 
     /// Returns everything it wrote to stdout and stderr, in all its lives.
