@@ -22,8 +22,8 @@ mod schema;
 mod stats;
 mod writer;
 
-use std::fs::{DirBuilder, File, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -36,7 +36,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::backup::{BackupError, BackupSummary, backup};
-use self::connections::{Reader, Readers, lock, open_to_read, open_to_write, private_file};
+use self::connections::{Reader, Readers, lock, open_to_read, open_to_write, private_file, private_folder};
 pub use self::look::{Look, look_at};
 use self::queries::{page_of_events, page_of_shares, shares_by};
 pub use self::restore::{Restored, restore};
@@ -83,7 +83,7 @@ impl SqliteStore {
     /// [`StoreError::Unusable`] where the file is damaged, another program's, of a later version or in use by another
     /// process; [`StoreError::Unavailable`] where it cannot be opened or written.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(StoreError::unavailable)?;
+        private_folder(folder).map_err(StoreError::unavailable)?;
         let lock = lock(&folder.join(LOCK_NAME))?;
         let path = folder.join(FILE_NAME);
         // SQLite gives its side files (-wal, -shm) the mode of the database.

@@ -11,7 +11,7 @@ use crate::harness::{Faults, SOON, Server, Setup, poll, put};
 use crate::life::{END, FILLER, FILM, FILM_BYTES, Life, Walk};
 
 /// How many kills there are unless `KILL_POINTS` says otherwise; `tests/run --long` says all.
-const KILLS: usize = 24;
+const KILLS: usize = 40;
 
 /// Returns how many of `all` calls are tried, each with one of the three ways to die.
 fn kills() -> usize {
@@ -62,8 +62,9 @@ fn kill_everywhere(beginning: &Beginning) {
             }
         }
     }
-    // How many calls there are differs a little from walk to walk: the last may not come.
-    assert!(died + 5 >= all / step, "of {} kills only {died} came", all / step);
+    // How many calls there are differs a little from walk to walk (saves that come together are one write): the last may not come.
+    let planned = all.div_ceil(step);
+    assert!(died * 10 >= planned * 8, "of {planned} kills only {died} came");
 }
 
 /// How a walk begins: with an empty folder, or with a copy of one.

@@ -74,6 +74,13 @@ impl<T> Step<T> {
     }
 }
 
+impl<T> Step<T> {
+    /// Returns the answer, if it was there at a time.
+    pub(crate) fn answer_at(&self, time: u64) -> Option<&T> {
+        self.answered.as_ref().filter(|(at, _)| *at <= time).map(|(_, answer)| answer)
+    }
+}
+
 /// What one share was told to do.
 #[derive(Debug, Default)]
 pub(crate) struct Fate {
@@ -321,6 +328,18 @@ impl Walk<'_> {
 // ---- What must hold afterwards ------------------------------------------------------------------------------------------
 
 impl Life {
+    /// Returns when something was answered.
+    pub(crate) fn times(&self) -> Vec<u64> {
+        fn of<T>(step: &Step<T>) -> Option<u64> {
+            step.answered.as_ref().map(|(at, _)| *at)
+        }
+        let shares = self.shares.values().flat_map(|fate| {
+            [of(&fate.create), of(&fate.redeem), of(&fate.revoke), of(&fate.extend), of(&fate.reopen), of(&fate.deliver)]
+        });
+        let passes = self.passes.values().flat_map(|pass| [of(&pass.make), of(&pass.end)]);
+        shares.chain(passes).flatten().collect()
+    }
+
     /// Checks a server that was started again against what had been answered by `time`.
     pub(crate) fn check(&self, server: &Server, film: &[u8], time: u64) {
         let health = server.api("GET", "/health", None).expect_status(200).json();

@@ -27,6 +27,7 @@ mod names;
 mod operate;
 mod owner;
 mod policies;
+mod power_cut;
 mod previews;
 mod protocol;
 mod race;

@@ -1,7 +1,7 @@
 //! The connections to the file, and the lock that says whose folder it is.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,6 +67,27 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.home.idle.lock().expect("nobody panics while holding the list").extend(self.connection.take());
+    }
+}
+
+/// Makes a folder for this account only, and what is missing above it, where it is not there yet. What was made has survived the
+/// power going: a folder whose own name is lost takes everything in it along, however well that was synced.
+pub(super) fn private_folder(folder: &Path) -> std::io::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    let is_there = |path: &&Path| path.try_exists().is_ok_and(|is_there| is_there);
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !is_there(path)).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    missing.iter().try_for_each(|made| sync_folder_of(made))
+}
+
+/// Waits until a name in its folder has survived the power going, where the file system can say so.
+pub(super) fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::Unsupported) => Ok(()),
+        // A folder that this account may enter and not list: its owner made it, and synced it.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        other => other,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every suite needs: the real server, a client that hides nothing, files with known content, a proxy that cuts.
 
 mod fuse;
+mod disk;
 mod faults;
 mod http;
 mod proxy;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 pub(crate) use fuse::{Ask, Fuse};
+pub(crate) use disk::{Disk, Random};
 pub(crate) use faults::{Call, DISK_BROKEN, DISK_FULL, Faults};
 pub(crate) use http::{Answer, Client, PATIENCE, path_of, request, resolve};
 pub(crate) use proxy::CuttingProxy;
