@@ -6,7 +6,7 @@
 //! * `schema.rs`, `backfill.rs`: the tables, and how an older file gets them.
 //! * `writer.rs`: saves, the ledger, the event log. `queries.rs`: pages of shares and events.
 //! * `access.rs`, `audit.rs`, `plans.rs`, `stats.rs`, `retention.rs`: one topic each, what is written and what is asked.
-//! * `backup.rs`, `restore.rs`: the whole of it as one file, and back. `look.rs`: whether a start would work.
+//! * `backup.rs`, `restore.rs`, `placing.rs`: the whole of it as one file, and back. `look.rs`: whether a start would work.
 
 mod access;
 mod audit;
@@ -14,6 +14,7 @@ mod backfill;
 mod backup;
 mod connections;
 mod look;
+mod placing;
 mod plans;
 mod queries;
 mod restore;
@@ -85,6 +86,8 @@ impl SqliteStore {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         private_folder(folder).map_err(StoreError::unavailable)?;
         let lock = lock(&folder.join(LOCK_NAME))?;
+        // A restore that was cut short is completed before anything is looked at.
+        placing::place(folder).map_err(StoreError::unavailable)?;
         let path = folder.join(FILE_NAME);
         // SQLite gives its side files (-wal, -shm) the mode of the database.
         let file = private_file(&path).map_err(StoreError::unavailable)?;
@@ -191,6 +194,9 @@ fn size(connection: &Connection, path: &Path) -> Result<Size, StoreError> {
 /// [`StoreError::Unusable`] where there is no store of this version or the file is damaged; [`StoreError::Unavailable`]
 /// where it cannot be read.
 pub fn verify_audit_of(folder: &Path) -> Result<AuditVerdict, StoreError> {
+    if folder.join(placing::DECIDED).try_exists().map_err(StoreError::unavailable)? {
+        return Err(StoreError::Unusable { reason: "a restore was cut short; start the server once, which completes it".to_owned() });
+    }
     let path = folder.join(FILE_NAME);
     if !path.try_exists().map_err(StoreError::unavailable)? {
         return Err(StoreError::Unusable { reason: "there is none in this folder".to_owned() });

@@ -13,7 +13,8 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, params};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::connections::open_to_read;
+use super::connections::{open_to_read, sync_folder_of};
+use super::placing::DECIDED;
 use super::{FILE_NAME, StoreError, latest_seq, refused, schema};
 
 /// The most files that are kept beside the database in a backup, and the most bytes of each: keys and tokens.
@@ -33,7 +34,7 @@ pub struct BackupSummary {
     pub files: usize,
 }
 
-/// Says why a backup could not be made or put back. Nothing was changed then.
+/// Says why a backup could not be made or put back. Nothing was changed then, but for [`BackupError::Decided`].
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// There is a file of that name, and nothing is written over.
@@ -77,6 +78,19 @@ pub enum BackupError {
         #[source]
         source: io::Error,
     },
+    /// A backup was decided on, and could not be put into its place.
+    #[error("the backup could not be put into its place; the next start, or restore, goes on with it")]
+    Decided {
+        /// Why.
+        #[source]
+        source: Box<BackupError>,
+    },
+    /// A backup was decided on, and is not in its place yet.
+    #[error("a restore into {folder} was cut short; start the server once, which completes it")]
+    Unfinished {
+        /// Where.
+        folder: PathBuf,
+    },
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -90,6 +104,9 @@ pub enum BackupError {
 /// # Errors
 /// One of [`BackupError`]; no file is left then.
 pub fn backup(folder: &Path, to: &Path, extra: &[(&str, Vec<u8>)]) -> Result<BackupSummary, BackupError> {
+    if exists(&folder.join(DECIDED))? {
+        return Err(BackupError::Unfinished { folder: folder.to_owned() });
+    }
     let source = folder.join(FILE_NAME);
     if !exists(&source)? {
         return Err(BackupError::NoStore { folder: folder.to_owned() });
@@ -165,7 +182,7 @@ impl Partial {
             }
             Err(error) => return Err(BackupError::Io { path: to.to_owned(), source: error.into() }),
         }
-        sync_folder_of(to)
+        sync_folder_of(to).map_err(at(to))
     }
 }
 
@@ -173,15 +190,6 @@ impl Drop for Partial {
     fn drop(&mut self) {
         // It has its name, or is of no use.
         let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// Waits until a new name in its folder has survived the power going, where the file system can say so.
-pub(super) fn sync_folder_of(path: &Path) -> Result<(), BackupError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        other => other.map_err(at(folder)),
     }
 }
 

@@ -1,15 +1,17 @@
 //! Puts a backup back.
 
-use std::fs::{DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{Mode, OFlags};
 
-use super::backup::{BackupError, MAX_FILES, at, check_files, exists, sync_folder_of};
-use super::connections::{lock, private_file};
+use super::backup::{BackupError, MAX_FILES, at, check_files, exists};
+use super::connections::{lock, private_file, private_folder, sync_folder_of};
+use super::placing::{DECIDED, Placed, place};
 use super::queries::shares_by;
 use super::writer::{self, Undone};
 use super::{ADVICE, FILE_NAME, LIVING, LOCK_NAME, StoreError, audit, latest_seq, refused, schema};
@@ -17,16 +19,16 @@ use crate::share::{Event, Moment, Steady};
 use crate::store::Save;
 use crate::store::audit::{AuditEntry, OURSELVES};
 
-/// What a backup is called in the folder until it may have the store's name.
-const COMING_NAME: &str = "portcullis.db.restoring";
-/// How many stores that were replaced are kept in one folder; whoever restores so often removes some.
-const MAX_REPLACED: u32 = 1000;
+/// The name of the folder in which everything is made ready.
+const COMING: &str = "portcullis.restoring";
 
 /// What was put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
-    /// The small files of the backup, by name; they are not written by this.
-    pub files: Vec<(String, Vec<u8>)>,
+    /// How many keys came with the store.
+    pub keys: u64,
+    /// Where the keys are now that were replaced by others.
+    pub kept_keys: Vec<PathBuf>,
     /// How many shares lived when the backup was made, and are closed now.
     pub closed_shares: u64,
     /// How many API tokens work again that may have been removed since.
@@ -37,55 +39,76 @@ pub struct Restored {
     pub replaced: Option<PathBuf>,
 }
 
-/// Puts the backup `from` into `folder`, where no server may run. Blocks. What lived in it is closed at `now`, every link is
-/// dead and every browser signed out before it takes the store's place; up to that moment a crash leaves what was there.
-/// A store that is there is replaced only if `replace` says so, and is kept under another name.
+/// Puts the backup `from` into `folder`, where no server may run, with those of its small files that are named in `keys`.
+/// Blocks. What lived in it is closed at `now`, every link is dead and every browser signed out before it takes the store's place.
+/// A store that is there is replaced only if `replace` says so, and is kept under another name, and so are keys that differ.
+///
+/// Whenever it is cut short, the folder holds all of what was there or all of the backup, never some of both: see `placing.rs`.
 ///
 /// # Errors
-/// One of [`BackupError`]; the folder is as it was then.
-pub fn restore(from: &Path, folder: &Path, replace: bool, now: Moment) -> Result<Restored, BackupError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
+/// One of [`BackupError`]; the folder is as it was then, unless it is [`BackupError::Decided`].
+pub fn restore(from: &Path, folder: &Path, replace: bool, keys: &[&str], now: Moment) -> Result<Restored, BackupError> {
+    private_folder(folder).map_err(at(folder))?;
     let _lock = match lock(&folder.join(LOCK_NAME)) {
         Err(StoreError::Unusable { .. }) => return Err(BackupError::Running { folder: folder.to_owned() }),
         other => other?,
     };
+    place(folder)?;
     if exists(&folder.join(FILE_NAME))? && !replace {
         return Err(BackupError::Occupied { folder: folder.to_owned() });
     }
     let coming = Coming::copy(from, folder)?;
-    let restored = coming.prepare(from, now)?;
-    let replaced = set_aside(folder)?;
-    coming.take_place(folder)?;
-    Ok(Restored { replaced, ..restored })
+    let past = coming.prepare(from, now)?;
+    coming.add_keys(past.files.iter().filter(|(name, _)| keys.contains(&name.as_str())))?;
+    coming.decide(folder)?;
+    let Placed { keys, kept_keys, replaced } = place(folder).map_err(|error| BackupError::Decided { source: Box::new(error) })?;
+    let aside: Vec<&Path> = kept_keys.iter().chain(&replaced).map(PathBuf::as_path).collect();
+    give_to_owner_of(folder, &aside).map_err(at(folder))?;
+    let Past { closed_shares, api_tokens, latest_seq, .. } = past;
+    Ok(Restored { keys, kept_keys, closed_shares, api_tokens, latest_seq, replaced })
 }
 
-/// A copy of a backup in the folder, not in its place yet; unless it gets there it is gone again.
+/// What a backup holds once it is the past.
+struct Past {
+    files: Vec<(String, Vec<u8>)>,
+    closed_shares: u64,
+    api_tokens: u64,
+    latest_seq: u64,
+}
+
+/// A folder with a copy of a backup, not decided on yet; unless it is it is gone again.
 struct Coming(PathBuf);
 
 impl Coming {
     fn copy(from: &Path, folder: &Path) -> Result<Self, BackupError> {
-        let coming = Self(folder.join(COMING_NAME));
         let mut source = File::open(from).map_err(at(from))?;
         if !source.metadata().map_err(at(from))?.is_file() {
             return Err(unfit(from, "it is no file"));
         }
+        let coming = Self(folder.join(COMING));
         // What an attempt that was cut off left behind is of no use.
-        match std::fs::remove_file(&coming.0) {
+        match fs::remove_dir_all(&coming.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&coming.0)(error)),
             _ => {}
         }
-        let mut copy = private_file(&coming.0).map_err(at(&coming.0))?;
-        io::copy(&mut source, &mut copy).map_err(at(&coming.0))?;
+        DirBuilder::new().mode(0o700).create(&coming.0).map_err(at(&coming.0))?;
+        let database = coming.database();
+        let mut copy = private_file(&database).map_err(at(&database))?;
+        io::copy(&mut source, &mut copy).map_err(at(&database))?;
         Ok(coming)
     }
 
+    fn database(&self) -> PathBuf {
+        self.0.join(FILE_NAME)
+    }
+
     /// Makes the past of it: this version's tables, nothing that lives, no link that works.
-    fn prepare(&self, from: &Path, now: Moment) -> Result<Restored, BackupError> {
+    fn prepare(&self, from: &Path, now: Moment) -> Result<Past, BackupError> {
         let named = |error| match error {
             StoreError::Unusable { reason } => unfit(from, reason.trim_end_matches(ADVICE)),
             other => BackupError::Store(other),
         };
-        let mut file = open_whole(&self.0).map_err(named)?;
+        let mut file = open_whole(&self.database()).map_err(named)?;
         let files = take_files(&file, from)?;
         schema::prepare(&file).and_then(|()| schema::expect_ours(&file)).map_err(named)?;
         let step = file.transaction().map_err(refused)?;
@@ -97,21 +120,41 @@ impl Coming {
         let latest_seq = latest_seq(&step).map_err(refused)?;
         step.commit().map_err(refused)?;
         drop(file);
-        File::open(&self.0).and_then(|file| file.sync_all()).map_err(at(&self.0))?;
-        Ok(Restored { files, closed_shares, api_tokens: api_tokens.cast_unsigned(), latest_seq, replaced: None })
+        let database = self.database();
+        File::open(&database).and_then(|file| file.sync_all()).map_err(at(&database))?;
+        Ok(Past { files, closed_shares, api_tokens: api_tokens.cast_unsigned(), latest_seq })
     }
 
-    fn take_place(self, folder: &Path) -> Result<(), BackupError> {
-        let place = folder.join(FILE_NAME);
-        std::fs::rename(&self.0, &place).map_err(at(&place))?;
-        sync_folder_of(&place)
+    fn add_keys<'a>(&self, keys: impl Iterator<Item = &'a (String, Vec<u8>)>) -> Result<(), BackupError> {
+        for (name, bytes) in keys {
+            let path = self.0.join(name);
+            let written = private_file(&path).and_then(|mut file| {
+                file.write_all(bytes)?;
+                file.sync_all()
+            });
+            written.map_err(at(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Decides that this is what the folder is to hold: the one step behind which there is no way back.
+    fn decide(self, folder: &Path) -> Result<(), BackupError> {
+        let decided = folder.join(DECIDED);
+        let names = fs::read_dir(&self.0).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+        let names = names.map_err(at(&self.0))?;
+        let lock = folder.join(LOCK_NAME);
+        let all: Vec<&Path> = [self.0.as_path(), &lock].into_iter().chain(names.iter().map(PathBuf::as_path)).collect();
+        give_to_owner_of(folder, &all).map_err(at(&self.0))?;
+        sync_folder_of(&self.database()).map_err(at(&self.0))?;
+        fs::rename(&self.0, &decided).map_err(at(&decided))?;
+        sync_folder_of(&decided).map_err(|error| BackupError::Decided { source: Box::new(at(&decided)(error)) })
     }
 }
 
 impl Drop for Coming {
     fn drop(&mut self) {
-        // It is in its place, or is of no use.
-        let _ = std::fs::remove_file(&self.0);
+        // It has another name, or is of no use.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -124,7 +167,7 @@ fn open_whole(path: &Path) -> Result<Connection, StoreError> {
     schema::version_of(&file)?;
     let number = |pragma: &str| file.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(refused);
     let expected = number("page_count")?.saturating_mul(number("page_size")?);
-    let bytes = std::fs::metadata(path).map_err(StoreError::unavailable)?.len();
+    let bytes = fs::metadata(path).map_err(StoreError::unavailable)?.len();
     if u64::try_from(expected).ok() != Some(bytes) {
         return Err(StoreError::Unusable { reason: format!("it has {bytes} bytes and should have {expected}") });
     }
@@ -178,48 +221,26 @@ fn make_past(file: &Connection, now: Moment) -> Result<u64, Undone> {
     Ok(closed)
 }
 
-/// Gives the store that is there a second name, under which it stays when another takes its place. Returns that name.
-fn set_aside(folder: &Path) -> Result<Option<PathBuf>, BackupError> {
-    let place = folder.join(FILE_NAME);
-    let aside = free_name(folder)?;
-    let side = |path: &Path, end: &str| path.with_file_name(format!("{}{end}", path.file_name().unwrap_or_default().to_string_lossy()));
-    let is_there = exists(&place)?;
-    // Written back into the database its log is gone; a store that is too damaged for that keeps it under the second name.
-    if is_there {
-        let _ = write_back(&place);
+/// Lets the account that the folder belongs to use what was written, where root wrote it: the service runs as another, and would
+/// not start.
+fn give_to_owner_of(folder: &Path, written: &[&Path]) -> io::Result<()> {
+    let owner = fs::metadata(folder)?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
     }
-    if exists(&side(&place, "-wal"))? {
-        std::fs::rename(side(&place, "-wal"), side(&aside, "-wal")).map_err(at(&place))?;
-    }
-    match std::fs::remove_file(side(&place, "-shm")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&place)(error)),
-        _ => {}
-    }
-    if !is_there {
-        return Ok(None);
-    }
-    if std::fs::hard_link(&place, &aside).is_err() {
-        // A file system without second names.
-        std::fs::copy(&place, &aside).map_err(at(&aside))?;
-        File::open(&aside).and_then(|file| file.sync_all()).map_err(at(&aside))?;
-    }
-    sync_folder_of(&aside)?;
-    Ok(Some(aside))
-}
-
-fn write_back(place: &Path) -> rusqlite::Result<()> {
-    let file = Connection::open_with_flags(place, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-}
-
-fn free_name(folder: &Path) -> Result<PathBuf, BackupError> {
-    for n in 1..=MAX_REPLACED {
-        let name = folder.join(format!("{FILE_NAME}.before-restore-{n}"));
-        if !exists(&name)? {
-            return Ok(name);
+    for path in written {
+        // That account may put anything under these names: no link to a file of somebody else is followed.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(*path, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => continue,
+            other => File::from(other?),
+        };
+        let now = file.metadata()?;
+        if now.uid() == 0 && (now.is_dir() || now.is_file() && now.nlink() == 1) {
+            std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
         }
     }
-    Err(BackupError::Exists { path: folder.join(format!("{FILE_NAME}.before-restore-{MAX_REPLACED}")) })
+    Ok(())
 }
 
 fn unfit(path: &Path, reason: &str) -> BackupError {

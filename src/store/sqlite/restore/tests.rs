@@ -26,12 +26,12 @@ fn back_up(folder: &TempDir) -> PathBuf {
 }
 
 fn put_back(from: &Path, folder: &TempDir) -> Restored {
-    restore(from, folder.path(), true, seconds(60)).unwrap()
+    restore(from, folder.path(), true, &["jwt.key", "owner.token"], seconds(60)).unwrap()
 }
 
 fn why_not(from: &Path) -> String {
     let folder = folder();
-    let error = restore(from, folder.path(), false, seconds(1)).unwrap_err();
+    let error = restore(from, folder.path(), false, &[], seconds(1)).unwrap_err();
     assert_eq!(names_in(&folder), [LOCK_NAME], "nothing is left behind: {error}");
     error.to_string()
 }
@@ -88,9 +88,10 @@ async fn everything_comes_back_but_what_lived_is_closed() {
     drop(store);
 
     let restored = put_back(&back_up(&there), &here);
-    let files = vec![("jwt.key".to_owned(), b"secret".to_vec()), ("owner.token".to_owned(), vec![0, 255])];
-    assert_eq!(restored, Restored { files, closed_shares: 1, api_tokens: 1, latest_seq: 8, replaced: None });
-    assert_eq!(names_in(&here), [FILE_NAME, LOCK_NAME]);
+    let expected = Restored { keys: 2, kept_keys: Vec::new(), closed_shares: 1, api_tokens: 1, latest_seq: 8, replaced: None };
+    assert_eq!(restored, expected);
+    assert_eq!(names_in(&here), ["jwt.key", "owner.token", FILE_NAME, LOCK_NAME]);
+    assert_eq!(std::fs::read(here.path().join("jwt.key")).unwrap(), b"secret");
     assert_eq!(std::fs::metadata(here.path().join(FILE_NAME)).unwrap().permissions().mode() & 0o777, 0o600);
     let store = open(&here);
     assert_eq!(store.share(closed.id).await.unwrap(), Some(closed));
@@ -137,7 +138,7 @@ async fn no_link_of_a_backup_works_spent_or_not() {
 }
 
 #[tokio::test]
-async fn a_crash_while_a_backup_is_put_back_leaves_what_was_there() {
+async fn a_crash_before_a_backup_is_decided_on_leaves_what_was_there() {
     let (there, here) = (folder(), folder());
     open_share(&open(&there), 1, 1, seconds(1)).await;
     let saved = back_up(&there);
@@ -146,8 +147,9 @@ async fn a_crash_while_a_backup_is_put_back_leaves_what_was_there() {
         let store = open(&here);
         assert_eq!(store.living().await.unwrap(), std::slice::from_ref(&mine));
     };
-    // Cut off while the copy is half written, when it is whole, when it is prepared, when what is there has its second name.
-    std::fs::write(here.path().join(COMING_NAME), b"SQLite format 3\0 and then nothing").unwrap();
+    // Cut off while the copy is half written, when it is whole, when it is prepared.
+    std::fs::create_dir(here.path().join(COMING)).unwrap();
+    std::fs::write(here.path().join(COMING).join(FILE_NAME), b"SQLite format 3\0 and then nothing").unwrap();
     is_as_it_was().await;
     std::mem::forget(Coming::copy(&saved, here.path()).unwrap());
     is_as_it_was().await;
@@ -155,14 +157,36 @@ async fn a_crash_while_a_backup_is_put_back_leaves_what_was_there() {
     coming.prepare(&saved, seconds(9)).unwrap();
     std::mem::forget(coming);
     is_as_it_was().await;
-    let aside = set_aside(here.path()).unwrap().unwrap();
-    is_as_it_was().await;
     // Tried again it works, and everything that was there has a name.
     let restored = put_back(&saved, &here);
-    let second = here.path().join(format!("{FILE_NAME}.before-restore-2"));
-    assert_eq!((aside, restored.replaced), (here.path().join(format!("{FILE_NAME}.before-restore-1")), Some(second)));
+    assert_eq!(restored.replaced, Some(here.path().join(format!("{FILE_NAME}.before-restore-1"))));
     let store = open(&here);
     assert!(store.share(id(1)).await.unwrap().is_some() && store.share(id(2)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_restore_that_was_decided_on_and_cut_short_is_completed_by_the_next_start() {
+    let (there, here) = (folder(), folder());
+    open_share(&open(&there), 1, 1, seconds(1)).await;
+    let saved = back_up(&there);
+    drop(open_share(&open(&here), 2, 1, seconds(1)).await);
+    std::fs::write(here.path().join("jwt.key"), b"the key of before").unwrap();
+    let coming = Coming::copy(&saved, here.path()).unwrap();
+    let past = coming.prepare(&saved, seconds(9)).unwrap();
+    coming.add_keys(past.files.iter()).unwrap();
+    coming.decide(here.path()).unwrap();
+    assert!(matches!(backup(here.path(), &here.path().join("b"), &[]), Err(BackupError::Unfinished { .. })));
+    assert!(verify_audit_of(here.path()).is_err());
+    let store = open(&here);
+    assert!(store.share(id(1)).await.unwrap().is_some() && store.share(id(2)).await.unwrap().is_none());
+    drop(store);
+    let second = |name: &str| format!("{name}.before-restore-1");
+    let names = ["jwt.key", &second("jwt.key"), "owner.token", FILE_NAME, &second(FILE_NAME), LOCK_NAME];
+    assert_eq!(names_in(&here), names);
+    assert_eq!(std::fs::read(here.path().join(second("jwt.key"))).unwrap(), b"the key of before");
+    let before = folder();
+    std::fs::copy(here.path().join(second(FILE_NAME)), before.path().join(FILE_NAME)).unwrap();
+    assert!(open(&before).share(id(2)).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -179,7 +203,7 @@ async fn a_store_that_is_replaced_keeps_what_was_still_in_its_log() {
         }
     }
     let replaced = put_back(&saved, &killed).replaced.unwrap();
-    assert_eq!(names_in(&killed), [FILE_NAME, "portcullis.db.before-restore-1", LOCK_NAME]);
+    assert_eq!(names_in(&killed), ["jwt.key", "owner.token", FILE_NAME, "portcullis.db.before-restore-1", LOCK_NAME]);
     assert!(open(&killed).share(id(2)).await.unwrap().is_none());
     let before = folder();
     std::fs::copy(replaced, before.path().join(FILE_NAME)).unwrap();
@@ -203,9 +227,9 @@ async fn a_store_is_replaced_only_where_nobody_uses_it_and_only_when_told() {
     let folder = folder();
     let store = open(&folder);
     let saved = back_up(&folder);
-    assert!(matches!(restore(&saved, folder.path(), true, seconds(1)), Err(BackupError::Running { .. })));
+    assert!(matches!(restore(&saved, folder.path(), true, &[], seconds(1)), Err(BackupError::Running { .. })));
     drop(store);
-    assert!(matches!(restore(&saved, folder.path(), false, seconds(1)), Err(BackupError::Occupied { .. })));
+    assert!(matches!(restore(&saved, folder.path(), false, &[], seconds(1)), Err(BackupError::Occupied { .. })));
     assert!(!names_in(&folder).iter().any(|name| name.contains("restor")));
 }
 
