@@ -71,6 +71,13 @@ impl Problem {
         self.with(|inner| inner.status = status)
     }
 
+    /// Says it in other words, where the caller knows more.
+    #[must_use]
+    pub fn saying(self, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        self.with(|inner| inner.detail = detail)
+    }
+
     /// Adds what goes to the log and not to the answer.
     #[must_use]
     fn because(self, cause: &dyn Error) -> Self {

@@ -168,7 +168,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub(crate) fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable { source: source.into() }
     }
 }

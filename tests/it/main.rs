@@ -13,6 +13,7 @@ mod api;
 mod bodies;
 mod cli;
 mod crash;
+mod disk;
 mod ends;
 mod harness;
 mod hostile_heads;

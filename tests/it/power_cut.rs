@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use portcullis::share::{Outcome, Share, Steady};
 use portcullis::store::sqlite::{SqliteStore, verify_audit_of};
@@ -14,7 +14,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::harness::{Call, Disk, Faults, Random, Server, Setup, put};
-use crate::life::{END, FILLER, FILM, FILM_BYTES, Life, Walk, Was};
+use crate::life::{FILLER, FILM, FILM_BYTES, Life, Walk, Was};
 
 /// How many disks are looked at through the store unless `POWER_CUTS` says otherwise; `tests/run --long` says thousands.
 const CUTS: u64 = 400;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue};
 use axum_extra::extract::CookieJar;
+use tokio::time::timeout;
+use tracing::debug;
 
 use super::caller::{Caller, address_of};
 use super::{Peer, SecretDigest};
@@ -20,6 +22,8 @@ const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A session is prolonged once this much of it has passed: one write an hour, not one for each request. As exact is what
 /// is known of when it was last seen.
 const PROLONG_AFTER: Duration = Duration::from_secs(3600);
+/// How long whoever comes in waits for that write at the most; a disk that is well takes milliseconds.
+const PROLONGED_WITHIN: Duration = Duration::from_millis(200);
 /// How long a session is believed without asking the store; as long as a sign-out on another controller takes to be seen.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
 /// How many sessions are remembered; a household has a few browsers, and a forgotten one costs a look into the store.
@@ -110,10 +114,15 @@ impl Sessions {
         if !is_due {
             return Ok(Some(SignedIn { digest, renewed_cookie: None }));
         }
-        if !self.prolong(digest, now).await? {
-            return Ok(None);
+        match self.prolong(digest, now).await {
+            Ok(true) => Ok(Some(SignedIn { digest, renewed_cookie: Some(cookie(&secret, LIFETIME)) })),
+            Ok(false) => Ok(None),
+            // A disk that is full or hangs shuts nobody out: the session holds as it stands, and is prolonged another time.
+            Err(error) => {
+                debug!(%error, "A session could not be prolonged");
+                Ok(Some(SignedIn { digest, renewed_cookie: None }))
+            }
         }
-        Ok(Some(SignedIn { digest, renewed_cookie: Some(cookie(&secret, LIFETIME)) }))
     }
 
     /// Returns whether a session holds still.
@@ -158,7 +167,9 @@ impl Sessions {
         let ended = self.table().ended;
         let Some(session) = self.store.session(digest.0, now.steady).await? else { return Ok(false) };
         let expires = now.steady.plus(LIFETIME);
-        self.store.put_session(Session { expires, seen: now.wall, ..session }).await?;
+        // Whoever comes in while the disk hangs may want to shut something; what was asked for is written all the same.
+        let kept = timeout(PROLONGED_WITHIN, self.store.put_session(Session { expires, seen: now.wall, ..session })).await;
+        kept.map_err(StoreError::unavailable)??;
         self.remember(digest, Remembered { expires, checked: now.steady }, ended);
         Ok(true)
     }

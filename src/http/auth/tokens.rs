@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::SecretDigest;
@@ -24,6 +25,8 @@ const LENGTH: usize = PREFIX.len() + 64;
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
 /// How often it is noted that a token was used: a script that polls shall not write with each request.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
+/// How long whoever comes in waits for that at the most; a disk that is well takes milliseconds.
+const NOTED_WITHIN: Duration = Duration::from_millis(200);
 
 /// What a new token shall be.
 #[derive(Debug, Clone)]
@@ -71,8 +74,13 @@ impl Tokens {
             }
             (token.clone(), is_due)
         };
-        if is_due && let Err(error) = self.store.api_token_used(token.id.clone(), now.wall).await {
-            debug!(%error, "That a token was used could not be noted");
+        if is_due {
+            // It is written all the same where nobody waits for it: whoever comes in while the disk hangs may want to shut something.
+            match timeout(NOTED_WITHIN, self.store.api_token_used(token.id.clone(), now.wall)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "That a token was used could not be noted"),
+                Err(_) => debug!("That a token was used is noted later"),
+            }
         }
         Ok(Some(token))
     }

@@ -20,7 +20,7 @@ use super::once::{Attempt, wish};
 use super::openapi::schema;
 use super::query::{parse_time, share_id};
 use super::wire::ShareJson;
-use crate::controller::{NewShare, View};
+use crate::controller::{ControllerError, NewShare, View};
 use crate::http::auth::Caller;
 use crate::http::problem::{Problem, ProblemJson};
 use crate::share::{CatalogPath, InvalidNetwork, Network, OnStall, PolicyRequest, ShareId, State as ShareState};
@@ -33,6 +33,9 @@ const QR_MARGIN: usize = 4;
 const BATCH_AT_ONCE: usize = 16;
 /// The most files of one batch.
 pub(super) const MAX_BATCH: usize = 100;
+
+/// What is told of a share that was shut and whose closing is not in the store yet.
+const NOT_SAVED: &str = "The share is shut, but Portcullis cannot write its store at the moment; the closing is saved when it can.";
 
 /// Answers `POST /api/v1/shares`: one share for a `path`, or one for each of several `paths`.
 pub(super) async fn create(
@@ -226,11 +229,23 @@ pub(super) async fn revoke(
     Ok(json_of(&side, &caller, &view))
 }
 
-/// Closes a share.
+/// Closes a share. This alone waits for no line of the audit log: where the disk hangs or is full, what is to be shut is shut
+/// at once all the same, and its line comes if it can.
 pub(in crate::http) async fn close(side: &OwnerSide, caller: &Caller, id: &str) -> Result<Arc<View>, Problem> {
     let view = view_of(side, share_id(id)?).await?;
-    side.audit(caller, "share.close", id, &view.share.file.path.to_text()).await?;
-    Ok(side.controller.revoke(view.share.id).await?)
+    let path = view.share.file.path.to_text();
+    // The line is asked for first, so that it stands before what it tells of wherever the store can write.
+    let (line, shut) = tokio::join!(side.audit(caller, "share.close", id, &path), side.controller.revoke(view.share.id));
+    match (shut, line) {
+        (Ok(view), Ok(())) => Ok(view),
+        (Ok(view), Err(problem)) => {
+            tracing::warn!(share.id = id, problem.code = problem.code(), "The audit log has no line about the closing of share {id}");
+            Ok(view)
+        }
+        (Err(ControllerError::Store(error)), _) => Err(Problem::from(error).saying(NOT_SAVED)),
+        (Err(ControllerError::Busy), Err(problem)) => Err(problem.saying(NOT_SAVED)),
+        (Err(error), _) => Err(error.into()),
+    }
 }
 
 /// Answers `POST /api/v1/shares/{id}/extend`.

@@ -27,6 +27,9 @@ fn library() -> &'static Path {
     })
 }
 
+/// The number of EROFS, which the kernel gives where a file system may only be read.
+pub(crate) const READ_ONLY: i32 = 30;
+
 /// What stands between a server and its state folder.
 pub(crate) struct Faults {
     log: PathBuf,
