@@ -347,9 +347,17 @@ impl Controller {
         tracing::error!(share.id = %id, %error, "Could not save share {id}; trying again");
         let Saving { next, job, .. } = saving;
         // Whoever waited behind it is told now: the next try comes later, and may fail as well.
-        let (nobodys, others) = std::mem::take(&mut slot.queue).into_iter().partition(|job| matches!(job.answer, Answer::Nobody));
-        slot.queue = nobodys;
-        let waited: VecDeque<Job> = others;
+        // But what was to shut it stays in line, whoever asked for it.
+        let mut waited = VecDeque::new();
+        for job in std::mem::take(&mut slot.queue) {
+            let is_nobodys = matches!(job.answer, Answer::Nobody);
+            if is_nobodys || job.shuts() {
+                slot.queue.push_back(Job { events: job.events.clone(), answer: Answer::Nobody });
+            }
+            if !is_nobodys {
+                waited.push_back(job);
+            }
+        }
         let must_happen = matches!(job.answer, Answer::Nobody) || next.outcome().is_some();
         if must_happen {
             slot.queue.push_front(Job { events: job.events, answer: Answer::Nobody });

@@ -21,6 +21,7 @@ mod hostile_paths;
 mod hostile_tokens;
 mod hung_nas;
 mod idempotency;
+mod kill_load;
 mod kill_points;
 mod life;
 mod live;

@@ -14,6 +14,8 @@ use super::FILE_NAME;
 use super::backup::{BackupError, at, exists};
 use super::connections::sync_folder_of;
 
+/// The name of the folder in which everything is made ready.
+pub(super) const COMING: &str = "portcullis.restoring";
 /// The name of the folder from which everything is to be moved to its place.
 pub(super) const DECIDED: &str = "portcullis.restored";
 /// How many files that were replaced are kept under one name; whoever restores so often removes some.
@@ -32,6 +34,8 @@ pub(super) struct Placed {
 
 /// Moves what was decided on into its place, if there is anything. Whoever calls holds the lock of the folder. Blocks.
 pub(super) fn place(folder: &Path) -> Result<Placed, BackupError> {
+    // What an attempt that was cut short made ready, and was never decided on, is of no use; where it cannot go it does no harm.
+    let _ = fs::remove_dir_all(folder.join(COMING));
     let decided = folder.join(DECIDED);
     if !exists(&decided)? {
         return Ok(Placed::default());

@@ -11,16 +11,13 @@ use rustix::fs::{Mode, OFlags};
 
 use super::backup::{BackupError, MAX_FILES, at, check_files, exists};
 use super::connections::{lock, private_file, private_folder, sync_folder_of};
-use super::placing::{DECIDED, Placed, place};
+use super::placing::{COMING, DECIDED, Placed, place};
 use super::queries::shares_by;
 use super::writer::{self, Undone};
 use super::{ADVICE, FILE_NAME, LIVING, LOCK_NAME, StoreError, audit, latest_seq, refused, schema};
 use crate::share::{Event, Moment, Steady};
 use crate::store::Save;
 use crate::store::audit::{AuditEntry, OURSELVES};
-
-/// The name of the folder in which everything is made ready.
-const COMING: &str = "portcullis.restoring";
 
 /// What was put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,11 +83,6 @@ impl Coming {
             return Err(unfit(from, "it is no file"));
         }
         let coming = Self(folder.join(COMING));
-        // What an attempt that was cut off left behind is of no use.
-        match fs::remove_dir_all(&coming.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&coming.0)(error)),
-            _ => {}
-        }
         DirBuilder::new().mode(0o700).create(&coming.0).map_err(at(&coming.0))?;
         let database = coming.database();
         let mut copy = private_file(&database).map_err(at(&database))?;

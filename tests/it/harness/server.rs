@@ -209,6 +209,12 @@ impl Server {
         process.readers.drain(..).for_each(|reader| drop(reader.join()));
     }
 
+    /// Sends the `kill -9` and does not wait for its end, so that others may hold the server meanwhile.
+    pub(crate) fn kill_now(&self) {
+        let pid = rustix::process::Pid::from_child(&self.process.as_ref().expect("the server runs").child);
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a signal can be sent");
+    }
+
     /// Asks it to stop, as `systemctl stop` does, and waits for its end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.ask_to_stop();
