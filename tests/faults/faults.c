@@ -9,7 +9,7 @@
  *   FAULT_CONTROL  a file that is read at each call: `fail-writes ERRNO`, `hang-syncs`, or nothing.
  *
  * A line of the log is `op TAB inode TAB offset TAB length TAB path TAB second-path`; op is one of
- *   c create, w write, t truncate (to offset), s sync a file, d sync a folder, r rename, l link, u unlink, m mkdir, x rmdir.
+ *   - a call that failed, c create, w write, t truncate (to offset), s sync a file, d sync a folder, r rename, l link, u unlink, m mkdir, x rmdir.
  * Behind `w` stand the bytes, behind `d` the names that the folder holds: `inode TAB name NUL`.
  */
 #define _GNU_SOURCE
@@ -122,11 +122,13 @@ static void write_all(const void *bytes, size_t length) {
 
 static void note(char op, uint64_t inode, uint64_t offset, const char *path, const char *second, const void *bytes, size_t length) {
     if (log_fd < 0) return;
+    int saved = errno;
     char line[2 * PATH_MAX + 128];
     int n = snprintf(line, sizeof line, "%c\t%llu\t%llu\t%zu\t%s\t%s\n", op, (unsigned long long)inode, (unsigned long long)offset, length,
                      path, second ? second : "");
     write_all(line, (size_t)n);
     if (length) write_all(bytes, length);
+    errno = saved;
 }
 
 static int read_control(char *text, size_t size) {
@@ -152,6 +154,9 @@ static int controlled(bool is_sync) {
     return 0;
 }
 
+/* So that there is a line for each call that was counted. */
+static void note_failed(void) { note('-', 0, 0, "", NULL, NULL, 0); }
+
 /* Begins a call: counts it, and kills or fails as planned. Returns its number, or 0 where errno says how it fails. */
 static long enter(bool is_sync) {
     int code = controlled(is_sync);
@@ -160,6 +165,7 @@ static long enter(bool is_sync) {
     if (plan == KILL_BEFORE && number == plan_call) die();
     if ((plan == FAIL && number == plan_call) || (plan == FAIL_FROM && number >= plan_call)) code = plan_errno;
     if (code) {
+        note_failed();
         pthread_mutex_unlock(&one_at_a_time);
         errno = code;
         return 0;
@@ -169,7 +175,8 @@ static long enter(bool is_sync) {
 
 static void leave(long number) {
     int saved = errno;
-    if (plan == KILL_AFTER && number == plan_call) die();
+    /* What cannot be torn is done. */
+    if ((plan == KILL_AFTER || plan == TEAR) && number == plan_call) die();
     pthread_mutex_unlock(&one_at_a_time);
     errno = saved;
 }
@@ -188,6 +195,7 @@ static ssize_t watched_write(int fd, const void *bytes, size_t length, off64_t o
     }
     ssize_t n = moves ? REAL(write)(fd, bytes, length) : at(fd, bytes, length, offset);
     if (n > 0) note('w', st->st_ino, (uint64_t)offset, path, NULL, bytes, (size_t)n);
+    else note_failed();
     leave(number);
     return n;
 }
@@ -243,6 +251,7 @@ int ftruncate64(int fd, off64_t size) {
     if (!number) return -1;
     int result = REAL(ftruncate64)(fd, size);
     if (!result) note('t', st.st_ino, (uint64_t)size, path, NULL, NULL, 0);
+    else note_failed();
     leave(number);
     return result;
 }
@@ -251,7 +260,7 @@ int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
 
 static void note_folder(const char *path) {
     DIR *dir = opendir(path);
-    if (!dir) return;
+    if (!dir) return note_failed();
     static char names[64 * 1024];
     size_t length = 0;
     struct dirent *entry;
@@ -271,10 +280,9 @@ static int watched_sync(int fd, int (*sync)(int)) {
     long number = enter(true);
     if (!number) return -1;
     int result = sync(fd);
-    if (!result) {
-        if (S_ISDIR(st.st_mode)) note_folder(path);
-        else note('s', st.st_ino, 0, path, NULL, NULL, 0);
-    }
+    if (result) note_failed();
+    else if (S_ISDIR(st.st_mode)) note_folder(path);
+    else note('s', st.st_ino, 0, path, NULL, NULL, 0);
     leave(number);
     return result;
 }
@@ -294,6 +302,7 @@ static int watched_open(int at, const char *path, int flags, mode_t mode) {
     if (!number) return -1;
     int fd = opens(at, path, flags, mode);
     if (fd >= 0 && !fstat(fd, &st)) note(is_there ? 't' : 'c', st.st_ino, 0, path, NULL, NULL, 0);
+    else note_failed();
     leave(number);
     return fd;
 }
@@ -322,6 +331,7 @@ int openat64(int at, const char *path, int flags, ...) OPENS(at)
         if (!number) return -1;                                                \
         int result = call;                                                     \
         if (!result) note(op, 0, 0, path, second, NULL, 0);                    \
+        else note_failed();                                                    \
         leave(number);                                                         \
         return result;                                                         \
     }

@@ -113,6 +113,7 @@ impl Disk {
             }
             'l' => self.name(Naming::Put(call.second.clone(), self.names[&call.path])),
             'u' => self.name(Naming::Remove(call.path.clone())),
+            '-' => {}
             _ => panic!("a disk that knows no {call:?}"),
         }
     }
