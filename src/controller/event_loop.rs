@@ -119,7 +119,9 @@ impl Controller {
                 share = restarted;
             }
             controller.parts.digests.want(&share.file.path, share.file.identity);
-            controller.slots.insert(id, Slot::new(share, now));
+            let mut slot = Slot::new(share, now);
+            slot.is_known = true;
+            controller.slots.insert(id, slot);
             controller.publish(id, Records::default(), now);
         }
         Ok((controller, Handle(shared)))
@@ -255,11 +257,11 @@ impl Controller {
         // That a request runs is saved before its first byte leaves, too: after a crash it says what may have arrived.
         let opens = matches!(job.answer, Answer::Go(_)) && result.is_ok();
         if !facts.is_empty() || opens {
-            slot.is_saving = true;
-            if next.outcome().is_some() {
-                slot.cut_all(&self.parts.passes);
-            }
-            return self.save(id, Saving { next: Arc::new(next), facts, result, job });
+            let next = Arc::new(next);
+            (slot.is_saving, slot.saving) = (true, Some(next.clone()));
+            // What is over is over at once, however long the disk takes.
+            slot.cut_all_but_those_of(&next, &self.parts.passes);
+            return self.save(id, Saving { next, facts, result, job });
         }
         if next != *slot.share {
             count_arrived(&self.parts.metrics, &slot.share, &next);
@@ -312,7 +314,7 @@ impl Controller {
     fn saved(&mut self, id: ShareId, saving: Saving, records: Records) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         count_arrived(&self.parts.metrics, &slot.share, &saving.next);
-        (slot.share, slot.is_saving, slot.is_dirty) = (saving.next, false, false);
+        (slot.share, slot.is_saving, slot.saving, slot.is_dirty, slot.is_known) = (saving.next, false, None, false, true);
         slot.saved = self.parts.clock.now().steady;
         for fact in &saving.facts {
             self.parts.metrics.happened(fact);
@@ -387,7 +389,7 @@ impl Controller {
     /// Decides what waited for a save.
     fn take_up(&mut self, id: ShareId) {
         if let Some(slot) = self.slots.get_mut(&id) {
-            slot.is_saving = false;
+            (slot.is_saving, slot.saving) = (false, None);
         }
         while let Some(slot) = self.slots.get_mut(&id)
             && !slot.is_saving
@@ -520,6 +522,9 @@ impl Controller {
     fn publish(&mut self, id: ShareId, records: Records, now: Moment) -> Option<Arc<View>> {
         let slot = self.slots.get_mut(&id)?;
         let view = Arc::new(self.shared.view_of_slot(slot, now));
+        if !slot.is_known {
+            return Some(view);
+        }
         self.shared.put(view.clone());
         if !records.is_empty() || slot.is_untold && now.steady.since(slot.told) >= TELL_EVERY {
             (slot.is_untold, slot.told) = (false, now.steady);
@@ -560,14 +565,17 @@ impl Controller {
             self.timers.iter().take_while(|(at, _)| *at <= now.steady).map(|(_, id)| *id).collect()
         };
         for id in due {
-            // What waits for a save is looked at again when that is done.
-            if self.slots.get(&id).is_some_and(|slot| !slot.is_saving) {
-                self.decide(id, Job::of(Event::TimePassed));
+            match self.slots.get_mut(&id) {
+                // It is decided when the save is done; a disk that hangs must not keep the bytes flowing until then.
+                Some(slot) if slot.is_saving => slot.cut_what_is_over(now, &self.parts.passes),
+                Some(_) => self.decide(id, Job::of(Event::TimePassed)),
+                None => {}
             }
         }
         let behind: Vec<ShareId> = self
             .slots
             .values()
+            .filter(|slot| slot.is_known)
             .filter(|slot| slot.is_untold || slot.is_dirty || slot.share.transfers.iter().any(|t| t.open_requests() > 0))
             .map(|slot| slot.share.id)
             .collect();

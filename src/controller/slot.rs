@@ -79,6 +79,10 @@ pub(super) struct Slot {
     pub(super) share: Arc<Share>,
     /// Whether a save is on its way; decisions wait until it is done.
     pub(super) is_saving: bool,
+    /// What is being saved, if a decision is.
+    pub(super) saving: Option<Arc<Share>>,
+    /// Whether it was ever saved: nobody is to hear of one that was not.
+    pub(super) is_known: bool,
     pub(super) queue: VecDeque<Job>,
     /// Whether there is progress that is not saved.
     pub(super) is_dirty: bool,
@@ -107,6 +111,8 @@ impl Slot {
         Self {
             share: Arc::new(share),
             is_saving: false,
+            saving: None,
+            is_known: false,
             queue: VecDeque::new(),
             is_dirty: false,
             saved: now.steady,
@@ -127,16 +133,8 @@ impl Slot {
     /// Makes the passes what the share says: one for each transfer that may fetch, and no other.
     pub(super) fn sync_passes(&mut self, table: &Passes, keys: &Keys, digest: Option<[u8; 32]>) {
         self.cut.retain(|pass| pass.requests() > 0);
-        let may_fetch = |t: &&Transfer| self.share.phase == Phase::Open && (t.is_active() || t.is_completed());
-        let wanted: HashSet<TransferId> = self.share.transfers.iter().filter(may_fetch).map(|t| t.id).collect();
-        let over: Vec<TransferId> = self.passes.keys().filter(|id| !wanted.contains(id)).copied().collect();
-        for id in over {
-            if let Some((secret, pass)) = self.passes.remove(&id) {
-                table.remove(secret);
-                self.cut.push(pass);
-            }
-            self.speeds.remove(&id);
-        }
+        let share = self.share.clone();
+        let wanted = self.cut_all_but_those_of(&share, table);
         for transfer in self.share.transfers.iter().filter(|t| wanted.contains(&t.id)) {
             let (_, pass) = self.passes.entry(transfer.id).or_insert_with(|| {
                 let etag = etag(&self.share, keys);
@@ -152,6 +150,31 @@ impl Slot {
                 pass.set_digest(sha256);
             }
         }
+    }
+
+    /// Cuts what `share` does not let fetch; returns which transfers it does.
+    pub(super) fn cut_all_but_those_of(&mut self, share: &Share, table: &Passes) -> HashSet<TransferId> {
+        let may_fetch = |t: &&Transfer| share.phase == Phase::Open && (t.is_active() || t.is_completed());
+        let wanted: HashSet<TransferId> = share.transfers.iter().filter(may_fetch).map(|t| t.id).collect();
+        let over: Vec<TransferId> = self.passes.keys().filter(|id| !wanted.contains(id)).copied().collect();
+        for id in over {
+            if let Some((secret, pass)) = self.passes.remove(&id) {
+                table.remove(secret);
+                self.cut.push(pass);
+            }
+            self.speeds.remove(&id);
+        }
+        wanted
+    }
+
+    /// Cuts what is over by time at `now`, while that cannot be decided because an earlier decision is being saved.
+    pub(super) fn cut_what_is_over(&mut self, now: Moment, table: &Passes) {
+        if self.passes.is_empty() {
+            return;
+        }
+        let mut then = Share::clone(self.saving.as_ref().unwrap_or(&self.share));
+        let _ = then.on(Event::TimePassed, now);
+        self.cut_all_but_those_of(&then, table);
     }
 
     /// Cuts everything, whatever the share says.

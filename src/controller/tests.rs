@@ -349,6 +349,69 @@ async fn a_stop_shuts_every_door_and_the_next_start_opens_them_again() {
 /// The process may die between any two saves, and anywhere behind one. Whatever was saved then, the next process brings
 /// the share to a good end: no second use, nothing open in the end, the events in order.
 #[tokio::test(start_paused = true)]
+async fn a_stop_shuts_a_door_that_was_just_being_opened() {
+    let scene = Scene::new().await;
+    *scene.tunnel.opening.lock().unwrap() = Mood::ActsLate;
+    let handle = scene.handle.clone();
+    let path = CatalogPath::parse("film.mkv").unwrap();
+    let create = handle.create(NewShare { path, policy: PolicyRequest::default(), note: None, message: None });
+    assert!(tokio::time::timeout(Duration::from_millis(500), create).await.is_err(), "it is being opened");
+    let scene = scene.stop().await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(scene.doors.all_open().is_empty(), "what was asked for before the stop opens behind it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_shuts_a_door_that_an_earlier_process_left_open() {
+    let scene = Scene::new().await;
+    scene.doors.open(ShareId::from_random(7));
+    let scene = scene.stop().await;
+    assert!(scene.doors.all_open().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_that_is_not_on_the_disk_is_not_listed() {
+    let scene = Scene::new().await;
+    scene.store.hangs.send_replace(true);
+    let id = crate::token::random::share_id();
+    let new = || NewShare { path: CatalogPath::parse("film.mkv").unwrap(), policy: PolicyRequest::default(), note: None, message: None };
+    {
+        let create = scene.handle.create_as(id, new());
+        assert!(tokio::time::timeout(Duration::from_secs(3), create).await.is_err(), "it is being saved");
+    }
+    assert!(scene.handle.living().is_empty(), "nobody hears of it before it is saved");
+    scene.store.hangs.send_replace(false);
+    scene.until(id, |view| view.state == State::Offered).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_whose_first_save_failed_is_not_listed_for_ever() {
+    let scene = Scene::new().await;
+    scene.store.fails_late.send_replace(true);
+    assert!(matches!(scene.try_share().await, Err(ControllerError::Store(_))));
+    assert!(scene.handle.living().is_empty(), "it was never made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_stalls_while_the_disk_hangs_is_cut_at_once() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    let request = scene.fetch(&view, &secret).await;
+    // A save of progress is on its way and hangs: what is over by time cannot be decided.
+    scene.store.hangs.send_replace(true);
+    scene.reports.arrived(request, ByteRange::new(0, 10), Evidence::Acknowledged);
+    scene.clock.advance(Duration::from_secs(2));
+    sleep(Duration::from_secs(2)).await;
+    let Some(crate::delivery::Found::Valid(pass)) = scene.passes.find(&secret) else { panic!("it runs") };
+    scene.clock.advance(LIMITS.stall_timeout);
+    sleep(Duration::from_secs(1)).await;
+    assert!(pass.cut.is_cancelled(), "bytes flow on behind the end of the share");
+    scene.store.hangs.send_replace(false);
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Stalled));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_life_that_is_cut_short_after_any_save_is_taken_up_again() {
     let mut ends = Vec::new();
     for saves in 0..8 {
@@ -531,11 +594,18 @@ struct Mortal {
     inner: MemoryStore,
     left: Mutex<usize>,
     hangs: tokio::sync::watch::Sender<bool>,
+    /// Whether saves fail after a while.
+    fails_late: tokio::sync::watch::Sender<bool>,
 }
 
 impl Default for Mortal {
     fn default() -> Self {
-        Self { inner: MemoryStore::default(), left: Mutex::new(usize::MAX), hangs: tokio::sync::watch::Sender::new(false) }
+        Self {
+            inner: MemoryStore::default(),
+            left: Mutex::new(usize::MAX),
+            hangs: tokio::sync::watch::Sender::new(false),
+            fails_late: tokio::sync::watch::Sender::new(false),
+        }
     }
 }
 
@@ -551,6 +621,13 @@ impl Mortal {
 
 impl Store for Mortal {
     fn save(&self, save: Save) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        if *self.fails_late.borrow() {
+            return async {
+                sleep(Duration::from_secs(3)).await;
+                Err(StoreError::Unavailable { source: "the disk gave up".into() })
+            }
+            .boxed();
+        }
         let mut left = self.left.lock().unwrap();
         if *left == 0 {
             return ready(Err(StoreError::Unavailable { source: "the disk is full".into() })).boxed();

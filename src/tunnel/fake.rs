@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 
@@ -17,6 +18,8 @@ pub(crate) enum Mood {
     FailsForNow,
     FailsForGood,
     Hangs,
+    /// A second later, whether anybody waits for it or not: what a program outside does that was asked once.
+    ActsLate,
 }
 
 /// The fake.
@@ -41,6 +44,7 @@ impl Fake {
             Mood::FailsForNow => Err(TunnelError::Unavailable("the tunnel is away".to_owned())),
             Mood::FailsForGood => Err(TunnelError::NotPossible("this node may not open tunnels".to_owned())),
             Mood::Hangs => std::future::pending().await,
+            Mood::ActsLate => unreachable!("it does not only answer"),
         }
     }
 }
@@ -54,7 +58,16 @@ impl Tunnel for Fake {
         PublicUrl::new("https://fake.example")
     }
 
+    #[expect(clippy::disallowed_methods, reason = "what is outside does not end with whoever asked")]
     fn open(&self, share: ShareId) -> BoxFuture<'_, Result<(), TunnelError>> {
+        if *self.opening.lock().unwrap() == Mood::ActsLate {
+            let doors = self.doors.clone();
+            let acts = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                doors.open(share);
+            });
+            return async move { acts.await.map_err(|error| TunnelError::Unavailable(error.to_string())) }.boxed();
+        }
         async move {
             self.act(&self.opening).await?;
             self.doors.open(share);

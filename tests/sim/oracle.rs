@@ -99,7 +99,11 @@ impl Oracle {
             Fact::Closing { outcome } => {
                 assert!(before.is_some_and(|b| b.outcome().is_none()), "share {} closes twice", share.id);
                 let whole = || share.transfers.iter().all(|t| t.given_back || t.is_completed() || t.ended.is_some());
-                assert!(*outcome != Outcome::Completed || share.completed() > 0 && whole(), "share {} completed, and not all of it", share.id);
+                assert!(
+                    *outcome != Outcome::Completed || share.completed() > 0 && whole(),
+                    "share {} completed, and not all of it",
+                    share.id
+                );
             }
             Fact::Opened | Fact::TunnelLost | Fact::Extended { .. } => assert!(!is_closed, "{fact:?} of the closed share {}", share.id),
             Fact::Delivered => assert!(share.is_spent(), "share {} is delivered and can be redeemed", share.id),
@@ -139,6 +143,18 @@ impl Oracle {
         for id in &self.revoked {
             assert!(self.saved.get(id).is_some_and(|share| share.outcome().is_some()), "share {id} was revoked and is not");
         }
+    }
+
+    /// Counts what was written.
+    pub(crate) fn kinds(&self) -> BTreeMap<String, u64> {
+        let mut kinds = BTreeMap::new();
+        for (_, _, fact) in &self.log {
+            let json = serde_json::to_value(fact).expect("a fact has a JSON form");
+            let how = if matches!(fact, Fact::Closing { .. }) { None } else { json["outcome"].as_str().or(json["end"].as_str()) };
+            let kind = json["type"].as_str().into_iter().chain(how).collect::<Vec<_>>().join(" ");
+            *kinds.entry(kind).or_insert(0) += 1;
+        }
+        kinds
     }
 
     /// Holds the store's log against what was written into it.

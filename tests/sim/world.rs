@@ -84,6 +84,8 @@ pub(crate) struct World<'a> {
     is_unreadable: Arc<AtomicBool>,
     /// What stands open outside, whatever the process believes.
     doors: BTreeSet<ShareId>,
+    /// Those of them that opened when nobody waited for it any more: only the next comparison can find them.
+    ghosts: BTreeSet<ShareId>,
     /// A write that was said to have failed, and may be found on the disk after a crash.
     phantom: Option<Save>,
     /// Since when each running request (by its number) sends what is over by time.
@@ -112,6 +114,7 @@ impl<'a> World<'a> {
             gate: Gate::default(),
             is_unreadable: Arc::default(),
             doors: BTreeSet::new(),
+            ghosts: BTreeSet::new(),
             phantom: None,
             late: Vec::new(),
             trace: Vec::new(),
@@ -189,7 +192,7 @@ impl<'a> World<'a> {
             && let Ok(seqs) = self.disk().save(phantom.clone()).await
         {
             self.note(|line| write!(line, "  found after all: {:?}", phantom.facts));
-            self.oracle.wrote(&phantom, &seqs, &self.recipients, &self.doors);
+            self.oracle.wrote(&phantom, &seqs, &self.recipients, &self.known_doors());
         }
         self.stands_still().await;
     }
@@ -293,22 +296,35 @@ impl<'a> World<'a> {
                 match &result {
                     Ok(seqs) => {
                         self.phantom = None;
-                        self.oracle.wrote(&save, seqs, &self.recipients, &self.doors);
+                        self.oracle.wrote(&save, seqs, &self.recipients, &self.known_doors());
                     }
                     Err(error) => self.note(|line| write!(line, "  refused by the store: {error}")),
                 }
                 let _ = answer.send(result);
             }
             Op::Open(share, answer) => {
+                if answer.is_closed() && self.doors.insert(share) {
+                    self.ghosts.insert(share);
+                }
                 self.doors.insert(share);
                 let _ = answer.send(Ok(()));
             }
             Op::Close(share, answer) => {
-                self.doors.remove(&share);
+                self.shut(share);
                 let _ = answer.send(Ok(()));
             }
             Op::List(answer) => drop(answer.send(Ok(self.doors.iter().copied().collect()))),
         }
+    }
+
+    fn shut(&mut self, share: ShareId) {
+        self.doors.remove(&share);
+        self.ghosts.remove(&share);
+    }
+
+    /// Returns the doors that the process can know of.
+    fn known_doors(&self) -> BTreeSet<ShareId> {
+        self.doors.difference(&self.ghosts).copied().collect()
     }
 
     async fn fails(&mut self, op: Op) {
@@ -328,7 +344,7 @@ impl<'a> World<'a> {
             }
             Op::Close(share, answer) => {
                 if self.chance.permille(300) {
-                    self.doors.remove(&share);
+                    self.shut(share);
                 }
                 let _ = answer.send(Err(away()));
             }
@@ -357,7 +373,7 @@ impl<'a> World<'a> {
         if !self.doors.is_empty() && self.chance.permille(self.trouble.tunnel_fails / 10) {
             let lost = *self.doors.iter().next().expect("there is one");
             self.note(|line| write!(line, "THE WAY IN TO {lost} IS LOST"));
-            self.doors.remove(&lost);
+            self.shut(lost);
         }
         if self.chance.permille(self.trouble.crash) {
             self.crash().await;
@@ -443,7 +459,8 @@ impl<'a> World<'a> {
                 let mut then = share.clone();
                 then.on(Event::TimePassed, now).facts.is_empty() || then.outcome().is_none()
             };
-            let prolonged = self.gate.waiting().iter().any(|op| matches!(op, Op::Save(save, _) if save.share.id == share.id && is_over(&save.share)));
+            let prolonged =
+                self.gate.waiting().iter().any(|op| matches!(op, Op::Save(save, _) if save.share.id == share.id && is_over(&save.share)));
             let id = running.request.id.0;
             if is_over(share) || prolonged {
                 self.late.retain(|(late, _)| *late != id);

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-pub(crate) use fuse::{Ask, Fuse};
 pub(crate) use disk::{Disk, Random};
 pub(crate) use faults::{Call, DISK_BROKEN, DISK_FULL, Faults, READ_ONLY};
+pub(crate) use fuse::{Ask, Fuse};
 pub(crate) use http::{Answer, Client, PATIENCE, path_of, request, resolve};
 pub(crate) use proxy::CuttingProxy;
 pub(crate) use raw::{Talk, open_descriptors, shown, talk};
