@@ -33,7 +33,7 @@ pub(crate) enum Asked {
     Create(ShareId),
     Redeem { share: ShareId, link: TokenId },
     Revoke(ShareId),
-    Other { share: ShareId },
+    Other,
     Fetch(Running),
 }
 
@@ -120,21 +120,21 @@ impl World<'_> {
         let Some(share) = self.share_where(|_| true) else { return };
         let Some(process) = &self.process else { return };
         let (handle, by) = (process.handle.clone(), Duration::from_secs(self.chance.from_to(1, 60)));
-        self.ask(Asked::Other { share: share.id }, async move { Told::View(handle.extend(share.id, by).await) });
+        self.ask(Asked::Other, async move { Told::View(handle.extend(share.id, by).await) });
     }
 
     fn reopen(&mut self) {
         let Some(share) = self.share_where(Share::is_closed) else { return };
         let Some(process) = &self.process else { return };
         let handle = process.handle.clone();
-        self.ask(Asked::Other { share: share.id }, async move { Told::View(handle.reopen(share.id).await) });
+        self.ask(Asked::Other, async move { Told::View(handle.reopen(share.id).await) });
     }
 
     fn stop_a_transfer(&mut self) {
         let Some(share) = self.share_where(|share| !share.transfers.is_empty()) else { return };
         let Some(process) = &self.process else { return };
         let (handle, transfer) = (process.handle.clone(), share.transfers[0].id);
-        self.ask(Asked::Other { share: share.id }, async move { Told::View(handle.stop_transfer(share.id, transfer).await) });
+        self.ask(Asked::Other, async move { Told::View(handle.stop_transfer(share.id, transfer).await) });
     }
 
     async fn file_changes(&mut self) {
@@ -271,7 +271,7 @@ impl World<'_> {
                 }
                 self.running.push(running);
             }
-            (Asked::Create(_) | Asked::Revoke(_) | Asked::Other { .. }, _) | (Asked::Redeem { .. } | Asked::Fetch(_), _) => {}
+            (Asked::Create(_) | Asked::Revoke(_) | Asked::Other, _) | (Asked::Redeem { .. } | Asked::Fetch(_), _) => {}
         }
     }
 

@@ -200,6 +200,8 @@ impl<'a> World<'a> {
     /// Ends the process in good order, while nothing fails.
     pub(crate) async fn stop(&mut self) {
         self.note(|line| write!(line, "STOP"));
+        // What the backend does later with what was dropped long ago, no process can know that is about to leave.
+        self.gate.waiting().retain(|op| !op.is_abandoned());
         let process = self.process.as_ref().expect("a process runs");
         process.stop.cancel();
         let asked = Instant::now();
