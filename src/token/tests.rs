@@ -132,6 +132,14 @@ fn weak_secrets_are_refused() {
 }
 
 #[test]
+fn another_installation_derives_other_secrets_from_the_same_transfer() {
+    let transfer = random::transfer_id();
+    let secret_of = |key: [u8; 32]| Keys::new(vec![Key::new(SECRET).unwrap()], key).transfer_secret(transfer);
+    assert_eq!(secret_of([1; 32]), secret_of([1; 32]), "also after a restart");
+    assert_ne!(secret_of([1; 32]), secret_of([2; 32]));
+}
+
+#[test]
 fn a_transfers_secret_is_its_own_and_reads_back() {
     let keys = keys(&[SECRET]);
     let (a, b) = (random::transfer_id(), random::transfer_id());

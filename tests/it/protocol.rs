@@ -623,6 +623,22 @@ fn a_trusted_proxy_is_believed() {
 }
 
 #[test]
+fn what_a_proxy_took_is_called_sent_and_what_a_recipient_took_delivered() {
+    for (proxies, evidence) in [("127.0.0.0/8", "handed_over"), ("192.0.2.0/24", "acknowledged")] {
+        let server = Setup::new().set("TRUSTED_PROXIES", proxies).start();
+        put(&server, "film.mkv", 200_000);
+        let offer = server.share("film.mkv");
+        let transfer = server.redeem(&offer);
+        Client::connect(server.recipient)
+            .request("GET", &transfer, &["X-Forwarded-For: 203.0.113.7"])
+            .expect("an answer")
+            .expect_status(200);
+        server.wait_for(&offer.id, "it is delivered", |share| share["state"] == "delivered");
+        assert_eq!(server.transfers(&offer.id)[0]["evidence"], evidence, "behind {proxies}");
+    }
+}
+
+#[test]
 fn the_sides_do_not_know_each_others_paths() {
     let scene = scene();
     let transfer = scene.server.redeem(&scene.offer);

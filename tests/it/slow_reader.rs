@@ -63,6 +63,27 @@ fn progress_never_falls_while_the_same_bytes_are_fetched_again() {
     server.wait_for(&offer.id, "both halves make the whole", |share| share["state"] == "delivered");
 }
 
+#[test]
+fn what_went_over_a_connection_before_does_not_count_for_the_next_part() {
+    const PART: usize = 20 * MIB;
+    let server = Setup::new().start();
+    put(&server, "film.mkv", 3 * PART);
+    let offer = server.share("film.mkv");
+    let transfer = server.redeem(&offer);
+    let mut client = Client::connect_with_small_buffer(server.recipient, 16 * 1024);
+    let first = format!("Range: bytes=0-{}", PART - 1);
+    assert_eq!(client.request("GET", &transfer, &[&first]).expect("an answer").expect_status(206).body.len(), PART);
+    // Of the next part the reader takes a little, and no more than that counts.
+    client.ask("GET", &transfer, &[&format!("Range: bytes={PART}-")]);
+    client.answer_head().expect("an answer").expect_status(206);
+    let mut read = PART as u64;
+    while read < (PART + MIB) as u64 {
+        read += client.read_some(64 * 1024).len() as u64;
+    }
+    let share = server.wait_for(&offer.id, "some of the next part is counted", |share| delivered(share) > PART as u64);
+    assert!(delivered(&share) <= read + MOST_AHEAD_BYTES, "{read} bytes were read: {share:#}");
+}
+
 fn delivered(share: &serde_json::Value) -> u64 {
     share["progress"]["delivered_bytes"].as_u64().unwrap_or_else(|| panic!("no progress: {share}"))
 }

@@ -517,6 +517,22 @@ fn after_a_crash_a_part_fetched_beside_another_vouches_for_nothing_of_it() {
 }
 
 #[test]
+fn the_time_that_the_program_was_away_is_nobodys_silence() {
+    let mut share = open_share(1);
+    share.redeem(1, 1).unwrap();
+    share.fetch(1, 1, (0, 100), 1);
+    share.arrive(1, (0, 40), 2);
+    let stall = share.policy.limits.stall_timeout.as_secs();
+    let back = 2 + 2 * stall;
+    share.must(Event::Restarted, back);
+    assert!(share.transfers[0].is_active(), "nobody could have come back yet");
+    share.must(Event::TimePassed, back + stall - 1);
+    assert!(share.transfers[0].is_active());
+    share.must(Event::TimePassed, back + stall);
+    assert_eq!(share.outcome(), Some(Outcome::Stalled));
+}
+
+#[test]
 fn after_a_crash_the_resume_point_closes_the_gap_that_was_never_saved() {
     let mut share = open_share(1);
     share.redeem(1, 1).unwrap();

@@ -244,6 +244,26 @@ async fn a_failed_transaction_is_answered_to_everybody_in_it() {
 }
 
 #[tokio::test]
+async fn a_commit_that_fails_is_answered_to_everybody_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let share = open_share(&store, 1, 1, seconds(1)).await;
+    // A promise about two tables that is only looked at in the end: everything before it goes well.
+    let broken = "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+        CREATE TABLE child (parent INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
+        INSERT INTO child VALUES (7)";
+    let hold = store.write(batch("SELECT 1"));
+    let before = store.save(progress(&share, 1));
+    let never = store.write(batch(broken));
+    let _ = hold.await;
+    let answers = (before.await.is_ok(), never.await.is_ok());
+    // They may have been in two batches; what was answered with Ok must be there, and nothing else.
+    assert!(!answers.1);
+    assert_eq!(store.latest_seq().await.unwrap(), if answers.0 { 3 } else { 2 });
+    assert_eq!(store.save(progress(&share, 1)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_save_waits_for_somebody_who_locks_the_file_for_a_moment() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
