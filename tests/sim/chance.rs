@@ -4,6 +4,8 @@
 //! which `select!` looks). Both call `getrandom`, which is defined here in place of the C library's: on a thread that has
 //! a seed it gives what follows from that, on every other thread what the kernel gives.
 
+#![allow(unsafe_code, reason = "it stands in for a function of the C library")]
+
 use std::cell::Cell;
 use std::ffi::{c_uint, c_void};
 
