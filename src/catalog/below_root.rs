@@ -215,9 +215,9 @@ pub(super) fn identity_of(stat: &Stat) -> FileIdentity {
     }
 }
 
-/// A time outside the years 1678 to 2262 is cut to them.
-fn nanoseconds(seconds: i64, nanoseconds: u64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(nanoseconds)
+/// A time outside the years 1678 to 2262 is cut to them. Whether the rest has a sign depends on the platform.
+fn nanoseconds(seconds: i64, rest: impl TryInto<u64>) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest.try_into().unwrap_or(0))
 }
 
 fn no_escape() -> ResolveFlags {
