@@ -12,7 +12,7 @@ use crate::harness::{BROWSER, Offer, Random, Server, Setup, put, sha256};
 use crate::life::ask;
 
 /// How often it is killed unless `KILL_ROUNDS` says otherwise; `tests/run --long` says thousands.
-const ROUNDS: u64 = 16;
+const ROUNDS: u64 = 48;
 /// The longest time between a start and the kill: some hundred requests.
 const MAX_LIFE_MS: u64 = 400;
 /// How many owners make shares at once, and how many recipients race for each.

@@ -1,19 +1,19 @@
 //! `kill -9` at each single call by which the server changes its state folder: before it, after it, and in the middle of a
 //! write. What was answered until then holds when the server is back, and what was not is there wholly or not at all.
 
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::harness::{Faults, SOON, Server, Setup, poll, put};
+use crate::harness::{Call, Faults, SOON, Server, Setup, poll, put};
 use crate::life::{END, FILLER, FILM, FILM_BYTES, Life, Walk};
 
-/// How many kills there are unless `KILL_POINTS` says otherwise; `tests/run --long` says all.
-const KILLS: usize = 40;
+/// How many kills there are besides those at each kind of call unless `KILL_POINTS` says otherwise; `tests/run --long` says all.
+const KILLS: usize = 24;
 
-/// Returns how many of `all` calls are tried, each with one of the three ways to die.
 fn kills() -> usize {
     std::env::var("KILL_POINTS").ok().map_or(KILLS, |n| n.parse().expect("KILL_POINTS is a number"))
 }
@@ -47,15 +47,11 @@ fn kill_everywhere(beginning: &Beginning) {
         assert!(beginning.walk(&plan), "it was not killed by {plan}");
         return;
     }
-    let all = beginning.count();
-    let step = (all / kills() as u64).max(1);
+    let plans = plans(&beginning.calls());
     let mut died = 0;
-    for (round, call) in (1..=all).step_by(step as usize).enumerate() {
-        let way = ["kill-before", "tear", "kill-after"][round % 3];
-        let plan = format!("{way} {call}");
-        let walk = AssertUnwindSafe(|| beginning.walk(&plan));
-        match catch_unwind(walk) {
-            Ok(has_died) => died += u64::from(has_died),
+    for plan in &plans {
+        match catch_unwind(AssertUnwindSafe(|| beginning.walk(plan))) {
+            Ok(has_died) => died += usize::from(has_died),
             Err(panic) => {
                 eprintln!("again: KILL_AT='{plan}' cargo test --test it {}", std::thread::current().name().unwrap_or_default());
                 resume_unwind(panic);
@@ -63,8 +59,24 @@ fn kill_everywhere(beginning: &Beginning) {
         }
     }
     // How many calls there are differs a little from walk to walk (saves that come together are one write): the last may not come.
-    let planned = all.div_ceil(step);
-    assert!(died * 10 >= planned * 8, "of {planned} kills only {died} came");
+    assert!(died * 10 >= plans.len() * 8, "of {} kills only {died} came", plans.len());
+}
+
+/// Chooses where to kill, and how: at the first call of each kind on each file (a write torn), and evenly at the others.
+fn plans(calls: &[Call]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let step = (calls.len() / kills()).max(1);
+    let of = |(index, call): (usize, &Call)| {
+        let number = index + 1;
+        let is_new = seen.insert((call.op, call.path.clone()));
+        match (is_new, call.op, number / step % 3) {
+            (true, 'w', _) => Some(format!("tear {number}")),
+            (true, _, _) => Some(format!("kill-after {number}")),
+            (false, _, way) if number % step == 0 => Some(format!("{} {number}", ["kill-before", "tear", "kill-after"][way])),
+            (false, _, _) => None,
+        }
+    };
+    calls.iter().enumerate().filter_map(of).collect()
 }
 
 /// How a walk begins: with an empty folder, or with a copy of one.
@@ -81,15 +93,15 @@ impl Beginning {
         (server, film)
     }
 
-    /// Returns how many calls a whole life makes.
-    fn count(&self) -> u64 {
+    /// Returns the calls that a whole life makes.
+    fn calls(&self) -> Vec<Call> {
         let (mut server, _) = self.server();
         let faults = Faults::before(&mut server, "");
         server.start();
         let mut life = Life::default();
         Walk { server: &server, life: &mut life, now: &|| 0 }.all().expect("nothing kills it");
         server.stop();
-        faults.calls().len() as u64
+        faults.calls()
     }
 
     /// Walks through a life on a disk that dies by `plan`; starts again on a whole one and checks. Returns whether it died.
