@@ -64,14 +64,10 @@ fn story() -> Story {
 #[test]
 fn a_power_cut_at_any_moment_loses_nothing_that_was_answered() {
     let mut story = story();
-    let seeds: Vec<u64> = match std::env::var("POWER_CUT_SEED") {
-        Ok(seed) => vec![seed.parse().expect("POWER_CUT_SEED is a number")],
-        Err(_) => (1..=cuts()).collect(),
-    };
     let (mut times, state) = (story.life.times(), story.server.state.clone());
     times.sort_unstable();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    for seed in seeds {
+    for seed in seeds(cuts()) {
         let mut random = Random::new(seed);
         // Right behind an answer nothing may be missing; anywhere else something half done lies around.
         let time = match random.below(2) {
@@ -92,15 +88,101 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_answered() {
             }
         });
         if let Err(panic) = catch_unwind(look) {
-            let kept = std::env::temp_dir().join(format!("portcullis-cut-{seed}"));
-            let _ = fs::remove_dir_all(&kept);
-            let _ = fs::rename(&image, &kept);
-            eprintln!("a cut at byte {time} of the log; its disk is kept in {}", kept.display());
-            eprintln!("again: POWER_CUT_SEED={seed} cargo test --test it power_cut::");
+            tell(&image, seed, time);
             resume_unwind(panic);
         }
         let _ = fs::remove_dir_all(&image);
     }
+}
+
+/// Keeps a disk on which something is wrong, and says how to have another like it.
+fn tell(image: &Path, seed: u64, time: u64) {
+    let kept = std::env::temp_dir().join(format!("portcullis-cut-{seed}"));
+    let _ = fs::remove_dir_all(&kept);
+    let _ = fs::rename(image, &kept);
+    eprintln!("a cut at byte {time} of the log; its disk is kept in {}", kept.display());
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    eprintln!("again: POWER_CUT_SEED={seed} cargo test --test it {test}");
+}
+
+fn seeds(most: u64) -> Vec<u64> {
+    match std::env::var("POWER_CUT_SEED") {
+        Ok(seed) => vec![seed.parse().expect("POWER_CUT_SEED is a number")],
+        Err(_) => (1..=most).collect(),
+    }
+}
+
+#[test]
+fn a_power_cut_during_a_restore_leaves_the_old_state_or_the_new() {
+    let mut there = Setup::new().start();
+    put(&there, FILM, 1000);
+    let new = there.share(FILM);
+    let backup = there.folder().join("saved.backup");
+    let backup = backup.to_str().expect("a path");
+    assert!(there.command().args(["backup", backup]).output().expect("the binary runs").status.success());
+    there.kill();
+    let mut here = Setup::new().start();
+    put(&here, FILM, 1000);
+    let old = here.share(FILM);
+    // Its log was never written back.
+    here.kill();
+    let keys = [&here, &there].map(|server| fs::read(server.state.join("transfer.key")).expect("a key"));
+    let before = Disk::holding(&here.state);
+    let faults = Faults::before(&mut here, "");
+    let output = here.command().args(["restore", backup, "--replace"]).output().expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (calls, end) = (faults.calls(), faults.mark());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut outcomes = [0; 2];
+    for seed in seeds(cuts() / 4) {
+        let mut random = Random::new(seed);
+        // The renames are few and last, and half of the cuts are among them.
+        let from = if random.below(2) == 0 { calls.iter().position(|call| call.op == 'r').expect("it decides") } else { 0 };
+        let cut = from + random.below((calls.len() - from + 1) as u64) as usize;
+        let mut disk = before.clone();
+        calls[..cut].iter().for_each(|call| disk.apply(call));
+        let image = here.folder().join(format!("image-{seed}"));
+        disk.cut(&image, &mut random);
+        let look = AssertUnwindSafe(|| runtime.block_on(is_new(&image, [&old.id, &new.id], &keys)));
+        match catch_unwind(look) {
+            Ok(is_new) => {
+                assert!(is_new || cut < calls.len(), "it said that it was done");
+                outcomes[usize::from(is_new)] += 1;
+            }
+            Err(panic) => {
+                tell(&image, seed, calls.get(cut).map_or(end, |call| call.at));
+                resume_unwind(panic);
+            }
+        }
+        let _ = fs::remove_dir_all(&image);
+    }
+    assert!(outcomes.iter().all(|times| *times > 0) || outcomes.iter().sum::<u32>() == 1, "{outcomes:?}");
+}
+
+/// Says whether a disk holds the new state, and looks whether it is all of it.
+async fn is_new(image: &Path, ids: [&str; 2], keys: &[Vec<u8>; 2]) -> bool {
+    let store = SqliteStore::open(image).expect("the store opens");
+    let shares = store.shares(ShareQuery { limit: 10, ..ShareQuery::default() }).await.expect("it can be read");
+    let [share] = &shares[..] else { panic!("{} shares", shares.len()) };
+    let is_new = share.id.as_str() == ids[1];
+    assert!(is_new || share.id.as_str() == ids[0], "whose share is that?");
+    assert_eq!(
+        fs::read(image.join("transfer.key")).expect("a key"),
+        keys[usize::from(is_new)],
+        "the keys of one and the shares of the other"
+    );
+    if is_new {
+        assert!(share.is_closed(), "a link of the past works");
+        let aside = image.join("aside");
+        fs::create_dir(&aside).expect("the folder is made");
+        for end in ["", "-wal"] {
+            let _ = fs::copy(image.join(format!("portcullis.db.before-restore-1{end}")), aside.join(format!("portcullis.db{end}")));
+        }
+        let old = SqliteStore::open(&aside).expect("what was there is whole");
+        let shares = old.shares(ShareQuery { limit: 10, ..ShareQuery::default() }).await.expect("it can be read");
+        assert_eq!(shares.iter().map(|share| share.id.as_str()).collect::<Vec<_>>(), [ids[0]], "what was there is kept");
+    }
+    is_new
 }
 
 /// Looks at a disk through the store.

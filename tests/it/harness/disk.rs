@@ -4,7 +4,9 @@
 //! file keeps are its bytes and its length; what one of a folder keeps are the names in it.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::faults::Call;
@@ -38,64 +40,124 @@ impl Random {
 }
 
 /// A change of a file that was not synced.
+#[derive(Clone)]
 enum Change {
     Write { offset: usize, bytes: Vec<u8> },
     Truncate(usize),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Kept {
     synced: Vec<u8>,
     pending: Vec<Change>,
 }
 
-/// A change of a name that was not synced.
-#[derive(Clone)]
-enum Naming {
-    Put(PathBuf, usize),
-    Remove(PathBuf),
-    /// In one step, as `rename` promises.
-    Move(PathBuf, PathBuf, usize),
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    File(usize),
+    Folder(usize),
 }
 
-type Names = BTreeMap<PathBuf, usize>;
+/// The names of one folder.
+type Names = BTreeMap<OsString, Node>;
+/// A folder and a name in it.
+type Place = (usize, OsString);
+
+/// A change of names that was not synced.
+#[derive(Clone)]
+enum Naming {
+    Put(Place, Node),
+    Remove(Place),
+    /// In one step, as `rename` promises.
+    Move(Place, Place, Node),
+}
+
+impl Naming {
+    fn touches(&self, folder: usize) -> bool {
+        match self {
+            Self::Put(at, _) | Self::Remove(at) => at.0 == folder,
+            Self::Move(from, to, _) => from.0 == folder || to.0 == folder,
+        }
+    }
+
+    fn apply(&self, folders: &mut [Names]) {
+        match self {
+            Self::Put(at, node) => drop(folders[at.0].insert(at.1.clone(), *node)),
+            Self::Remove(at) => drop(folders[at.0].remove(&at.1)),
+            Self::Move(from, to, node) => {
+                folders[from.0].remove(&from.1);
+                folders[to.0].insert(to.1.clone(), *node);
+            }
+        }
+    }
+}
 
 /// A disk with one folder on it.
+#[derive(Clone)]
 pub(crate) struct Disk {
-    folder: PathBuf,
+    path: PathBuf,
     files: Vec<Kept>,
     by_inode: BTreeMap<u64, usize>,
-    names: Names,
-    synced_names: Names,
-    pending_names: Vec<Naming>,
+    /// The folder itself first.
+    folders: Vec<Names>,
+    synced: Vec<Names>,
+    pending: Vec<Naming>,
     /// Whether the folder's own name was synced.
-    is_folder_synced: bool,
-    is_folder_made: bool,
+    is_synced: bool,
+    is_made: bool,
 }
 
 impl Disk {
+    /// A disk on which there is nothing at `folder`.
     pub(crate) fn new(folder: &Path) -> Self {
         Self {
-            folder: folder.to_owned(),
+            path: folder.to_owned(),
             files: Vec::new(),
             by_inode: BTreeMap::new(),
-            names: Names::new(),
-            synced_names: Names::new(),
-            pending_names: Vec::new(),
-            is_folder_synced: false,
-            is_folder_made: false,
+            folders: vec![Names::new()],
+            synced: vec![Names::new()],
+            pending: Vec::new(),
+            is_synced: false,
+            is_made: false,
         }
+    }
+
+    /// A disk on which everything that is in `folder` now is safe.
+    pub(crate) fn holding(folder: &Path) -> Self {
+        let mut disk = Self::new(folder);
+        (disk.is_synced, disk.is_made) = (true, true);
+        for entry in fs::read_dir(folder).expect("the folder can be listed") {
+            let entry = entry.expect("an entry");
+            let about = entry.metadata().expect("a file");
+            if about.is_file() && !is_passing(&entry.file_name()) {
+                let synced = fs::read(entry.path()).expect("a file can be read");
+                disk.files.push(Kept { synced, pending: Vec::new() });
+                disk.by_inode.insert(about.ino(), disk.files.len() - 1);
+                disk.folders[0].insert(entry.file_name(), Node::File(disk.files.len() - 1));
+            }
+        }
+        disk.synced = disk.folders.clone();
+        disk
     }
 
     /// Does what a server did.
     pub(crate) fn apply(&mut self, call: &Call) {
         match call.op {
-            'm' if call.path == self.folder => self.is_folder_made = true,
+            '-' => {}
+            'm' if call.path == self.path => self.is_made = true,
+            'm' => {
+                self.folders.push(Names::new());
+                self.synced.push(Names::new());
+                let place = self.place(&call.path);
+                self.name(Naming::Put(place, Node::Folder(self.folders.len() - 1)));
+            }
             'c' => {
                 self.files.push(Kept::default());
                 let file = self.files.len() - 1;
                 self.by_inode.insert(call.inode, file);
-                self.name(Naming::Put(call.path.clone(), file));
+                let place = self.place(&call.path);
+                self.name(Naming::Put(place, Node::File(file)));
             }
             'w' => self.file(call).pending.push(Change::Write { offset: call.offset as usize, bytes: call.bytes.clone() }),
             't' => self.file(call).pending.push(Change::Truncate(call.offset as usize)),
@@ -105,15 +167,22 @@ impl Disk {
                     apply(&mut file.synced, &change);
                 }
             }
-            'd' if call.path == self.folder => self.sync_names(call),
-            'd' => self.is_folder_synced |= self.is_folder_made,
+            'd' if call.path.starts_with(&self.path) => self.sync_names(call),
+            'd' => self.is_synced |= self.is_made,
             'r' => {
-                let file = self.names[&call.path];
-                self.name(Naming::Move(call.path.clone(), call.second.clone(), file));
+                let (from, to) = (self.place(&call.path), self.place(&call.second));
+                let node = self.folders[from.0][&from.1];
+                self.name(Naming::Move(from, to, node));
             }
-            'l' => self.name(Naming::Put(call.second.clone(), self.names[&call.path])),
-            'u' => self.name(Naming::Remove(call.path.clone())),
-            '-' => {}
+            'l' => {
+                let (from, to) = (self.place(&call.path), self.place(&call.second));
+                let node = self.folders[from.0][&from.1];
+                self.name(Naming::Put(to, node));
+            }
+            'u' | 'x' => {
+                let place = self.place(&call.path);
+                self.name(Naming::Remove(place));
+            }
             _ => panic!("a disk that knows no {call:?}"),
         }
     }
@@ -122,39 +191,67 @@ impl Disk {
         &mut self.files[self.by_inode[&call.inode]]
     }
 
+    /// Returns which folder a path is in, and its name there.
+    fn place(&self, path: &Path) -> Place {
+        let parent = path.parent().expect("below the folder");
+        (self.folder(parent), path.file_name().expect("a name").to_owned())
+    }
+
+    fn folder(&self, path: &Path) -> usize {
+        path.strip_prefix(&self.path).expect("below the folder").iter().fold(0, |folder, name| match self.folders[folder].get(name) {
+            Some(Node::Folder(inner)) => *inner,
+            other => panic!("{} is {other:?}", path.display()),
+        })
+    }
+
     fn name(&mut self, change: Naming) {
-        rename(&mut self.names, &change);
-        self.pending_names.push(change);
+        change.apply(&mut self.folders);
+        self.pending.push(change);
     }
 
     fn sync_names(&mut self, call: &Call) {
+        let folder = self.folder(&call.path);
         // What the folder really held then: nothing may have changed a name unseen.
         let held = call.bytes.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok()?.split_once('\t'));
-        let mut held: Vec<PathBuf> = held.map(|(_, name)| self.folder.join(name)).collect();
-        held.retain(|path| !["-shm", ".sock"].iter().any(|end| path.to_string_lossy().ends_with(end)));
+        let mut held: Vec<OsString> = held.map(|(_, name)| OsString::from(name)).filter(|name| !is_passing(name)).collect();
         held.sort();
-        assert_eq!(held, self.names.keys().cloned().collect::<Vec<_>>(), "the log misses a change");
-        self.synced_names = self.names.clone();
-        self.pending_names.clear();
+        assert_eq!(held, self.folders[folder].keys().cloned().collect::<Vec<_>>(), "the log misses a change");
+        // A journal keeps the order of what it keeps: a rename is there in both folders or in none.
+        let (kept, rest) = std::mem::take(&mut self.pending).into_iter().partition(|change: &Naming| change.touches(folder));
+        let kept: Vec<Naming> = kept;
+        kept.iter().for_each(|change| change.apply(&mut self.synced));
+        self.pending = rest;
     }
 
     /// Writes what may be left of it after a power cut into `image`.
     pub(crate) fn cut(&self, image: &Path, random: &mut Random) {
-        if !self.is_folder_synced && random.below(2) == 0 {
+        if !self.is_synced && random.below(2) == 0 {
             return;
         }
-        fs::create_dir(image).expect("the image is made");
-        let mut names = self.synced_names.clone();
-        some_of(&self.pending_names, random).for_each(|change| rename(&mut names, change));
-        for (path, file) in &names {
-            let place = image.join(path.strip_prefix(&self.folder).expect("below the folder"));
-            fs::write(place, self.files[*file].after_cut(random)).expect("a file of the image is written");
-        }
+        let mut folders = self.synced.clone();
+        some_of(&self.pending, random).for_each(|change| change.apply(&mut folders));
+        self.write(&folders, 0, image, random);
         // Shared memory is never synced: it is gone, or whatever was there.
-        if names.keys().any(|path| path.ends_with("portcullis.db-wal")) && random.below(2) == 0 {
+        if folders[0].contains_key(OsStr::new("portcullis.db-wal")) && random.below(2) == 0 {
             fs::write(image.join("portcullis.db-shm"), super::noise(32 * 1024, random.next())).expect("a file of the image is written");
         }
     }
+
+    fn write(&self, folders: &[Names], folder: usize, at: &Path, random: &mut Random) {
+        fs::create_dir(at).expect("the image is made");
+        for (name, node) in &folders[folder] {
+            match node {
+                Node::File(file) => fs::write(at.join(name), self.files[*file].after_cut(random)).expect("a file of the image is written"),
+                Node::Folder(inner) => self.write(folders, *inner, &at.join(name), random),
+            }
+        }
+    }
+}
+
+/// Returns whether a name is of something that never outlives a crash.
+fn is_passing(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.ends_with("-shm") || name.ends_with(".sock")
 }
 
 impl Kept {
@@ -199,16 +296,5 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
             bytes[*offset..end].copy_from_slice(written);
         }
         Change::Truncate(size) => bytes.resize(*size, 0),
-    }
-}
-
-fn rename(names: &mut Names, change: &Naming) {
-    match change {
-        Naming::Put(path, file) => drop(names.insert(path.clone(), *file)),
-        Naming::Remove(path) => drop(names.remove(path)),
-        Naming::Move(from, to, file) => {
-            names.remove(from);
-            names.insert(to.clone(), *file);
-        }
     }
 }
