@@ -23,6 +23,9 @@ const REAL_EVERY: u64 = 40;
 /// How many shares are made so that the write-ahead log is written back while the server runs: SQLite does so at 1000 pages.
 const FILLERS: usize = 130;
 
+/// The keys without which links that were told work no more.
+const KEYS: [&str; 2] = ["jwt.key", "transfer.key"];
+
 fn cuts() -> u64 {
     std::env::var("POWER_CUTS").ok().map_or(CUTS, |n| n.parse().expect("POWER_CUTS is a number"))
 }
@@ -56,7 +59,7 @@ fn story() -> Story {
     let database = server.state.join("portcullis.db");
     let synced = calls.iter().filter(|call| call.op == 's' && call.path == database).count();
     assert!(synced >= 3, "the log was written back while it ran, and at its end");
-    let keys = ["jwt.key", "transfer.key"].map(|name| fs::read(server.state.join(name)).expect("a key"));
+    let keys = KEYS.map(|name| fs::read(server.state.join(name)).expect("a key"));
     Faults::remove(&mut server);
     Story { server, film, life, calls, keys }
 }
@@ -126,7 +129,7 @@ fn a_power_cut_during_a_restore_leaves_the_old_state_or_the_new() {
     let old = here.share(FILM);
     // Its log was never written back.
     here.kill();
-    let keys = [&here, &there].map(|server| fs::read(server.state.join("transfer.key")).expect("a key"));
+    let keys = [&here, &there].map(|server| KEYS.map(|name| fs::read(server.state.join(name)).expect("a key")));
     let before = Disk::holding(&here.state);
     let faults = Faults::before(&mut here, "");
     let output = here.command().args(["restore", backup, "--replace"]).output().expect("the binary runs");
@@ -134,10 +137,10 @@ fn a_power_cut_during_a_restore_leaves_the_old_state_or_the_new() {
     let (calls, end) = (faults.calls(), faults.mark());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut outcomes = [0; 2];
-    for seed in seeds(cuts() / 4) {
+    for seed in seeds(cuts() / 3) {
         let mut random = Random::new(seed);
-        // The renames are few and last, and half of the cuts are among them.
-        let from = if random.below(2) == 0 { calls.iter().position(|call| call.op == 'r').expect("it decides") } else { 0 };
+        // The renames are few and last, and most of the cuts are among them.
+        let from = if random.below(4) > 0 { calls.iter().position(|call| call.op == 'r').expect("it decides") } else { 0 };
         let cut = from + random.below((calls.len() - from + 1) as u64) as usize;
         let mut disk = before.clone();
         calls[..cut].iter().for_each(|call| disk.apply(call));
@@ -160,17 +163,14 @@ fn a_power_cut_during_a_restore_leaves_the_old_state_or_the_new() {
 }
 
 /// Says whether a disk holds the new state, and looks whether it is all of it.
-async fn is_new(image: &Path, ids: [&str; 2], keys: &[Vec<u8>; 2]) -> bool {
+async fn is_new(image: &Path, ids: [&str; 2], keys: &[[Vec<u8>; 2]; 2]) -> bool {
     let store = SqliteStore::open(image).expect("the store opens");
     let shares = store.shares(ShareQuery { limit: 10, ..ShareQuery::default() }).await.expect("it can be read");
     let [share] = &shares[..] else { panic!("{} shares", shares.len()) };
     let is_new = share.id.as_str() == ids[1];
     assert!(is_new || share.id.as_str() == ids[0], "whose share is that?");
-    assert_eq!(
-        fs::read(image.join("transfer.key")).expect("a key"),
-        keys[usize::from(is_new)],
-        "the keys of one and the shares of the other"
-    );
+    let there = KEYS.map(|name| fs::read(image.join(name)).expect("a key"));
+    assert_eq!(there, keys[usize::from(is_new)], "the keys of one and the shares of the other");
     if is_new {
         assert!(share.is_closed(), "a link of the past works");
         let aside = image.join("aside");
@@ -189,7 +189,7 @@ async fn is_new(image: &Path, ids: [&str; 2], keys: &[Vec<u8>; 2]) -> bool {
 async fn check_store(image: &Path, life: &Life, time: u64, keys: &[Vec<u8>; 2]) {
     let is_promised = life.shares.values().any(|fate| matches!(fate.create.at(time), Was::Answered(_)));
     if is_promised {
-        for (name, key) in ["jwt.key", "transfer.key"].into_iter().zip(keys) {
+        for (name, key) in KEYS.into_iter().zip(keys) {
             assert_eq!(fs::read(image.join(name)).ok().as_ref(), Some(key), "{name}: links that were told stop working");
         }
     }
