@@ -1,7 +1,8 @@
 //! SHA-256 of files, computed in the background.
 //!
-//! One file at a time, read by one thread at idle priority, so that nobody's download is slower for it. A digest belongs to a
-//! state of a file (its [`FileIdentity`]) and not to a path: what changed before, while or after it was read gets none.
+//! One file at a time, read by one thread at idle priority, so that nobody's download is slower for it. The shortest comes first, and
+//! a long one is put aside where a shorter one comes: the image of a disk can say that it has as many bytes as a year can read. A
+//! digest belongs to a state of a file (its [`FileIdentity`]) and not to a path: what changed before, while or after it was read gets none.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
@@ -26,6 +27,11 @@ const WATCH_CAPACITY: usize = 256;
 /// How much is read at once. Between two reads the thread looks whether it shall stop: a few milliseconds on any disk.
 const CHUNK_BYTES: usize = 256 * 1024;
 
+/// How much of a file is read before it is looked whether a shorter one waits: a second or two from a disk. Tests have small files.
+const TURN_BYTES: u64 = if cfg!(test) { 512 * 1024 } else { 256 * 1024 * 1024 };
+/// How many files that were put aside stay open. What is put aside beyond that begins anew, the longest of them.
+const MAX_ASIDE: usize = 8;
+
 /// A digest.
 type Sha = [u8; 32];
 
@@ -48,10 +54,31 @@ struct State {
     order: VecDeque<FileIdentity>,
 }
 
-/// A file for the thread to read, and where the digest goes.
+/// A file that was read so far.
+struct Begun {
+    open: OpenFile,
+    hash: Sha256,
+    length: u64,
+}
+
+impl Begun {
+    fn new(open: OpenFile) -> Self {
+        Self { open, hash: Sha256::new(), length: 0 }
+    }
+}
+
+/// What became of a file in its turn.
+enum Turn {
+    /// All of it was read; or it is in another state than when it was opened, or cannot be read, or the thread shall stop.
+    Over(Option<Sha>),
+    /// There is more of it.
+    More(Begun),
+}
+
+/// A file for the thread to read on, and where it goes from there.
 struct Work {
-    file: OpenFile,
-    done: oneshot::Sender<Option<Sha>>,
+    begun: Begun,
+    done: oneshot::Sender<Turn>,
 }
 
 impl Digests {
@@ -70,9 +97,18 @@ impl Digests {
             }
         };
         let work = async {
+            let mut aside = Vec::new();
             loop {
                 let (path, identity) = self.next().await;
-                if let Some(sha256) = self.find_out(&path, identity, &reader).await {
+                let known = match self.find_out(&path, identity, &mut aside, &reader).await {
+                    Turn::Over(known) => known,
+                    Turn::More(begun) => {
+                        put_aside(&mut aside, begun);
+                        self.state().waiting.push_back((path, identity));
+                        continue;
+                    }
+                };
+                if let Some(sha256) = known {
                     self.remember(identity, sha256);
                 }
                 self.state().pending.remove(&identity);
@@ -107,7 +143,7 @@ impl Digests {
 
     async fn next(&self) -> (CatalogPath, FileIdentity) {
         loop {
-            let next = self.state().waiting.pop_front();
+            let next = self.state().next();
             match next {
                 Some(next) => return next,
                 None => self.wanted.notified().await,
@@ -115,22 +151,35 @@ impl Digests {
         }
     }
 
-    /// Returns the digest of a state of a file; `None` where the file is in another state or cannot be read.
-    async fn find_out(&self, path: &CatalogPath, identity: FileIdentity, reader: &Reader) -> Option<Sha> {
-        if let Some(kept) = self.cache.load(identity).await {
-            return Some(kept);
+    /// Gives a state of a file its turn; no digest where the file is in another state or cannot be read.
+    async fn find_out(&self, path: &CatalogPath, identity: FileIdentity, aside: &mut Vec<Begun>, reader: &Reader) -> Turn {
+        let begun = match aside.iter().position(|begun| begun.open.identity == identity) {
+            Some(at) => aside.swap_remove(at),
+            None => match self.begin(path, identity).await {
+                Ok(begun) => begun,
+                Err(known) => return Turn::Over(known),
+            },
+        };
+        let turn = reader.read_on(begun).await;
+        if let Turn::Over(Some(sha256)) = turn {
+            self.cache.keep(identity, sha256).await;
         }
-        let file = match self.catalog.open(path).await {
-            Ok(file) if file.identity == identity => file,
-            Ok(_) => return None,
+        turn
+    }
+
+    /// Opens a file to be read, unless its digest is kept already or it cannot have one.
+    async fn begin(&self, path: &CatalogPath, identity: FileIdentity) -> Result<Begun, Option<Sha>> {
+        if let Some(kept) = self.cache.load(identity).await {
+            return Err(Some(kept));
+        }
+        match self.catalog.open(path).await {
+            Ok(open) if open.identity == identity => Ok(Begun::new(open)),
+            Ok(_) => Err(None),
             Err(error) => {
                 debug!(error = &error as &dyn std::error::Error, "A checksum is left out");
-                return None;
+                Err(None)
             }
-        };
-        let sha256 = reader.digest(file).await?;
-        self.cache.keep(identity, sha256).await;
-        Some(sha256)
+        }
     }
 
     fn remember(&self, identity: FileIdentity, sha256: Sha) {
@@ -153,6 +202,22 @@ impl Digests {
     }
 }
 
+impl State {
+    /// Takes the shortest of those that wait, and of equal ones the first that came.
+    fn next(&mut self) -> Option<(CatalogPath, FileIdentity)> {
+        let (at, _) = self.waiting.iter().enumerate().min_by_key(|(at, (_, identity))| (identity.size_bytes, *at))?;
+        self.waiting.remove(at)
+    }
+}
+
+fn put_aside(aside: &mut Vec<Begun>, begun: Begun) {
+    aside.push(begun);
+    if aside.len() > MAX_ASIDE {
+        aside.sort_by_key(|begun| begun.open.identity.size_bytes);
+        aside.pop();
+    }
+}
+
 /// The thread that reads. It ends when this is dropped: at once between two chunks, or when the NAS answers again.
 struct Reader {
     work: mpsc::Sender<Work>,
@@ -166,18 +231,20 @@ impl Reader {
         let stopped = Arc::clone(&stop);
         std::thread::Builder::new().name("catalog-digests".to_owned()).spawn(move || {
             priority::idle_this_thread();
-            while let Some(Work { file, done }) = queue.blocking_recv() {
+            while let Some(Work { begun, done }) = queue.blocking_recv() {
                 // Nobody may wait for it any longer.
-                let _ = done.send(digest(&file, &stopped));
+                let _ = done.send(read_on(begun, &stopped));
             }
         })?;
         Ok(Self { work, stop })
     }
 
-    async fn digest(&self, file: OpenFile) -> Option<Sha> {
+    async fn read_on(&self, begun: Begun) -> Turn {
         let (done, answer) = oneshot::channel();
-        self.work.send(Work { file, done }).await.ok()?;
-        answer.await.ok().flatten()
+        if self.work.send(Work { begun, done }).await.is_err() {
+            return Turn::Over(None);
+        }
+        answer.await.unwrap_or(Turn::Over(None))
     }
 }
 
@@ -187,36 +254,39 @@ impl Drop for Reader {
     }
 }
 
-/// Reads a file to its end; `None` where it is in another state than when it was opened, cannot be read, or `stop` was set.
-fn digest(open: &OpenFile, stop: &AtomicBool) -> Option<Sha> {
+/// Reads a file for one turn, or to its end.
+fn read_on(mut begun: Begun, stop: &AtomicBool) -> Turn {
+    let Begun { open, hash, length } = &mut begun;
     // Only a hint.
     let _ = fadvise(&open.file, 0, None, Advice::Sequential);
-    let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut file = &open.file;
-    let mut length: u64 = 0;
-    while !stop.load(Ordering::Relaxed) {
+    let end = length.saturating_add(TURN_BYTES);
+    let is_as_it_was = |open: &OpenFile| open.identity_now().is_ok_and(|now| now == open.identity);
+    while !stop.load(Ordering::Relaxed) && *length < end {
         match file.read(&mut chunk) {
             Ok(0) => {
-                let is_whole = length == open.identity.size_bytes && open.identity_now().is_ok_and(|now| now == open.identity);
-                return is_whole.then(|| hash.finalize().into());
+                let is_whole = *length == open.identity.size_bytes && is_as_it_was(open);
+                return Turn::Over(is_whole.then(|| hash.finalize_reset().into()));
             }
             Ok(count) => {
                 hash.update(&chunk[..count]);
-                length += count as u64;
-                if length > open.identity.size_bytes {
+                *length += count as u64;
+                if *length > open.identity.size_bytes {
                     // It grows, perhaps without end.
-                    return None;
+                    return Turn::Over(None);
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => {
                 debug!(%error, "A file could not be read for its checksum");
-                return None;
+                return Turn::Over(None);
             }
         }
     }
-    None
+    // Of a file that has changed the rest is read in vain.
+    let goes_on = !stop.load(Ordering::Relaxed) && is_as_it_was(open);
+    if goes_on { Turn::More(begun) } else { Turn::Over(None) }
 }
 
 #[cfg(test)]

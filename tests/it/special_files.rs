@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, RenameFlags};
 use serde_json::json;
 
-use crate::harness::{BROWSER, Client, Offer, SOON, Server, Setup, put, sha256};
+use crate::harness::{BROWSER, Client, Offer, SOON, Server, Setup, poll, put, sha256};
 
 const MIB: usize = 1024 * 1024;
 /// No refusal takes longer: whoever waits for a pipe's writer or a device waits for ever.
@@ -268,6 +268,19 @@ fn a_file_of_all_the_bytes_there_can_be_is_sent_as_one() {
     server.revoke(&offer.id);
     client.read_to_close(SOON);
     assert_eq!(server.outcome(&offer.id), "revoked");
+}
+
+#[test]
+fn a_giant_keeps_no_other_file_waiting_for_its_checksum() {
+    let server = scene();
+    fs::File::create(server.root.join("disk.img")).unwrap().set_len(1 << 42).unwrap();
+    let content = put(&server, "small.bin", 100_000);
+    server.share("disk.img");
+    let sha256_of = |name: &str| server.api("GET", &format!("/api/v1/files/{name}"), None).expect_status(200).json()["sha256"].clone();
+    assert_eq!(sha256_of("disk.img"), json!(null), "nobody has read four terabytes yet");
+    // A turn of the giant is a quarter of a gigabyte, which a slow build of the program digests for a while.
+    poll(6 * SOON, "the small file has its checksum", || sha256_of("small.bin") == json!(sha256(&content)));
+    assert_eq!(sha256_of("disk.img"), json!(null));
 }
 
 /// A folder seen at another place, until it is dropped.

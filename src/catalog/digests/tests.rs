@@ -40,6 +40,18 @@ async fn while_running(digests: &Arc<Digests>, ask: impl Future<Output = ()>) {
     });
 }
 
+/// Reads a file that was just opened to its end, turn by turn.
+fn digest(open: &OpenFile, stop: &AtomicBool) -> Option<Sha> {
+    let OpenFile { file, identity, is_local } = open;
+    let mut begun = Begun::new(OpenFile { file: file.try_clone().unwrap(), identity: *identity, is_local: *is_local });
+    loop {
+        match read_on(begun, stop) {
+            Turn::Over(known) => return known,
+            Turn::More(rest) => begun = rest,
+        }
+    }
+}
+
 fn sha(content: &[u8]) -> Sha {
     Sha256::digest(content).into()
 }
@@ -86,7 +98,7 @@ async fn what_the_cache_knows_is_not_computed_again() {
 #[tokio::test]
 async fn a_file_in_another_state_gets_no_digest() {
     let place = Place::new();
-    place.file("changed", "before").file("gone", "x").file("good", "good");
+    place.file("changed", "before").file("gone", "x").file("good", "good, and the longest");
     let (changed, gone, good) = (identity(&place, "changed").await, identity(&place, "gone").await, identity(&place, "good").await);
     place.file("changed", "after it");
     std::fs::remove_file(place.at("gone")).unwrap();
@@ -96,7 +108,7 @@ async fn a_file_in_another_state_gets_no_digest() {
         digests.want(&path("changed"), changed);
         digests.want(&path("gone"), gone);
         digests.want(&path("good"), good);
-        // They are taken in order, so the others are done with.
+        // The shortest come first, so the others are done with.
         assert_eq!(told.recv().await.unwrap().0, good);
     })
     .await;
@@ -165,7 +177,48 @@ async fn it_ends_at_once_when_told_to_also_while_a_read_hangs() {
     let hangs = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
     let reader = Reader::start().unwrap();
     let hung = OpenFile { file: hangs, identity: open.identity, is_local: false };
-    assert!(tokio::time::timeout(Duration::from_millis(20), reader.digest(hung)).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(20), reader.read_on(Begun::new(hung))).await.is_err());
     drop(reader);
     while_running(&digests, async {}).await;
+}
+
+#[tokio::test]
+async fn the_shortest_comes_first_and_a_long_one_has_its_digest_after_many_turns() {
+    let place = Place::new();
+    let long = "long ".repeat(TURN_BYTES as usize);
+    place.file("long", &long).file("short", "short");
+    let (first, second) = (identity(&place, "long").await, identity(&place, "short").await);
+    let digests = digests(&place, &Arc::default());
+    let mut told = digests.watch();
+    digests.want(&path("long"), first);
+    digests.want(&path("short"), second);
+    while_running(&digests, async {
+        assert_eq!(told.recv().await.unwrap(), (second, sha(b"short")));
+        assert_eq!(told.recv().await.unwrap(), (first, sha(long.as_bytes())));
+    })
+    .await;
+    assert!(digests.state().pending.is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_changes_between_two_turns_is_not_read_to_its_end() {
+    let place = Place::new();
+    place.file("a", "x".repeat(3 * TURN_BYTES as usize).as_str());
+    let go_on = AtomicBool::new(false);
+    let Turn::More(begun) = read_on(Begun::new(place.catalog().open(&path("a")).await.unwrap()), &go_on) else { panic!("there is more") };
+    assert_eq!(begun.length, TURN_BYTES);
+    std::fs::File::options().append(true).open(place.at("a")).unwrap().write_all(b"d").unwrap();
+    assert!(matches!(read_on(begun, &go_on), Turn::Over(None)));
+}
+
+#[tokio::test]
+async fn so_many_are_put_aside_at_most_and_the_longest_begins_anew() {
+    let place = Place::new();
+    let mut aside = Vec::new();
+    for size in 1..=MAX_ASIDE + 1 {
+        place.file("a", &"x".repeat(if size == 3 { 1000 } else { size }));
+        put_aside(&mut aside, Begun::new(place.catalog().open(&path("a")).await.unwrap()));
+    }
+    let sizes: Vec<u64> = aside.iter().map(|begun| begun.open.identity.size_bytes).collect();
+    assert_eq!((sizes.len(), sizes.contains(&1000)), (MAX_ASIDE, false), "{sizes:?}");
 }
