@@ -13,6 +13,7 @@ const DEFAULT_INPUTS: u64 = 20_000;
 const MAX_LENGTH: usize = 20 * 1024;
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how much a test tries is no setting of the program")]
 fn every_target_holds_on_its_corpus_and_on_twists_of_it() {
     let inputs = std::env::var("FUZZ_INPUTS").ok().map_or(DEFAULT_INPUTS, |text| text.parse().expect("FUZZ_INPUTS is a number"));
     let only = std::env::var("FUZZ_CASE").ok();

@@ -41,7 +41,7 @@ fn spliced(keys: &Keys, data: &[u8]) -> String {
     let Some((at, twist)) = data.split_first_chunk::<2>() else { return genuine };
     let at = usize::from(u16::from_le_bytes(*at)) % (genuine.len() + 1);
     let behind = (at + twist.len()).min(genuine.len());
-    [genuine[..at].as_bytes(), twist, genuine[behind..].as_bytes()].concat().iter().map(|byte| char::from(*byte)).collect()
+    [&genuine.as_bytes()[..at], twist, &genuine.as_bytes()[behind..]].concat().iter().map(|byte| char::from(*byte)).collect()
 }
 
 fn signed(keys: &Keys, data: &[u8]) -> String {

@@ -163,7 +163,7 @@ const CHANGES: &[(&str, Change)] = &[
         assert!(make(at, FileType::Fifo, 0, 0));
     }),
     ("linked a second time", |at, _| fs::hard_link(at, at.with_extension("twin")).unwrap()),
-    ("forbidden", |at, _| fs::set_permissions(at, fs::Permissions::from_mode(0)).unwrap()),
+    ("forbidden", |at, _| fs::set_permissions(at, fs::Permissions::from_mode(0o0)).unwrap()),
 ];
 
 fn open(path: &Path) -> fs::File {

@@ -319,6 +319,7 @@ const DEFAULT_SWAPS: u64 = 250_000;
 
 /// Everything at once, counted: an ancestor and its link, a file and its link, two files, a file and a pipe.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is no setting of the program")]
 fn no_swap_of_a_million_leads_outside_or_to_another_inode_by_any_way() {
     let swaps: u64 = std::env::var("SWAPS").ok().map_or(DEFAULT_SWAPS, |text| text.parse().expect("SWAPS is a number"));
     let place = Place::new();
