@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use super::tables::{FOREIGN_HOSTS, ROUTES};
 use super::{
     Any, CHUNKS, CODINGS, Fate, LENGTHS, LOOKALIKE_LINES, REQUEST_LINES, Refused, TRICK_LINES, Unwelcome, check_no_descriptor_is_lost,
     check_talk,
@@ -154,63 +155,7 @@ fn foreign_names_and_pages_close_nothing() {
     let cookie = sign_in(server);
     let target = format!("/api/v1/shares/{}", victim.id);
     let port = server.owner.port();
-    let hosts = [
-        "evil.example",
-        "evil.example:80",
-        "localhost.evil.example",
-        "127.0.0.1.nip.io",
-        "127.0.0.1.evil.example:8000",
-        "nas.example.evil.example",
-        "evilnas.example",
-        "nas.example@evil.example",
-        "evil.example@nas.example",
-        "nas.example:80@evil.example",
-        "nas.example evil.example",
-        "nas.example,evil.example",
-        "nas.example/evil",
-        "nas.example#evil",
-        "nas.example?evil",
-        "nas.example\\evil",
-        "nas.example%2eevil",
-        "nas.example%00",
-        "nas_example",
-        "nas.example:x",
-        "nas.example:80:80",
-        "nas..example",
-        ".nas.example",
-        "nas.example..",
-        "*.example",
-        "*",
-        "http://nas.example",
-        "//nas.example",
-        "[nas.example]",
-        "[::1",
-        "::1]",
-        "[::1]evil",
-        "[::1]@evil",
-        "0x7f000001",
-        "2130706433",
-        "0177.0.0.1",
-        "127.1",
-        "127.0.0.1%00",
-        "127.0.0.0x1",
-        "ｌocalhost",
-        "localhost\u{3002}",
-        "nas\u{ff0e}example",
-        "NAS.EXAMPLE.EVIL",
-        "rebind.network:8000",
-        "",
-        " ",
-        ".",
-        "[]",
-        "[fe80::1%25eth0]",
-        "xn--nas-.example",
-        "localhost\tevil",
-        "\"localhost\"",
-        "localhost;evil",
-        "localhost&evil",
-    ];
-    for foreign in hosts {
+    for foreign in FOREIGN_HOSTS {
         for credential in [format!("Authorization: Bearer {}", server.token), cookie.clone(), format!("X-API-Key: {}", server.token)] {
             for lines in [
                 format!("Host: {foreign}\r\n{credential}\r\n"),
@@ -381,49 +326,6 @@ fn lines_that_mean_something_elsewhere_mean_nothing_here() {
     }
     scene.finish();
 }
-
-/// The owner's routes, with what stands in their holes.
-const ROUTES: &[&str] = &[
-    "/",
-    "/sign-in",
-    "/assets/owner/app.js",
-    "/health",
-    "/healthz",
-    "/livez",
-    "/metrics",
-    "/openapi.json",
-    "/api/docs",
-    "/api/v1/files",
-    "/api/v1/files/victim.bin",
-    "/api/v1/shares",
-    "/api/v1/shares/0123456789",
-    "/api/v1/shares/0123456789/extend",
-    "/api/v1/shares/0123456789/reopen",
-    "/api/v1/shares/0123456789/qr.svg",
-    "/api/v1/shares/0123456789/transfers",
-    "/api/v1/shares/0123456789/transfers/00112233445566778899aabbccddeeff",
-    "/api/v1/history",
-    "/api/v1/stats",
-    "/api/v1/events",
-    "/api/v1/session",
-    "/api/v1/session/link",
-    "/api/v1/sessions",
-    "/api/v1/sessions/x",
-    "/api/v1/tokens",
-    "/api/v1/tokens/x",
-    "/api/v1/audit",
-    "/api/v1/audit/verify",
-    "/generate-link",
-    "/api/files",
-    "/download/x",
-    "/admin/tunnels",
-    "/admin/tunnels/0123456789",
-    "/admin/tunnels/0123456789/stats",
-    "/admin/history",
-    "/admin/monitor/status",
-    "/admin/cleanup",
-    "/nothing/here",
-];
 
 #[test]
 fn every_method_on_every_route_with_every_body_is_answered_in_step() {
