@@ -1,12 +1,13 @@
 //! Heads that no honest client sends, over raw sockets, to both listeners: what two readers could read in two ways is read by
 //! nobody, nothing hidden in a body is carried out, and each connection ends or stays in step.
 //!
-//! `tables.rs` holds the spellings; `recipient.rs` and `owner.rs` put them before each side, `slow.rs` sends slowly.
+//! `tables.rs` holds the spellings; `recipient.rs` and `owner.rs` put them before each side, `slow.rs` sends slowly, `twisted.rs` at random.
 
 mod owner;
 mod recipient;
 mod slow;
 mod tables;
+mod twisted;
 
 use crate::harness::{Server, Talk, open_descriptors, poll, shown};
 

@@ -22,7 +22,7 @@ pub(crate) use faults::{Call, DISK_BROKEN, DISK_FULL, Faults, READ_ONLY};
 pub(crate) use fuse::{Ask, Fuse};
 pub(crate) use http::{Answer, Client, PATIENCE, path_of, request, resolve};
 pub(crate) use proxy::CuttingProxy;
-pub(crate) use raw::{Talk, open_descriptors, shown, talk};
+pub(crate) use raw::{Talk, open_descriptors, shown, talk, talk_within};
 pub(crate) use server::{Offer, SOON, Server, Setup, free_port};
 
 /// What a browser calls itself.

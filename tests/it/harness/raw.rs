@@ -43,14 +43,19 @@ pub(crate) struct Talk {
 /// # Panics
 /// Where it does not close in the end.
 pub(crate) fn talk(to: SocketAddr, raw: &[u8], probe: &[u8]) -> Talk {
+    talk_within(ANSWER_PATIENCE, to, raw, probe)
+}
+
+/// As [`talk`], with another patience for the first answer.
+pub(crate) fn talk_within(patience: Duration, to: SocketAddr, raw: &[u8], probe: &[u8]) -> Talk {
     let mut stream = TcpStream::connect(to).expect("connects");
     stream.set_nodelay(true).expect("a socket of ours");
     stream.set_write_timeout(Some(END_PATIENCE)).expect("a socket of ours");
     let is_head = raw.starts_with(b"HEAD ");
     let (mut said, mut is_open) = (Vec::new(), stream.write_all(raw).is_ok());
     let asked = Instant::now();
-    while is_open && frame(&said, is_head).0.is_empty() && asked.elapsed() < ANSWER_PATIENCE {
-        is_open = read(&mut stream, &mut said, ANSWER_PATIENCE);
+    while is_open && frame(&said, is_head).0.is_empty() && asked.elapsed() < patience {
+        is_open = read(&mut stream, &mut said, patience);
     }
     let was_in_step = !frame(&said, is_head).0.is_empty();
     // Those that wait for the rest of something get the probe for it.
@@ -79,7 +84,7 @@ fn read(stream: &mut TcpStream, into: &mut Vec<u8>, within: Duration) -> bool {
 }
 
 /// Takes bytes apart into final answers, by `Content-Length` and chunks alone; interim ones (1xx) are passed over.
-pub(crate) fn frame(mut bytes: &[u8], is_head: bool) -> (Vec<Reply>, Vec<u8>) {
+fn frame(mut bytes: &[u8], is_head: bool) -> (Vec<Reply>, Vec<u8>) {
     let mut replies: Vec<Reply> = Vec::new();
     while let Some(end) = bytes.windows(4).position(|part| part == b"\r\n\r\n") {
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
