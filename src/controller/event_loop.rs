@@ -18,6 +18,7 @@ use crate::delivery::Pass;
 use crate::meter::Report;
 use crate::metrics::Metrics;
 use crate::share::{Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, Steady};
+use crate::store::audit::AuditEntry;
 use crate::store::{Record, Save, StoreError};
 use crate::tunnel::TunnelError;
 
@@ -183,13 +184,18 @@ impl Controller {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Create { share, facts, answer } => {
+            Command::Create { share, mut facts, line, answer } => {
                 let (id, now) = (share.id, self.parts.clock.now());
-                let next = Arc::new((*share).clone());
+                let mut next = (*share).clone();
                 let mut slot = Slot::new(*share, now);
                 slot.is_saving = true;
                 self.slots.insert(id, slot);
-                self.save(id, Saving { next, facts, result: Ok(()), job: Job { events: Vec::new(), answer } });
+                // A disk's flush is most of what making a share takes, so one save says both where one can.
+                if next.effect() == Some(Effect::OpenTunnel) && self.parts.tunnel.opens_at_once() {
+                    facts.extend(next.on(Event::TunnelOpened, now).facts);
+                }
+                let job = Job { events: Vec::new(), answer };
+                self.save(id, Saving { next: Arc::new(next), facts, result: Ok(()), job }, line);
             }
             // Whoever asked may have lost patience.
             Command::Ping(sign) => drop(sign.send(())),
@@ -261,7 +267,7 @@ impl Controller {
             (slot.is_saving, slot.saving) = (true, Some(next.clone()));
             // What is over is over at once, however long the disk takes.
             slot.cut_all_but_those_of(&next, &self.parts.passes);
-            return self.save(id, Saving { next, facts, result, job });
+            return self.save(id, Saving { next, facts, result, job }, None);
         }
         if next != *slot.share {
             count_arrived(&self.parts.metrics, &slot.share, &next);
@@ -273,12 +279,16 @@ impl Controller {
         }
     }
 
-    fn save(&mut self, id: ShareId, saving: Saving) {
+    /// Saves a decision, and with it the audit line of whoever asked for it, where it has none yet.
+    fn save(&mut self, id: ShareId, saving: Saving, line: Option<AuditEntry>) {
         let (store, metrics, at) = (self.parts.store.clone(), self.parts.metrics.clone(), self.parts.clock.now());
         let work = async move {
             let save = Save { share: saving.next.clone(), facts: saving.facts.clone(), at };
             let began = Instant::now();
-            let result = store.save(save).await;
+            let result = match line {
+                Some(line) => store.save_with_line(save, line).await,
+                None => store.save(save).await,
+            };
             metrics.saved(began.elapsed(), result.is_ok());
             let result = result.map(|seqs| {
                 let record = |(seq, fact): (u64, &Fact)| Record { seq, at: at.wall, share: id, fact: fact.clone() };
@@ -320,11 +330,22 @@ impl Controller {
             self.parts.metrics.happened(fact);
             tracing::info!(share.id = %id, fact = ?for_the_log(fact), "{}", words_of(fact));
         }
+        if saving.facts.contains(&Fact::Created) && slot.share.phase == Phase::Open && self.leave_at.is_none() {
+            self.open_at_once(id);
+        }
         let view = self.follow_with(id, records);
         if let Some(view) = view {
             saving.job.answer.give(saving.result, &view);
         }
         self.take_up(id);
+    }
+
+    /// Opens a way in that is saved as open already. What a crash leaves shut in between, the next start opens.
+    fn open_at_once(&self, id: ShareId) {
+        let began = Instant::now();
+        let opened = self.parts.tunnel.open(id).now_or_never();
+        debug_assert!(matches!(opened, Some(Ok(()))), "a tunnel that opens at once does");
+        self.parts.metrics.tunnel_opened(began.elapsed(), matches!(opened, Some(Ok(()))));
     }
 
     /// A decision could not be saved: it did not happen. Whoever asked is told; what nobody asked for is tried again. But

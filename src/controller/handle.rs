@@ -19,6 +19,7 @@ use crate::share::{
     CatalogPath, Event, Fact, Limits, Moment, Outcome, Policy, Recipient, Refused, Share, ShareId, SharedFile, State, TokenId, Transfer,
     TransferId,
 };
+use crate::store::audit::AuditEntry;
 use crate::store::{ShareQuery, Store, StoreError};
 use crate::token::{Keys, TransferSecret, random};
 use crate::tunnel::Tunnel;
@@ -47,6 +48,8 @@ pub(super) enum Command {
     Create {
         share: Box<Share>,
         facts: Vec<Fact>,
+        /// Who makes it, for the audit log; saved together with the share.
+        line: Option<AuditEntry>,
         answer: Answer,
     },
     Act {
@@ -172,6 +175,18 @@ impl Handle {
     /// # Errors
     /// As [`Handle::create`].
     pub async fn create_as(&self, id: ShareId, new: NewShare) -> Result<Arc<View>, ControllerError> {
+        self.make(id, new, None).await
+    }
+
+    /// As [`Handle::create_as`], with the audit line of who makes it: where that cannot be written, nothing is made.
+    ///
+    /// # Errors
+    /// As [`Handle::create`]; no line is written then.
+    pub async fn create_noted(&self, id: ShareId, new: NewShare, line: AuditEntry) -> Result<Arc<View>, ControllerError> {
+        self.make(id, new, Some(line)).await
+    }
+
+    async fn make(&self, id: ShareId, new: NewShare, line: Option<AuditEntry>) -> Result<Arc<View>, ControllerError> {
         let shared = &self.0;
         self.may_begin()?;
         self.check(&new)?;
@@ -180,7 +195,7 @@ impl Handle {
         let (mut share, facts) = Share::new(id, random::token_id(), file, policy, new.note, shared.clock.now());
         share.message = new.message;
         let changes = self.watch();
-        let view = shared.ask(|answer| Command::Create { share: Box::new(share), facts, answer }).await?;
+        let view = shared.ask(|answer| Command::Create { share: Box::new(share), facts, line, answer }).await?;
         self.when_open(view, changes).await
     }
 

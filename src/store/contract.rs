@@ -73,6 +73,7 @@ macro_rules! every_promise {
             each_audit_line_follows_the_one_before_it,
             audit_lines_are_paged_newest_first,
             audit_lines_of_many_at_once_make_one_chain,
+            a_share_and_the_line_of_its_making_are_kept_together_or_not_at_all,
             a_plan_belongs_to_whoever_came_first,
             a_plan_that_was_not_done_can_be_dropped,
             plans_are_forgotten_by_age_and_number,

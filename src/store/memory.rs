@@ -263,6 +263,15 @@ impl Store for MemoryStore {
         done(self.kept().audit.append(entry))
     }
 
+    fn save_with_line(&self, save: Save, line: AuditEntry) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        let mut kept = self.kept();
+        let saved = kept.save(save);
+        if saved.is_ok() {
+            kept.audit.append(line);
+        }
+        ready(saved).boxed()
+    }
+
     fn audit_lines(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
         done(self.kept().audit.page(before, limit))
     }

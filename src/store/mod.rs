@@ -237,6 +237,15 @@ pub trait Store: Send + Sync + 'static {
     /// Appends a line to the audit log, chained to the one before it. Returns it.
     fn append_audit(&self, entry: AuditEntry) -> BoxFuture<'_, Result<AuditLine, StoreError>>;
 
+    /// Saves a share that is made, with the audit line of who makes it. In a store that can, both are on disk after one write
+    /// or neither is; in any other the line is there first.
+    fn save_with_line(&self, save: Save, line: AuditEntry) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        Box::pin(async move {
+            self.append_audit(line).await?;
+            self.save(save).await
+        })
+    }
+
     /// Returns a page of the audit log, newest first: at most `limit` (1 to [`MAX_PAGE`]) lines before line `before`.
     fn audit_lines(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>>;
 

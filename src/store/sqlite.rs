@@ -277,6 +277,13 @@ impl Store for SqliteStore {
         self.write(move |connection| audit::append(connection, entry))
     }
 
+    fn save_with_line(&self, save: Save, line: AuditEntry) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        self.write(move |connection| {
+            audit::append(connection, line)?;
+            writer::save(connection, &save)
+        })
+    }
+
     fn audit_lines(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<AuditLine>, StoreError>> {
         self.read(move |connection| audit::page(connection, before, limit))
     }

@@ -70,6 +70,12 @@ pub trait Tunnel: Send + Sync + 'static {
     /// Returns where the outside finds shares. The same for all of them, and over restarts.
     fn public_url(&self) -> PublicUrl;
 
+    /// Returns whether [`Tunnel::open`] asks nobody and never fails: it answers at once. A share's way in is then saved as open
+    /// together with the share, and opened right behind that.
+    fn opens_at_once(&self) -> bool {
+        false
+    }
+
     /// Opens the way in to `share`. It is open when this answers.
     ///
     /// # Errors

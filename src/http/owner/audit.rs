@@ -70,6 +70,13 @@ impl OwnerSide {
         Ok(())
     }
 
+    /// Returns the line of what an owner is about to do, for whoever writes it together with what it tells of.
+    pub(super) fn audit_line(&self, caller: &Caller, action: &str, target: &str, detail: &str) -> AuditEntry {
+        let Caller { who, from, .. } = caller;
+        info!(audit.action = action, audit.target = target, audit.who = who, audit.from = from, "An owner does {action}");
+        self.entry(who, from, action, target, detail)
+    }
+
     /// Writes down what somebody asked for and was refused, as often as [`REFUSALS`] says; the log has all of it.
     pub(in crate::http) async fn audit_refused(&self, who: &str, from: &str, action: &str, target: &str, code: &str) {
         info!(audit.action = action, audit.target = target, audit.who = who, audit.from = from, problem.code = code, "Refused {action}");

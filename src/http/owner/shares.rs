@@ -91,8 +91,8 @@ async fn make(side: &OwnerSide, caller: &Caller, id: ShareId, is_repeat: bool, n
     if is_repeat && let Some(view) = side.controller.created(id).await? {
         return Ok(view);
     }
-    side.audit(caller, "share.create", id.as_str(), &new.path.to_text()).await?;
-    Ok(side.controller.create_as(id, new).await?)
+    let line = side.audit_line(caller, "share.create", id.as_str(), &new.path.to_text());
+    Ok(side.controller.create_noted(id, new, line).await?)
 }
 
 /// Makes a share for each path, several at once. What went wrong with one does not touch the others.

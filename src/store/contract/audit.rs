@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::share::Timestamp;
 use crate::store::audit::{AuditEntry, AuditLine};
-use crate::store::{MAX_PAGE, Store};
+use crate::store::{MAX_PAGE, Save, Store};
+
+use super::{new_share, seconds};
 
 pub(in crate::store) fn entry(n: u64) -> AuditEntry {
     AuditEntry {
@@ -56,4 +58,20 @@ pub(in crate::store) async fn audit_lines_of_many_at_once_make_one_chain(store: 
     assert_eq!(store.audit_lines(None, MAX_PAGE).await.unwrap(), answered);
     let verdict = store.verify_audit().await.unwrap();
     assert_eq!((verdict.lines, verdict.broken), (100, None));
+}
+
+pub(in crate::store) async fn a_share_and_the_line_of_its_making_are_kept_together_or_not_at_all(store: Arc<dyn Store>) {
+    let save = |n| {
+        let (share, facts) = new_share(n, 1, seconds(1));
+        Save { share: Arc::new(share), facts, at: seconds(1) }
+    };
+    let seqs = store.save_with_line(save(1), entry(1)).await.unwrap();
+    assert_eq!(seqs.len(), 1);
+    // The share exists already, so nobody makes it, and no line says that somebody did.
+    store.save_with_line(save(1), entry(2)).await.unwrap_err();
+    store.save_with_line(save(2), entry(3)).await.unwrap();
+    let lines: Vec<AuditEntry> = store.audit_lines(None, MAX_PAGE).await.unwrap().into_iter().map(|line| line.entry).collect();
+    assert_eq!(lines, [entry(3), entry(1)]);
+    assert_eq!(store.living().await.unwrap().len(), 2);
+    assert_eq!(store.verify_audit().await.unwrap().broken, None);
 }
