@@ -31,6 +31,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, Secret};
 use crate::controller::{Controller, Parts};
 use crate::delivery::{self, Passes, RecipientSide};
+use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
 use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
 use crate::http::recipient::{self, RecipientPages};
@@ -99,7 +100,7 @@ impl Running {
 pub async fn serve(config: Config, load: Load, log: Option<LogControl>) -> anyhow::Result<ExitCode> {
     let signals = Signals::take().context("taking over the signals")?;
     let hangups = Hangups::take().context("taking over the signals")?;
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     for doubt in &config.doubts {
         tracing::warn!("{doubt}");
     }
@@ -111,16 +112,6 @@ pub async fn serve(config: Config, load: Load, log: Option<LogControl>) -> anyho
         () = signals.watch(running.stopper()) => Ok(ExitCode::SUCCESS),
         () = obey(hangups, live, load, log, running.stopper()) => unreachable!("it waits for ever"),
         is_well = running.stopped() => Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
-    }
-}
-
-/// Takes as many descriptors as the system lets us have: 500 live streams and some thousand recipients need more than the
-/// 1024 that a process is given where nobody asks.
-fn raise_descriptor_limit() {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
-        tracing::debug!(%error, "The limit of open files stays as it is");
     }
 }
 

@@ -6,6 +6,7 @@ pub mod share;
 #[allow(unsafe_code, reason = "the one audited file of calls for which no crate has a safe form")]
 mod sys;
 pub mod clock;
+pub mod descriptors;
 pub mod metrics;
 pub mod token;
 pub mod catalog;

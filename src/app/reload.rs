@@ -9,6 +9,7 @@ use super::{kept_owner_token, notify};
 use crate::config::{Config, Mistake};
 use crate::controller::Handle;
 use crate::delivery::Bounds;
+use crate::descriptors;
 use crate::http::auth::SecretDigest;
 use crate::http::owner::OwnerSide;
 use crate::share::Network;
@@ -93,5 +94,9 @@ impl Live {
 
 /// Returns how much the recipient side takes on.
 pub(super) fn bounds_of(config: &Config) -> Bounds {
-    Bounds { connections: config.max_connections, connections_per_address: config.max_connections_per_address }
+    let possible = descriptors::for_recipients();
+    if possible < config.max_connections {
+        tracing::warn!("MAX_CONNECTIONS is {}; the limit of open files (ulimit -n) allows {possible}", config.max_connections);
+    }
+    Bounds { connections: config.max_connections.min(possible), connections_per_address: config.max_connections_per_address }
 }

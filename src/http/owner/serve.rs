@@ -26,6 +26,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::patient::Patient;
+use crate::descriptors;
 use crate::http::auth::Peer;
 
 /// How many connections live at once: five hundred live streams, and a household's tabs and scripts many times over. Each
@@ -66,7 +67,9 @@ pub struct Draining(pub CancellationToken);
 /// # Errors
 /// Where the listener itself is broken; a connection that fails is only logged.
 pub async fn serve(listener: OwnerListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let most = MAX_CONNECTIONS.min(descriptors::for_owners());
+    let most_of_one = MAX_CONNECTIONS_PER_ADDRESS.min((most - most / 4).max(1));
+    let places = Arc::new(Semaphore::new(most));
     let seats = Arc::new(Mutex::default());
     let connections = TaskTracker::new();
     loop {
@@ -80,7 +83,7 @@ pub async fn serve(listener: OwnerListener, router: Router, shutdown: Cancellati
             accepted = accept(&listener) => accepted,
         };
         match accepted {
-            Ok(Accepted::Tcp(stream, address)) => match Seat::take(&seats, address.ip(), place) {
+            Ok(Accepted::Tcp(stream, address)) => match Seat::take(&seats, address.ip(), most_of_one, place) {
                 Some(seat) => drop(connections.spawn(converse(stream, Peer::Tcp(address), router.clone(), shutdown.clone(), seat))),
                 None => debug!("An address holds too many connections; another of its was closed"),
             },
@@ -119,11 +122,11 @@ struct Seat {
 }
 
 impl Seat {
-    /// Takes a place among those of `address`; `None` where it holds all it may.
-    fn take(seats: &Arc<Seats>, address: IpAddr, place: OwnedSemaphorePermit) -> Option<Self> {
+    /// Takes a place among those of `address`; `None` where it holds `most` already.
+    fn take(seats: &Arc<Seats>, address: IpAddr, most: usize, place: OwnedSemaphorePermit) -> Option<Self> {
         let mut table = seats.lock().expect("nobody panics while holding the seats");
         let held = table.entry(address).or_default();
-        if *held >= MAX_CONNECTIONS_PER_ADDRESS {
+        if *held >= most {
             return None;
         }
         *held += 1;
