@@ -30,12 +30,19 @@ const MAX_COPIED: u64 = 64 * 1024;
 const HELD_BACK: u64 = 16 * 1024;
 /// The most that one `sendfile` is asked for, so that a cut is noticed within milliseconds.
 const MAX_CHUNK: u64 = 2 * 1024 * 1024;
-/// How long a blocking thread waits for a full socket before it is given back. A fast recipient empties some of the
-/// buffer well within it; for a slow one the thread would only wait.
+/// How long a blocking thread waits for a full socket before it is given back, where the recipient is fast: they empty some
+/// of the buffer well within it. For a slow one the thread would only wait, and does not.
 const THREAD_PATIENCE: Duration = Duration::from_millis(4);
 /// How long a blocking thread sends before it lets others have a turn. While the disk is what is slow no socket is ever
 /// full, and whoever came first would keep the thread to the end of the file.
 const TURN: Duration = Duration::from_millis(100);
+/// How much the kernel holds unsent for a recipient who does not keep up. What is under way to them is bounded by their own
+/// window; the rest of a full buffer would be memory that nobody needs: 200 of them held 200 MB. It is woken for more at
+/// half of it, which is 60 ms at 1 MB/s.
+const MAX_UNSENT_BYTES: u32 = 128 * 1024;
+/// Who takes so much without once letting a thread wait for too long keeps up: they get all of the socket's buffer, since
+/// filling it seldom costs least.
+const KEEPS_UP_BYTES: usize = 512 * 1024;
 /// How often what arrived is told while a request runs: 2 Hz, as the pages show it.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// How long a recipient who has everything already may take no byte. Others are judged by the share's stall timeout.
@@ -251,16 +258,17 @@ async fn sent_by_kernel(
     watch.over(stream.send_all(head, purse.is_free())).await?;
     let tail = ByteRange::new(metered.range.end - HELD_BACK, metered.range.end);
     let plan = Plan { stream: stream.clone(), file: file.clone(), start: metered.range.start, end: tail.start, body_at: metered.body_at };
+    let mut hold = Hold::little(&stream.tcp);
     loop {
         let permit = watch.over(permit(metered.pass(), threads)).await?;
         let (plan, cut) = (plan.clone(), metered.pass().cut.clone());
-        let burst = tokio::task::spawn_blocking(move || {
+        let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let burst = plan.burst(&mut purse, || cut.is_cancelled());
-            (burst, purse)
+            let burst = plan.burst(&mut purse, &mut hold, || cut.is_cancelled());
+            (burst, purse, hold)
         });
-        let (burst, given_back) = watch.over(async { burst.await.map_err(io::Error::other) }).await?;
-        purse = given_back;
+        let burst;
+        (burst, purse, hold) = watch.over(async { work.await.map_err(io::Error::other) }).await?;
         match burst.map_err(End::Failed)? {
             Burst::Done => break,
             Burst::Early(wait) => watch.over(rest(wait)).await?,
@@ -404,9 +412,51 @@ enum Burst {
     Cut,
 }
 
+/// How a body is held ready for its recipient: by how fast they took what came before.
+struct Hold {
+    /// Whether the kernel may hold little of it unsent.
+    is_little: bool,
+    /// How long a thread may wait for them. Nothing, before they have shown that it is worth it: two hundred who come at once
+    /// would keep two hundred threads.
+    patience: Duration,
+    /// When the socket was last full, and how much was sent since. What fills it first says nothing of the recipient.
+    full_at: Option<Instant>,
+    sent: u64,
+}
+
+impl Hold {
+    fn little(tcp: &TcpStream) -> Self {
+        socket::hold_unsent(tcp, MAX_UNSENT_BYTES);
+        Self { is_little: true, patience: Duration::ZERO, full_at: None, sent: 0 }
+    }
+
+    /// Notes that bytes were taken.
+    fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+
+    /// Notes that the socket takes no more, and that it did not within the patience.
+    fn full(&mut self, tcp: &TcpStream) {
+        let (before, sent) = (self.full_at.replace(Instant::now()), std::mem::take(&mut self.sent));
+        // As fast as this, the socket takes more before the patience is over.
+        let is_fast = before.is_some_and(|before| {
+            u128::from(sent) * THREAD_PATIENCE.as_micros() >= u128::from(MAX_UNSENT_BYTES / 2) * before.elapsed().as_micros()
+        });
+        self.patience = if is_fast { THREAD_PATIENCE } else { Duration::ZERO };
+        self.set_little(tcp, true);
+    }
+
+    fn set_little(&mut self, tcp: &TcpStream, is_little: bool) {
+        if is_little != self.is_little {
+            self.is_little = is_little;
+            socket::hold_unsent(tcp, if is_little { MAX_UNSENT_BYTES } else { u32::MAX });
+        }
+    }
+}
+
 impl Plan {
-    fn burst(&self, purse: &mut Purse, is_cut: impl Fn() -> bool) -> io::Result<Burst> {
-        let began = Instant::now();
+    fn burst(&self, purse: &mut Purse, hold: &mut Hold, is_cut: impl Fn() -> bool) -> io::Result<Burst> {
+        let (began, mut sent) = (Instant::now(), 0);
         loop {
             let at = self.start + (self.stream.written() - self.body_at);
             if at >= self.end {
@@ -428,10 +478,16 @@ impl Plan {
                 Ok(n) => {
                     self.stream.wrote(n);
                     purse.sent(n as u64);
+                    hold.sent(n as u64);
+                    sent += n;
+                    if sent >= KEEPS_UP_BYTES {
+                        hold.set_little(&self.stream.tcp, false);
+                    }
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => {
-                    if !socket::is_writable_within(self.stream.tcp.as_fd(), THREAD_PATIENCE) {
+                    if !socket::is_writable_within(self.stream.tcp.as_fd(), hold.patience) {
+                        hold.full(&self.stream.tcp);
                         return Ok(Burst::Full);
                     }
                 }
@@ -468,7 +524,7 @@ mod tests {
             let longest = Instant::now() + Duration::from_secs(10);
             let bursts = (0..5).map(|_| {
                 let began = Instant::now();
-                plan.burst(&mut Purse::new(None), || Instant::now() >= longest).unwrap();
+                plan.burst(&mut Purse::new(None), &mut Hold::little(&plan.stream.tcp), || Instant::now() >= longest).unwrap();
                 began.elapsed()
             });
             bursts.max().unwrap()

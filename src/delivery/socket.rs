@@ -32,6 +32,12 @@ pub(super) async fn writable(stream: &TcpStream) -> io::Result<()> {
         .await
 }
 
+/// Lets the kernel hold no more than so much that it has not sent yet, beyond what is under way; `u32::MAX`: as much as the
+/// buffer takes. A kernel that cannot holds more, which costs memory and nothing else.
+pub(super) fn hold_unsent(stream: &TcpStream, most: u32) {
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(most);
+}
+
 /// Writes what fits, with `MSG_MORE` where more follows at once, so that a head shares a segment with its body.
 pub(super) fn send_now(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = if more { rustix::net::SendFlags::MORE } else { rustix::net::SendFlags::empty() } | rustix::net::SendFlags::NOSIGNAL;
