@@ -1,6 +1,8 @@
 //! Reads one folder: what is in it that may be shown, in natural order, folders first.
 
-use std::os::fd::AsFd;
+use std::ffi::CStr;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
 use rustix::io::Errno;
@@ -15,6 +17,12 @@ const MAX_PATH_BYTES: usize = 4096;
 const MAX_NAME_BYTES: usize = 255;
 /// Beyond this many a folder's entries are not even counted, so that reading it ends.
 const MAX_COUNTED: usize = 2_000_000;
+
+/// How many threads look at the entries of a large folder: half of it is waiting where the NAS is another machine, and on
+/// this one two cores halve the time.
+const LOOKERS: usize = 4;
+/// Fewer than this are not worth a thread, which costs as much as looking at a hundred.
+const MIN_PART: usize = 4096;
 
 /// One entry of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,52 +44,119 @@ pub(super) struct Content {
 
 /// Reads an open folder that lies at `path`: its first `max` entries as the file system gives them, sorted.
 pub(super) fn read(root: &Root, path: &CatalogPath, folder: impl AsFd, max: usize) -> Result<Content, CatalogError> {
+    let folder = folder.as_fd();
+    let (names, uncounted) = names(root, path, folder, max)?;
+    let mut found = Found::default();
+    for part in look_at(root, path, folder, &names)? {
+        found.rows.extend(part.rows);
+        found.broken = found.broken.or(part.broken);
+    }
+    if let Some(error) = found.broken.filter(|_| found.rows.is_empty()) {
+        return Err(error);
+    }
+    let mut content = Content { total: found.rows.len() + uncounted, rows: found.rows };
+    content.sort();
+    Ok(content)
+}
+
+/// Names, one behind the other, each with a NUL behind it as the kernel takes it.
+#[derive(Default)]
+struct Names {
+    bytes: Vec<u8>,
+    /// Where each ends, behind its NUL.
+    ends: Vec<usize>,
+}
+
+impl Names {
+    fn push(&mut self, name: &CStr) {
+        self.bytes.extend_from_slice(name.to_bytes_with_nul());
+        self.ends.push(self.bytes.len());
+    }
+
+    fn get(&self, index: usize) -> &CStr {
+        let begin = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        CStr::from_bytes_with_nul(&self.bytes[begin..self.ends[index]]).expect("each was kept with its NUL")
+    }
+}
+
+/// Reads the names that may be shown, up to `max`; returns how many more there are.
+fn names(root: &Root, path: &CatalogPath, folder: BorrowedFd<'_>, max: usize) -> Result<(Names, usize), CatalogError> {
     let explain = |errno| CatalogError::from_errno(errno, path);
     let room = MAX_PATH_BYTES.saturating_sub(path.as_bytes().len() + 1).min(MAX_NAME_BYTES);
-    let mut content = Content::default();
-    let mut broken = None;
-    for entry in Dir::read_from(&folder).map_err(explain)? {
+    let (mut names, mut more) = (Names::default(), 0);
+    for entry in Dir::read_from(folder).map_err(explain)? {
         let entry = entry.map_err(explain)?;
         let name = entry.file_name().to_bytes();
         let may_show = !matches!(name, b"." | b"..") && name.len() <= room && root.rules().shows_name(name);
         if !may_show || is_special(entry.file_type()) {
             continue;
         }
-        if content.rows.len() >= max {
-            content.total += 1;
-            if content.total >= MAX_COUNTED {
-                break;
-            }
+        if names.ends.len() < max {
+            names.push(entry.file_name());
             continue;
         }
-        match statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
-            Ok(stat) => content.push(name, &stat, root),
+        more += 1;
+        if names.ends.len() + more >= MAX_COUNTED {
+            break;
+        }
+    }
+    Ok((names, more))
+}
+
+/// What a look at some names found.
+#[derive(Default)]
+struct Found {
+    rows: Vec<Row>,
+    /// Why one of them could not be looked at.
+    broken: Option<CatalogError>,
+}
+
+/// Looks at every name, with several threads where they are many.
+fn look_at(root: &Root, path: &CatalogPath, folder: BorrowedFd<'_>, names: &Names) -> Result<Vec<Found>, CatalogError> {
+    let count = names.ends.len();
+    let part = count.div_ceil(LOOKERS).max(MIN_PART);
+    let look = |begin: usize| look_at_some(root, path, folder, names, begin..(begin + part).min(count));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (part..count).step_by(part).map(|begin| scope.spawn(move || look(begin))).collect();
+        let first = look(0);
+        let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(first).chain(others).collect()
+    })
+}
+
+fn look_at_some(
+    root: &Root,
+    path: &CatalogPath,
+    folder: BorrowedFd<'_>,
+    names: &Names,
+    which: Range<usize>,
+) -> Result<Found, CatalogError> {
+    let mut found = Found { rows: Vec::with_capacity(which.len()), broken: None };
+    for name in which.map(|index| names.get(index)) {
+        match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+            Ok(stat) => found.rows.extend(row(root, name.to_bytes(), &stat)),
             // It vanished since, or the folder lets us read names but nothing else.
             Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) => {}
-            Err(errno) => match explain(errno) {
+            Err(errno) => match CatalogError::from_errno(errno, path) {
                 CatalogError::Busy => return Err(CatalogError::Busy),
                 // One broken entry does not hide the others.
-                error => broken = Some(error),
+                error => found.broken = Some(error),
             },
         }
     }
-    if let Some(error) = broken.filter(|_| content.rows.is_empty()) {
-        return Err(error);
+    Ok(found)
+}
+
+/// Returns what a list shows of an entry; `None` for what the catalog does not have.
+fn row(root: &Root, name: &[u8], stat: &Stat) -> Option<Row> {
+    if root.rules().excludes(stat) {
+        return None;
     }
-    content.sort();
-    Ok(content)
+    let kind = kind_of(stat)?;
+    Some(Row { name: name.into(), kind, size_bytes: size_of(stat, kind), modified: modified_of(stat) })
 }
 
 impl Content {
-    fn push(&mut self, name: &[u8], stat: &Stat, root: &Root) {
-        if root.rules().excludes(stat) {
-            return;
-        }
-        let Some(kind) = kind_of(stat) else { return };
-        self.rows.push(Row { name: name.into(), kind, size_bytes: size_of(stat, kind), modified: modified_of(stat) });
-        self.total += 1;
-    }
-
     fn sort(&mut self) {
         let mut keyed: Vec<_> = std::mem::take(&mut self.rows).into_iter().map(|row| (natural::key(&row.name), row)).collect();
         keyed.sort_unstable_by(|(key_a, a), (key_b, b)| (rank(a.kind), key_a, &a.name).cmp(&(rank(b.kind), key_b, &b.name)));
