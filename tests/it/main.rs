@@ -25,6 +25,7 @@ mod kill_load;
 mod kill_points;
 mod life;
 mod live;
+mod load;
 mod names;
 mod operate;
 mod owner;

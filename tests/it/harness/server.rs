@@ -40,6 +40,7 @@ pub(crate) struct Setup {
     pub(crate) owner: SocketAddr,
     pub(crate) recipient: SocketAddr,
     settings: Vec<(String, String)>,
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -53,13 +54,20 @@ impl Setup {
             ("MAX_CONNECTIONS_PER_ADDRESS", "1024".to_owned()),
             ("DRAIN_SECONDS", "1".to_owned()),
         ];
-        Self { owner, recipient, settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec() }
+        let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        Self { owner, recipient, settings, descriptors: None }
     }
 
     /// Sets a setting, in place of what it was.
     pub(crate) fn set(mut self, name: &str, value: impl ToString) -> Self {
         self.settings.retain(|(n, _)| n != name);
         self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Lets the server have no more than so many open files and sockets.
+    pub(crate) fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
         self
     }
 
@@ -85,6 +93,7 @@ impl Setup {
             owner: self.owner,
             recipient: self.recipient,
             settings: self.settings,
+            descriptors: self.descriptors,
             token,
             root,
             state,
@@ -108,6 +117,7 @@ pub(crate) struct Server {
     pub(crate) root: PathBuf,
     pub(crate) state: PathBuf,
     settings: Vec<(String, String)>,
+    descriptors: Option<u32>,
     process: Option<Process>,
     log: Arc<Mutex<Vec<u8>>>,
     keeper: TempDir,
@@ -168,7 +178,16 @@ impl Server {
 
     /// Returns the binary as a command with this server's settings and nothing else from the environment.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let program = env!("CARGO_BIN_EXE_portcullis");
+        let mut command = match self.descriptors {
+            None => Command::new(program),
+            Some(most) => {
+                // The shell lowers its own limit and becomes the program: the process stays the same.
+                let mut command = Command::new("/bin/sh");
+                command.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), program]);
+                command
+            }
+        };
         command.env_clear().current_dir(self.keeper.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("PATH", "/usr/bin:/bin").env("STATE_DIR", &self.state);
         // An open door takes no token, and a server that is told both refuses to start.
