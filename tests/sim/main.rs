@@ -14,7 +14,6 @@
 //! `SIM_SEED=7 cargo test --test sim one_seed -- --nocapture` runs one seed again; `SIM_CRASHES` says how many crashes
 //! there are to be in `crashes_anywhere_break_no_promise`.
 
-#![expect(unsafe_code, reason = "chance.rs stands in for the C library")]
 #![expect(clippy::disallowed_methods, reason = "a simulation has its own runtime, settings and entropy")]
 
 mod calls;

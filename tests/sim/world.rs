@@ -17,7 +17,7 @@ use portcullis::metrics::Metrics;
 use portcullis::share::{Event, FileIdentity, Limits, Phase, Share, ShareId, Timestamp, Transfer};
 use portcullis::store::{EventQuery, MAX_PAGE, Save, StoreError};
 use portcullis::token::{Key, Keys};
-use portcullis::tunnel::TunnelError;
+use portcullis::tunnel::{Doors, TunnelError};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,8 @@ use crate::store::{Disk, SimStore};
 /// Short, so that a life fits into a simulation, and in the proportions that real ones have.
 pub(crate) const LIMITS: Limits =
     Limits { max_tunnel: Duration::from_secs(60), stall_timeout: Duration::from_secs(10), grace_period: Duration::from_secs(5) };
+/// In one world of so many no tunnel stands before the process.
+const DIRECT_EVERY: u64 = 3;
 /// How many lines of what happened are shown where something fails.
 const TRACE_LINES: usize = 60;
 /// How long bytes may leave after the time of their share was over, while its save hangs: two ticks of the controller and
@@ -61,6 +63,7 @@ pub(crate) struct Process {
     pub(crate) reports: Reports,
     pub(crate) passes: Passes,
     pub(crate) requests: u64,
+    own: Option<Doors>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -82,6 +85,8 @@ pub(crate) struct World<'a> {
     disk: Option<Disk>,
     gate: Gate,
     is_unreadable: Arc<AtomicBool>,
+    /// Whether the process itself is the way in; otherwise a tunnel is, and outlives it.
+    is_direct: bool,
     /// What stands open outside, whatever the process believes.
     doors: BTreeSet<ShareId>,
     /// Those of them that opened when nobody waited for it any more: only the next comparison can find them.
@@ -113,6 +118,7 @@ impl<'a> World<'a> {
             disk: Some(folder.map_or_else(Disk::in_memory, Disk::sqlite)),
             gate: Gate::default(),
             is_unreadable: Arc::default(),
+            is_direct: seed % DIRECT_EVERY == 0,
             doors: BTreeSet::new(),
             ghosts: BTreeSet::new(),
             phantom: None,
@@ -149,14 +155,14 @@ impl<'a> World<'a> {
         self.clock.process_begins(self.disk().latest_steady().await);
         loop {
             let (reports, incoming) = meter::channel();
-            let (passes, stop) = (Passes::default(), CancellationToken::new());
+            let (passes, stop, own) = (Passes::default(), CancellationToken::new(), self.is_direct.then(Doors::default));
             let catalog = Arc::new(Catalog::new(self.root, CatalogOptions::default()).expect("the folder is there"));
             let store = SimStore { disk: self.disk().clone(), gate: self.gate.clone(), is_unreadable: self.is_unreadable.clone() };
             let parts = Parts {
                 store: Arc::new(store),
                 digests: Arc::new(Digests::new(catalog.clone(), Arc::new(NoDigests))),
                 catalog,
-                tunnel: Arc::new(SimTunnel(self.gate.clone())),
+                tunnel: Arc::new(SimTunnel { gate: self.gate.clone(), own: own.clone() }),
                 clock: self.clock.clone(),
                 keys: Keys::new(vec![Key::new("an-unguessable-text-of-32-letters-or-more").expect("it is long")], [9; 32]),
                 passes: passes.clone(),
@@ -167,7 +173,7 @@ impl<'a> World<'a> {
             match Controller::load(parts, incoming).await {
                 Ok((controller, handle)) => {
                     let task = tokio::spawn(controller.run(stop.clone()));
-                    self.process = Some(Process { handle, reports, passes, requests: 0, stop, task });
+                    self.process = Some(Process { handle, reports, passes, own, requests: 0, stop, task });
                     return;
                 }
                 Err(_) => self.is_unreadable.store(false, Ordering::Relaxed),
@@ -204,6 +210,7 @@ impl<'a> World<'a> {
         self.gate.waiting().retain(|op| !op.is_abandoned());
         let process = self.process.as_ref().expect("a process runs");
         process.stop.cancel();
+        let own = process.own.clone();
         let asked = Instant::now();
         while !self.process.as_ref().is_some_and(|process| process.task.is_finished()) {
             assert!(asked.elapsed() < Duration::from_secs(20), "the process does not stop");
@@ -213,7 +220,9 @@ impl<'a> World<'a> {
             self.notice_cuts().await;
             sleep(Duration::from_millis(20)).await;
         }
-        assert!(self.doors.is_empty(), "doors stand open behind a process that stopped in good order: {:?}", self.doors);
+        let mut open = self.doors.clone();
+        open.extend(own.map(|own| own.all_open()).unwrap_or_default());
+        assert!(open.is_empty(), "doors stand open behind a process that stopped in good order: {open:?}");
         self.end_process().await;
         self.gate.waiting().clear();
         self.stands_still().await;
@@ -305,10 +314,7 @@ impl<'a> World<'a> {
                 let _ = answer.send(result);
             }
             Op::Open(share, answer) => {
-                if answer.is_closed() && self.doors.insert(share) {
-                    self.ghosts.insert(share);
-                }
-                self.doors.insert(share);
+                self.opens(share, answer.is_closed());
                 let _ = answer.send(Ok(()));
             }
             Op::Close(share, answer) => {
@@ -319,6 +325,12 @@ impl<'a> World<'a> {
         }
     }
 
+    fn opens(&mut self, share: ShareId, is_abandoned: bool) {
+        if self.doors.insert(share) && is_abandoned {
+            self.ghosts.insert(share);
+        }
+    }
+
     fn shut(&mut self, share: ShareId) {
         self.doors.remove(&share);
         self.ghosts.remove(&share);
@@ -326,7 +338,8 @@ impl<'a> World<'a> {
 
     /// Returns the doors that the process can know of.
     fn known_doors(&self) -> BTreeSet<ShareId> {
-        self.doors.difference(&self.ghosts).copied().collect()
+        let own = self.process.as_ref().and_then(|process| process.own.as_ref()).map(Doors::all_open).unwrap_or_default();
+        self.doors.difference(&self.ghosts).copied().chain(own).collect()
     }
 
     async fn fails(&mut self, op: Op) {
@@ -340,7 +353,7 @@ impl<'a> World<'a> {
             Op::Open(share, answer) => {
                 let for_good = self.chance.permille(200);
                 if self.chance.permille(300) && !for_good {
-                    self.doors.insert(share);
+                    self.opens(share, answer.is_closed());
                 }
                 let _ = answer.send(Err(if for_good { TunnelError::NotPossible("not on this node".to_owned()) } else { away() }));
             }
@@ -418,7 +431,8 @@ impl<'a> World<'a> {
         self.quiet().await;
         self.hear_answers().await;
         assert!(self.calls.is_empty(), "never answered: {:?}", self.calls.iter().map(|call| &call.asked).collect::<Vec<_>>());
-        assert!(self.doors.is_empty(), "doors stand open for ever: {:?}", self.doors);
+        let open = [self.doors.clone(), self.known_doors()];
+        assert!(open.iter().all(BTreeSet::is_empty), "doors stand open for ever: {open:?}");
         for share in self.oracle.saved.values() {
             assert!(share.is_closed(), "share {} never closed: {:?}", share.id, share.phase);
         }
