@@ -11,7 +11,7 @@ use super::*;
 use crate::catalog::{CatalogOptions, DigestCache};
 use crate::clock::FakeClock;
 use crate::meter::{self, Reports, Request};
-use crate::share::{ByteRange, Evidence, FileIdentity, Moment, Outcome, Recipient, RequestId, Steady, Timestamp};
+use crate::share::{ByteRange, Evidence, Fact, FileIdentity, Moment, Outcome, Recipient, RequestId, Steady, Timestamp};
 use crate::store::audit::{AuditEntry, AuditLine, AuditVerdict};
 use crate::store::memory::MemoryStore;
 use crate::store::{ApiToken, ApiTokenId, Day, EventQuery, Forgotten, Plan, Record, Save, Session, ShareQuery, Size, Stats};
@@ -56,6 +56,34 @@ async fn a_share_opens_its_door_and_a_revoke_shuts_it() {
     assert!(!scene.doors.is_open(view.share.id) && closed.url.is_none());
     assert!(scene.handle.living().is_empty());
     assert_eq!(scene.handle.history(ShareQuery { limit: 10, ..ShareQuery::default() }).await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_whose_way_in_opens_at_once_waits_for_the_disk_once() {
+    let scene = Scene::new().await;
+    scene.tunnel.opens_at_once.store(true, Ordering::Relaxed);
+    scene.store.die_after(1);
+    let view = scene.share().await;
+    assert_eq!(view.state, State::Offered);
+    assert!(scene.doors.is_open(view.share.id));
+    let events = scene.store.events(EventQuery { limit: 10, ..EventQuery::default() }).await.unwrap();
+    assert_eq!(events.iter().map(|record| record.fact.clone()).collect::<Vec<_>>(), [Fact::Created, Fact::Opened]);
+    scene.store.revive();
+    // A crash right behind the save leaves it shut; the next start opens it.
+    scene.doors.shut(view.share.id);
+    let scene = scene.crash().start().await;
+    let again = scene.until(view.share.id, |view| view.state == State::Offered).await;
+    assert!(scene.doors.is_open(again.share.id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_door_is_opened_for_a_share_that_could_not_be_saved() {
+    let scene = Scene::new().await;
+    scene.tunnel.opens_at_once.store(true, Ordering::Relaxed);
+    scene.store.die_after(0);
+    assert!(matches!(scene.try_share().await, Err(ControllerError::Store(_))));
+    assert!(scene.doors.all_open().is_empty());
+    assert!(scene.handle.living().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -443,7 +443,8 @@ impl Hold {
             u128::from(sent) * THREAD_PATIENCE.as_micros() >= u128::from(MAX_UNSENT_BYTES / 2) * before.elapsed().as_micros()
         });
         self.patience = if is_fast { THREAD_PATIENCE } else { Duration::ZERO };
-        self.set_little(tcp, true);
+        // Who is fast and was kept from reading for a moment, by a busy machine or a lost segment, stays fast.
+        self.set_little(tcp, !is_fast);
     }
 
     fn set_little(&mut self, tcp: &TcpStream, is_little: bool) {
@@ -504,6 +505,32 @@ mod tests {
     use super::*;
     use crate::catalog::{Catalog, CatalogOptions};
     use crate::share::CatalogPath;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_recipient_who_takes_nothing_holds_little_in_the_kernel() {
+        const SIZE: u64 = 1 << 30;
+        /// What lies unsent, what one segment more is, and what the other side's small buffer takes.
+        const MOST: u64 = 2 * MAX_UNSENT_BYTES as u64 + 64 * 1024;
+        let folder = tempfile::tempdir().unwrap();
+        File::create(folder.path().join("film.mkv")).unwrap().set_len(SIZE).unwrap();
+        let catalog = Catalog::new(folder.path(), CatalogOptions::default()).unwrap();
+        let file = Arc::new(catalog.open(&CatalogPath::parse("film.mkv").unwrap()).await.unwrap());
+        let listener = super::super::accept::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let reader = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        socket2::SockRef::from(&reader).set_recv_buffer_size(8192).unwrap();
+        let stream = Arc::new(Stream::new(listener.accept().await.unwrap().0).unwrap());
+        let plan = Plan { stream: stream.clone(), file, start: 0, end: SIZE, body_at: 0 };
+        let mut hold = Hold::little(&stream.tcp);
+        let burst = tokio::task::spawn_blocking(move || {
+            let burst = plan.burst(&mut Purse::new(None), &mut hold, || false).unwrap();
+            (burst, hold.patience)
+        });
+        let (burst, patience) = burst.await.unwrap();
+        assert!(matches!(burst, Burst::Full));
+        assert_eq!(patience, Duration::ZERO, "no thread waits for them");
+        assert!(stream.unacked() < MOST, "{} bytes are held", stream.unacked());
+        drop(reader);
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_recipient_who_keeps_up_leaves_others_their_turn() {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -29,6 +29,8 @@ pub(crate) struct Fake {
     pub(crate) opening: Mutex<Mood>,
     pub(crate) closing: Mutex<Mood>,
     pub(crate) calls: AtomicUsize,
+    /// Whether it says that it opens at once; its mood must let it.
+    pub(crate) opens_at_once: AtomicBool,
 }
 
 impl Fake {
@@ -56,6 +58,10 @@ impl Tunnel for Fake {
 
     fn public_url(&self) -> PublicUrl {
         PublicUrl::new("https://fake.example")
+    }
+
+    fn opens_at_once(&self) -> bool {
+        self.opens_at_once.load(Ordering::Relaxed)
     }
 
     #[expect(clippy::disallowed_methods, reason = "what is outside does not end with whoever asked")]
