@@ -127,7 +127,8 @@ impl Connection {
         let mut is_first = true;
         while next == Next::KeepAlive {
             next = match self.next_head(is_first).await {
-                Ok(head) => self.answer(head).await.unwrap_or(Next::Drop),
+                // Five thousand idle connections do not each hold the room that an answer takes while it is made.
+                Ok(head) => Box::pin(self.answer(head)).await.unwrap_or(Next::Drop),
                 Err(NoHead::Quiet) => Next::Drop,
                 Err(NoHead::Bad(bad)) => self.refuse(bad).await,
             };
@@ -137,7 +138,8 @@ impl Connection {
         // First what was sent: while it is on its way a cut must be noticed.
         self.settle().await;
         if may_talk {
-            self.linger().await;
+            // Its buffer would else be a part of every connection from the beginning.
+            Box::pin(self.linger()).await;
         }
     }
 
@@ -199,7 +201,7 @@ impl Connection {
         // What stands behind a request before it was answered is a pipeline: it is not answered, and the client is told.
         let keeps_alive = head.keeps_alive && self.buffer.is_empty() && !self.shutdown.is_cancelled();
         if let Some((share, secret)) = secret_path(head.uri.path(), "live") {
-            return self.live(&head, share, secret, keeps_alive).await;
+            return Box::pin(self.live(&head, share, secret, keeps_alive)).await;
         }
         if let Some((share, secret)) = secret_path(head.uri.path(), "get") {
             match self.side.passes.find(&secret) {
@@ -211,13 +213,13 @@ impl Connection {
                     };
                 }
                 Some(Found::Over(of, transfer)) if of == share => {
-                    let response = self.ask(&head, body, with(NoBytes::Over(share, transfer))).await;
+                    let response = Box::pin(self.ask(&head, body, with(NoBytes::Over(share, transfer)))).await;
                     return self.write_page(&head, response, keeps_alive).await;
                 }
                 Some(_) | None => return Ok(Next::Drop),
             }
         }
-        let response = self.ask(&head, body, Extensions::new()).await;
+        let response = Box::pin(self.ask(&head, body, Extensions::new())).await;
         match response.as_ref().and_then(|response| response.extensions().get::<SendBytes>().copied()) {
             Some(SendBytes(secret)) => {
                 let location = response.and_then(|response| response.headers().get(header::CONTENT_LOCATION).cloned());
@@ -427,6 +429,10 @@ impl Connection {
                 None => return self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await,
             }
         };
+        if range.len() > send::MAX_COPIED {
+            // It takes its time, and nothing is read meanwhile.
+            self.buffer.shrink_to_fit();
+        }
         // Only one body at a time is watched; the one before has arrived, or this request would not be here.
         self.settle().await;
         let evidence = if peer.is_proxied { Evidence::HandedOver } else { Evidence::Acknowledged };
@@ -493,7 +499,7 @@ impl Connection {
     ) -> io::Result<Next> {
         let uri = Uri::try_from(format!("/{share}/get/{}", secret.expose())).map_err(io::Error::other)?;
         let asked = Head { uri, ..head.clone() };
-        let response = self.ask(&asked, Vec::new(), with(why)).await;
+        let response = Box::pin(self.ask(&asked, Vec::new(), with(why))).await;
         self.write_page(&asked, response, keeps_alive).await
     }
 
@@ -585,4 +591,26 @@ pub(super) fn secret_path(path: &str, what: &str) -> Option<(ShareId, TransferSe
         return None;
     }
     Some((share, TransferSecret::parse(parts.next()?.as_bytes())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one connection may hold while it says nothing, and again while its body is sent.
+    const MOST: (usize, usize) = (2 * 1024, 4 * 1024);
+
+    fn size_of_serving<A, B, C, D, E, F, Serving: Future>(_: impl Fn(A, B, C, D, E, F) -> Serving) -> usize {
+        size_of::<Serving>()
+    }
+
+    fn size_of_answering<'a, Answering: Future + 'a>(_: impl Fn(&'a mut Connection, Head) -> Answering) -> usize {
+        size_of::<Answering>()
+    }
+
+    #[test]
+    fn an_idle_connection_does_not_hold_the_room_of_an_answer() {
+        let sizes = (size_of_serving(serve), size_of_answering(Connection::answer));
+        assert!(sizes.0 <= MOST.0 && sizes.1 <= MOST.1, "{sizes:?} bytes");
+    }
 }

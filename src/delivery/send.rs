@@ -25,7 +25,7 @@ use crate::meter::{self, AckCounter, Reports, Request};
 use crate::share::{ByteRange, Evidence, FileIdentity};
 
 /// Up to this length a body is copied: cheaper than setting up a thread, and a whole answer fits into the send buffer.
-const MAX_COPIED: u64 = 64 * 1024;
+pub(super) const MAX_COPIED: u64 = 64 * 1024;
 /// How much of a long body is held back until the rest arrived. Small, since it is copied; it may not be zero.
 const HELD_BACK: u64 = 16 * 1024;
 /// The most that one `sendfile` is asked for, so that a cut is noticed within milliseconds.
