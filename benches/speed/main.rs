@@ -25,8 +25,11 @@ use std::process::Command;
 
 use kit::{Bench, Extent, Nginx, Report};
 
+/// A benchmark's name, and what runs it.
+type Named = (&'static str, fn(&mut Bench<'_>));
+
 /// Every benchmark, in the order of the README.
-const BENCHES: &[(&str, fn(&mut Bench<'_>))] = &[
+const BENCHES: &[Named] = &[
     ("large", large::run),
     ("many", many::run),
     ("slow", slow::run),

@@ -39,6 +39,7 @@ struct Scene {
 }
 
 impl Scene {
+    #[expect(clippy::disallowed_methods, reason = "a test ends with its runtime")]
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("film.mkv"), CONTENT).unwrap();

@@ -83,9 +83,9 @@ impl World<'_> {
         let file = chance.pick(&FILES).copied().expect("there are files");
         let unlimited_downloads = chance.permille(100);
         let policy = PolicyRequest {
-            max_downloads: (!unlimited_downloads).then(|| if chance.permille(600) { 1 } else { chance.from_to(2, 3) }),
+            max_downloads: (!unlimited_downloads).then(|| if chance.permille(600) { 1 } else { chance.between(2, 3) }),
             unlimited_downloads,
-            expires_in_seconds: Some(chance.from_to(1, 60)),
+            expires_in_seconds: Some(chance.between(1, 60)),
             starts_at: chance.permille(150).then(|| now.wall.plus(Duration::from_millis(chance.below(20_000)))),
             on_stall: Some(if chance.permille(500) { OnStall::Reopen } else { OnStall::Close }),
             ..PolicyRequest::default()
@@ -119,7 +119,7 @@ impl World<'_> {
     fn extend(&mut self) {
         let Some(share) = self.share_where(|_| true) else { return };
         let Some(process) = &self.process else { return };
-        let (handle, by) = (process.handle.clone(), Duration::from_secs(self.chance.from_to(1, 60)));
+        let (handle, by) = (process.handle.clone(), Duration::from_secs(self.chance.between(1, 60)));
         self.ask(Asked::Other, async move { Told::View(handle.extend(share.id, by).await) });
     }
 

@@ -56,7 +56,7 @@ fn run(seed: u64) -> std::thread::Result<Outcome> {
         chance::seed_this_thread(seed);
         let root = tempfile::tempdir().expect("a folder for the files");
         world::put_files(root.path());
-        let state = (seed % SQLITE_EVERY == 0).then(|| tempfile::tempdir().expect("a folder for the state"));
+        let state = seed.is_multiple_of(SQLITE_EVERY).then(|| tempfile::tempdir().expect("a folder for the state"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
         runtime.block_on(live(World::new(seed, root.path(), state.as_ref().map(tempfile::TempDir::path), trouble_of(seed))))
     };

@@ -44,7 +44,7 @@ impl Oracle {
             assert!(!before.is_closed() || is_reopened || *before == *share, "a closed share {} changed: {save:?}", share.id);
             if !is_reopened {
                 assert!(share.delivered_bytes() >= before.delivered_bytes(), "what was delivered of {} fell", share.id);
-                assert!(!before.outcome().is_some() || before.outcome() == share.outcome(), "the outcome of {} changed", share.id);
+                assert!(before.outcome().is_none() || before.outcome() == share.outcome(), "the outcome of {} changed", share.id);
             }
             for transfer in &share.transfers {
                 let Some(old) = before.transfer(transfer.id) else { continue };

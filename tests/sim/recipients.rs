@@ -101,9 +101,9 @@ impl Running {
     /// Moves some blocks: sends a few more, of which some come, of which we hear of some.
     pub(crate) fn progress(&mut self, recipient: &mut Recipient, chance: &mut Chance) {
         self.sent = (self.sent + chance.below(12)).min(self.to);
-        self.received = chance.from_to(self.received, self.sent);
+        self.received = chance.between(self.received, self.sent);
         // A proxy hears for the recipient, and is ahead of them.
-        self.heard = chance.from_to(self.heard, if recipient.is_proxied { self.sent } else { self.received });
+        self.heard = chance.between(self.heard, if recipient.is_proxied { self.sent } else { self.received });
         self.note(recipient);
     }
 

@@ -118,7 +118,7 @@ impl<'a> World<'a> {
             disk: Some(folder.map_or_else(Disk::in_memory, Disk::sqlite)),
             gate: Gate::default(),
             is_unreadable: Arc::default(),
-            is_direct: seed % DIRECT_EVERY == 0,
+            is_direct: seed.is_multiple_of(DIRECT_EVERY),
             doors: BTreeSet::new(),
             ghosts: BTreeSet::new(),
             phantom: None,
@@ -403,9 +403,9 @@ impl<'a> World<'a> {
 
     pub(crate) async fn time_passes(&mut self) {
         let by = match self.chance.below(100) {
-            0..60 => Duration::from_millis(self.chance.from_to(1, 50)),
-            60..90 => Duration::from_millis(self.chance.from_to(50, 1500)),
-            90..98 => Duration::from_millis(self.chance.from_to(1500, 12_000)),
+            0..60 => Duration::from_millis(self.chance.between(1, 50)),
+            60..90 => Duration::from_millis(self.chance.between(50, 1500)),
+            90..98 => Duration::from_millis(self.chance.between(1500, 12_000)),
             _ => Duration::from_secs(35),
         };
         self.note(|line| write!(line, "  {by:?}"));
@@ -471,14 +471,17 @@ impl<'a> World<'a> {
             let transfer = share.transfer(running.request.transfer);
             let runs = |t: &Transfer| t.is_active() || t.is_completed();
             assert!(transfer.is_some_and(runs), "bytes leave for the ended transfer {}", running.request.transfer);
-            let is_over = |share: &Share| {
+            let is_going_on = |share: &Share| {
                 let mut then = share.clone();
                 then.on(Event::TimePassed, now).facts.is_empty() || then.outcome().is_none()
             };
-            let prolonged =
-                self.gate.waiting().iter().any(|op| matches!(op, Op::Save(save, _) if save.share.id == share.id && is_over(&save.share)));
+            let prolonged = self
+                .gate
+                .waiting()
+                .iter()
+                .any(|op| matches!(op, Op::Save(save, _) if save.share.id == share.id && is_going_on(&save.share)));
             let id = running.request.id.0;
-            if is_over(share) || prolonged {
+            if is_going_on(share) || prolonged {
                 self.late.retain(|(late, _)| *late != id);
             } else if let Some((_, since)) = self.late.iter().find(|(late, _)| *late == id) {
                 assert!(since.elapsed() <= LATE, "bytes of share {} leave {:?} after its time", share.id, since.elapsed());
