@@ -81,8 +81,8 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
     ];
     let words = format!(
         "No more than {} MiB of each are read for the speed. Nothing but the sending depends on the length: a share pins what the \
-         file system says of the file, a range is an offset, and no part of the file is ever in the program's memory. A small \
-         file is over before its connection has reached its speed, and before its last 16 KiB everything must have been acknowledged.",
+         file system says of the file, a range is an offset, and no part of the file is ever in the program's memory. Meanwhile the \
+         checksum of what was just shared is computed with what the machine has left, which is felt beside larger files. A small file is over before its connection has reached its speed, and before its last 16 KiB everything must have been acknowledged.",
         most / MIB
     );
     bench.report.tell_with("growth-files", "Larger files", &table, &words, &plots);

@@ -16,7 +16,7 @@ struct Figure {
 
 pub(crate) fn run(bench: &mut Bench<'_>) {
     let counts: &[usize] = bench.extent.of(&[1, 10], &[1, 10, 100, 1000], &[1, 10, 100, 1000]);
-    let all = bench.extent.of(16 * MIB, GIB, 4 * GIB);
+    let all = bench.extent.of(16 * MIB, GIB, 2 * GIB);
     let times = bench.extent.of(1, 1, 3);
     let root = bench.folder("nas");
     let figures: Vec<[Figure; 2]> = counts.iter().map(|count| measure(&root, *count, all, times)).collect();

@@ -25,11 +25,11 @@ use std::process::Command;
 
 use kit::{Bench, Extent, Nginx, Report};
 
-/// A benchmark's name, and what runs it.
-type Named = (&'static str, fn(&mut Bench<'_>));
+/// Measures something and tells it.
+type Run = fn(&mut Bench<'_>);
 
 /// Every benchmark, in the order of the README.
-const BENCHES: &[Named] = &[
+const BENCHES: &[(&str, Run)] = &[
     ("large", large::run),
     ("many", many::run),
     ("slow", slow::run),

@@ -17,7 +17,7 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(bench: &mut Bench<'_>) {
     let count = bench.extent.of(200, 10_000, 10_000);
-    let life = bench.extent.of(Duration::from_secs(4), LIFE, LIFE);
+    let life = bench.extent.of(Duration::from_secs(10), LIFE, LIFE);
     let root = bench.folder("nas");
     write_file(&root.join("film.bin"), KIB);
     let setup = Setup::of(&root);

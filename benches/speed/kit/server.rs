@@ -11,6 +11,8 @@ use serde_json::Value;
 use super::client::{Connection, exchange};
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a checksum may take: it is computed with what others leave of the machine.
+const CHECKSUM_PATIENCE: Duration = Duration::from_secs(300);
 /// How often is looked whether a server has started: the start itself is measured.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -154,7 +156,7 @@ impl Portcullis {
     pub(crate) fn wait_for_checksum(&self, offer: &Offer) {
         let begin = Instant::now();
         while self.ask("GET", &format!("/api/v1/shares/{}", offer.id), "")["sha256"].is_null() {
-            assert!(begin.elapsed() < START_PATIENCE, "the checksum is computed");
+            assert!(begin.elapsed() < CHECKSUM_PATIENCE, "the checksum is computed");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
