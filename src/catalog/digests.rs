@@ -104,7 +104,8 @@ impl Digests {
                     Turn::Over(known) => known,
                     Turn::More(begun) => {
                         put_aside(&mut aside, begun);
-                        self.state().waiting.push_back((path, identity));
+                        // Before those of its size: what is begun is ended first.
+                        self.state().waiting.push_front((path, identity));
                         continue;
                     }
                 };

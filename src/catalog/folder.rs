@@ -117,9 +117,16 @@ fn look_at(root: &Root, path: &CatalogPath, folder: BorrowedFd<'_>, names: &Name
     let part = count.div_ceil(LOOKERS).max(MIN_PART);
     let look = |begin: usize| look_at_some(root, path, folder, names, begin..(begin + part).min(count));
     std::thread::scope(|scope| {
-        let others: Vec<_> = (part..count).step_by(part).map(|begin| scope.spawn(move || look(begin))).collect();
+        let others: Vec<_> = (part..count)
+            .step_by(part)
+            .map(|begin| (begin, std::thread::Builder::new().spawn_scoped(scope, move || look(begin))))
+            .collect();
         let first = look(0);
-        let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let others = others.into_iter().map(|(begin, thread)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // The system gives us no more threads.
+            Err(_) => look(begin),
+        });
         std::iter::once(first).chain(others).collect()
     })
 }

@@ -150,10 +150,9 @@ impl Controller {
     async fn next(&mut self, shutdown: &CancellationToken) -> Input {
         let now = self.parts.clock.now();
         let until_timer = self.timers.first().map_or(TICK, |(at, _)| at.since(now.steady));
-        self.is_reports_turn = !self.is_reports_turn;
         let said = next_said(&mut self.commands, &mut self.reports, self.is_reports_turn);
-        // Always in this order, so that a simulation can repeat it. Nobody starves: time comes every few milliseconds at most,
-        // work ends, and the others take turns.
+        // Always in this order, so that a simulation can repeat it. Nobody starves: between two ticks there is a breath, work
+        // ends, and the others take turns.
         tokio::select! {
             biased;
             () = shutdown.cancelled(), if self.leave_at.is_none() => Input::Stop,
@@ -168,8 +167,14 @@ impl Controller {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Done(done) => self.done(done),
-            Input::Command(command) => self.command(command),
-            Input::Report(report) => self.report(report),
+            Input::Command(command) => {
+                self.is_reports_turn = true;
+                self.command(command);
+            }
+            Input::Report(report) => {
+                self.is_reports_turn = false;
+                self.report(report);
+            }
             Input::Digest(identity) => {
                 let of_file = |slot: &&Slot| slot.share.file.identity == identity;
                 let ids: Vec<ShareId> = self.slots.values().filter(of_file).map(|slot| slot.share.id).collect();
@@ -216,11 +221,12 @@ impl Controller {
                 (request.share, Job { events: vec![event], answer: Answer::Go(go) })
             }
             Report::Arrived { request, range, evidence } => {
-                // What comes while a decision is being saved may be left out: the next reading says it, too.
-                if self.slots.get(&request.share).is_none_or(|slot| slot.is_saving) {
-                    return;
+                let event = Event::Delivered { transfer: request.transfer, range, evidence };
+                match self.slots.get_mut(&request.share) {
+                    Some(slot) if slot.is_saving => return slot.hear(&event, self.parts.clock.now()),
+                    Some(_) => (request.share, Job::of(event)),
+                    None => return,
                 }
-                (request.share, Job::of(Event::Delivered { transfer: request.transfer, range, evidence }))
             }
             Report::Ended { request, arrived, evidence, in_doubt } => {
                 let arrived = arrived.map(|range| Event::Delivered { transfer: request.transfer, range, evidence });
@@ -238,6 +244,9 @@ impl Controller {
             return job.answer.fail(ControllerError::UnknownShare(id));
         };
         if slot.is_saving {
+            for event in &job.events {
+                slot.hear(event, self.parts.clock.now());
+            }
             // A disk that hangs must not keep the bytes flowing.
             if job.shuts() {
                 slot.cut_all(&self.parts.passes);
@@ -253,8 +262,8 @@ impl Controller {
             return;
         }
         let now = self.parts.clock.now();
-        let mut next = (*slot.share).clone();
-        let (mut facts, mut result) = (Vec::new(), Ok(()));
+        let (mut next, mut facts) = slot.ahead.take().unwrap_or_else(|| (Share::clone(&slot.share), Vec::new()));
+        let mut result = Ok(());
         for event in &job.events {
             let decided = next.on(event.clone(), now);
             facts.extend(decided.facts);
@@ -308,9 +317,14 @@ impl Controller {
                     slot.is_saving = false;
                     slot.is_dirty |= !is_saved;
                     self.take_up(id);
+                    self.set_timer(id);
                 }
             }
-            Done::RetrySave(id) => self.take_up(id),
+            Done::RetrySave(id) => {
+                self.take_up(id);
+                // What could not be saved did not happen: what was cut for it may be fetched again.
+                drop(self.follow(id));
+            }
             Done::Opened(id, result) => self.opened(id, result),
             Done::Closed(id, result) => self.closed(id, result),
             Done::StrayClosed(id, Ok(())) => tracing::debug!(share.id = %id, "Shut the way in to {id}"),
@@ -359,7 +373,7 @@ impl Controller {
             return saving.job.answer.fail(error.into());
         }
         if matches!(error, StoreError::Spent) {
-            slot.is_saving = false;
+            (slot.is_saving, slot.ahead) = (false, None);
             let answer = saving.job.answer;
             if matches!(answer, Answer::Nobody) {
                 tracing::error!(share.id = %id, "The store refused what was decided for share {id}");
@@ -368,6 +382,8 @@ impl Controller {
             return self.take_up(id);
         }
         tracing::error!(share.id = %id, %error, "Could not save share {id}; trying again");
+        // It went on from what did not happen; the next readings say it again.
+        slot.ahead = None;
         let Saving { next, job, .. } = saving;
         // Whoever waited behind it is told now: the next try comes later, and may fail as well.
         // But what was to shut it stays in line, whoever asked for it.
@@ -418,6 +434,9 @@ impl Controller {
         {
             self.decide(id, job);
         }
+        if self.slots.get(&id).is_some_and(|slot| !slot.is_saving && slot.ahead.is_some()) {
+            self.decide(id, Job::of(Event::TimePassed));
+        }
     }
 
     /// Makes everything around a share what the share says: passes, effects, its timer, its view.
@@ -446,6 +465,10 @@ impl Controller {
     /// Starts what the share wants done, and gives up what it wants no longer.
     fn act(&mut self, id: ShareId, now: Moment) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
+        // What is not saved does nothing.
+        if !slot.is_known {
+            return;
+        }
         let wanted = slot.share.effect();
         if let Some((running, given_up)) = &slot.running {
             if wanted != Some(*running) {
@@ -459,6 +482,10 @@ impl Controller {
         };
         if self.leave_at.is_some() && effect == Effect::OpenTunnel {
             return;
+        }
+        if slot.tried.replace(effect) != Some(effect) {
+            // What went before it says nothing of it: a close does not wait because opens have failed.
+            slot.failures = 0;
         }
         let given_up = CancellationToken::new();
         slot.running = Some((effect, given_up.clone()));
@@ -526,8 +553,15 @@ impl Controller {
     }
 
     fn set_timer(&mut self, id: ShareId) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        if slot.is_known {
+            self.arm(id, slot.share.deadline().map(|deadline| deadline.at));
+        }
+    }
+
+    /// Has a share looked at when the steady clock stands at `at`.
+    fn arm(&mut self, id: ShareId, at: Option<Steady>) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        let at = slot.share.deadline().map(|deadline| deadline.at);
         if at != slot.timer {
             if let Some(old) = slot.timer {
                 self.timers.remove(&(old, id));
@@ -572,7 +606,12 @@ impl Controller {
     }
 
     fn tick(&mut self) {
+        self.look_at_the_time();
+        // Counted from here: where a tick takes long, as long again is for everything else.
         self.ticked = Instant::now();
+    }
+
+    fn look_at_the_time(&mut self) {
         let now = self.parts.clock.now();
         let drift = now.wall.0.saturating_sub(now.steady.0);
         let jumped = drift.abs_diff(self.drift_ms) > MAX_DRIFT_MS;
@@ -588,7 +627,10 @@ impl Controller {
         for id in due {
             match self.slots.get_mut(&id) {
                 // It is decided when the save is done; a disk that hangs must not keep the bytes flowing until then.
-                Some(slot) if slot.is_saving => slot.cut_what_is_over(now, &self.parts.passes),
+                Some(slot) if slot.is_saving => {
+                    slot.cut_what_is_over(now, &self.parts.passes);
+                    self.arm(id, Some(now.steady.plus(TICK)));
+                }
                 Some(_) => self.decide(id, Job::of(Event::TimePassed)),
                 None => {}
             }

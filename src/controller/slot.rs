@@ -84,6 +84,8 @@ pub(super) struct Slot {
     /// Whether it was ever saved: nobody is to hear of one that was not.
     pub(super) is_known: bool,
     pub(super) queue: VecDeque<Job>,
+    /// The share with what arrived since that save began, and what happened by it: what the next decision begins from.
+    pub(super) ahead: Option<(Share, Vec<Fact>)>,
     /// Whether there is progress that is not saved.
     pub(super) is_dirty: bool,
     pub(super) saved: Steady,
@@ -94,8 +96,9 @@ pub(super) struct Slot {
     pub(super) timer: Option<Steady>,
     /// The effect that is under way, and what gives it up.
     pub(super) running: Option<(Effect, CancellationToken)>,
-    /// How often the wanted effect has failed in a row, and why it did last.
+    /// How often the wanted effect has failed in a row, which one that was, and why it did last.
     pub(super) failures: u32,
+    pub(super) tried: Option<Effect>,
     pub(super) problem: Option<String>,
     /// Since when nothing is being done about its way in.
     pub(super) settled_since: Option<Steady>,
@@ -114,6 +117,7 @@ impl Slot {
             saving: None,
             is_known: false,
             queue: VecDeque::new(),
+            ahead: None,
             is_dirty: false,
             saved: now.steady,
             is_untold: true,
@@ -121,6 +125,7 @@ impl Slot {
             timer: None,
             running: None,
             failures: 0,
+            tried: None,
             problem: None,
             settled_since: None,
             passes: HashMap::new(),
@@ -133,9 +138,13 @@ impl Slot {
     /// Makes the passes what the share says: one for each transfer that may fetch, and no other.
     pub(super) fn sync_passes(&mut self, table: &Passes, keys: &Keys, digest: Option<[u8; 32]>) {
         self.cut.retain(|pass| pass.requests() > 0);
-        let share = self.share.clone();
+        let share = self.saving.as_ref().unwrap_or(&self.share).clone();
         let wanted = self.cut_all_but_those_of(&share, table);
         for transfer in self.share.transfers.iter().filter(|t| wanted.contains(&t.id)) {
+            // What was cut since, because it is over and that is being saved, stays cut.
+            if self.is_saving && !self.passes.contains_key(&transfer.id) {
+                continue;
+            }
             let (_, pass) = self.passes.entry(transfer.id).or_insert_with(|| {
                 let etag = etag(&self.share, keys);
                 let pass = Arc::new(Pass::new(&self.share, transfer.id, etag, self.sending.clone()));
@@ -172,9 +181,19 @@ impl Slot {
         if self.passes.is_empty() {
             return;
         }
-        let mut then = Share::clone(self.saving.as_ref().unwrap_or(&self.share));
+        let stands = self.saving.as_ref().unwrap_or(&self.share);
+        let mut then = self.ahead.as_ref().map_or_else(|| Share::clone(stands), |(ahead, _)| ahead.clone());
         let _ = then.on(Event::TimePassed, now);
         self.cut_all_but_those_of(&then, table);
+    }
+
+    /// Takes in what arrived while a save is on its way: a recipient who moves is not silent because our disk is.
+    pub(super) fn hear(&mut self, event: &Event, now: Moment) {
+        if matches!(event, Event::Delivered { .. }) {
+            let stands = self.saving.as_ref().unwrap_or(&self.share);
+            let (ahead, facts) = self.ahead.get_or_insert_with(|| (Share::clone(stands), Vec::new()));
+            facts.extend(ahead.on(event.clone(), now).facts);
+        }
     }
 
     /// Cuts everything, whatever the share says.

@@ -439,6 +439,83 @@ async fn a_transfer_that_stalls_while_the_disk_hangs_is_cut_at_once() {
     assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Stalled));
 }
 
+#[tokio::test]
+async fn a_checksum_that_comes_during_a_save_opens_no_door() {
+    let scene = Scene::new().await;
+    scene.store.hangs.send_replace(true);
+    let create = scene.try_share();
+    let look = async {
+        // The file is wanted once the share is being made.
+        scene.checksum_comes().await;
+        let open = scene.doors.all_open();
+        scene.store.hangs.send_replace(false);
+        open
+    };
+    let (view, open) = tokio::join!(create, look);
+    assert!(open.is_empty(), "the share is not saved yet");
+    assert_eq!(view.unwrap().state, State::Offered);
+}
+
+#[tokio::test]
+async fn a_checksum_that_comes_during_a_revoke_revives_nothing() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    let request = scene.fetch(&view, &secret).await;
+    scene.reports.ended(request, Some(ByteRange::new(0, SIZE)), Evidence::Acknowledged, None).await;
+    scene.until(view.share.id, |view| view.state == State::Delivered).await;
+    scene.store.hangs.send_replace(true);
+    let look = async {
+        scene.checksum_comes().await;
+        let found = scene.passes.find(&secret);
+        scene.store.hangs.send_replace(false);
+        found
+    };
+    let (revoked, found) = tokio::join!(scene.handle.revoke(view.share.id), look);
+    assert!(matches!(found, Some(crate::delivery::Found::Over(..))), "{found:?}");
+    assert!(revoked.unwrap().share.outcome().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recipient_who_moves_is_not_called_stalled_because_the_disk_hangs() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    let request = scene.fetch(&view, &secret).await;
+    scene.store.hangs.send_replace(true);
+    let step = LIMITS.stall_timeout / 4;
+    let mut pass = None;
+    for n in 1..10 {
+        scene.reports.arrived(request, ByteRange::new(0, 10 * n), Evidence::Acknowledged);
+        sleep(Duration::from_secs(1)).await;
+        scene.clock.advance(step);
+        sleep(Duration::from_secs(1)).await;
+        let Some(crate::delivery::Found::Valid(now)) = scene.passes.find(&secret) else { panic!("it was cut after {n} steps") };
+        pass.get_or_insert(now);
+    }
+    scene.store.hangs.send_replace(false);
+    sleep(Duration::from_secs(2)).await;
+    assert!(!pass.unwrap().cut.is_cancelled(), "it is one and the same download");
+    let view = scene.handle.show(view.share.id).await.unwrap().unwrap();
+    assert_eq!((view.share.transfers[0].is_active(), view.share.delivered_bytes()), (true, 90));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_does_not_wait_because_opens_have_failed() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    *scene.tunnel.opening.lock().unwrap() = Mood::FailsForNow;
+    scene.doors.shut(view.share.id);
+    // It is found to be lost, and opened again and again, in longer and longer pauses.
+    for _ in 0..40 {
+        scene.clock.advance(Duration::from_secs(5));
+        sleep(Duration::from_secs(5)).await;
+    }
+    scene.handle.revoke(view.share.id).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert!(scene.handle.living().is_empty(), "it is closed at once");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_life_that_is_cut_short_after_any_save_is_taken_up_again() {
     let mut ends = Vec::new();
@@ -504,6 +581,7 @@ struct Scene {
     folder: Arc<tempfile::TempDir>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    digests: Arc<Digests>,
 }
 
 impl Scene {
@@ -525,7 +603,7 @@ impl Scene {
         let parts = Parts {
             store: store.clone(),
             catalog,
-            digests,
+            digests: digests.clone(),
             tunnel: tunnel.clone(),
             clock: clock.clone(),
             keys,
@@ -536,7 +614,7 @@ impl Scene {
         };
         let (controller, handle) = Controller::load(parts, incoming).await.unwrap();
         let task = tokio::task::spawn(controller.run(stop.clone()));
-        Self { handle, reports, passes, doors, tunnel, clock, store, folder, stop, task }
+        Self { handle, reports, passes, doors, tunnel, clock, store, folder, stop, task, digests }
     }
 
     /// The process dies: nothing is said or done any more. What stands open outside stays open.
@@ -553,6 +631,16 @@ impl Scene {
 
     async fn start(self) -> Self {
         Self::begin(self.folder, self.clock, self.store, self.doors).await
+    }
+
+    /// The checksum of the file becomes known, and the task hears of it.
+    async fn checksum_comes(&self) {
+        let mut told = self.digests.watch();
+        tokio::select! {
+            () = self.digests.clone().run(self.stop.clone()) => panic!("it runs until the end"),
+            told = told.recv() => drop(told.unwrap()),
+        }
+        assert!(self.handle.answers_within(Duration::from_secs(10)).await);
     }
 
     async fn try_share(&self) -> Result<Arc<View>, ControllerError> {

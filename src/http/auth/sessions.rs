@@ -163,7 +163,8 @@ impl Sessions {
 
     /// Lets a session live on from now. Returns whether there is one.
     async fn prolong(&self, digest: SecretDigest, now: Moment) -> Result<bool, StoreError> {
-        let _changing = self.changing.lock().await;
+        // Somebody else changes one, and their disk may hang: this one holds as it stands, and is prolonged another time.
+        let Ok(_changing) = self.changing.try_lock() else { return Err(StoreError::unavailable("sessions are being changed")) };
         let ended = self.table().ended;
         let Some(session) = self.store.session(digest.0, now.steady).await? else { return Ok(false) };
         let expires = now.steady.plus(LIFETIME);
