@@ -231,10 +231,7 @@ async fn the_end_of_a_request_is_not_lost_however_many_wait_for_the_disk() {
     let view = scene.share().await;
     let secret = scene.redeem(&view).await.unwrap();
     let request = scene.fetch(&view, &secret).await;
-    scene.store.hangs.send_replace(true);
-    scene.reports.arrived(request, ByteRange::new(0, 10), Evidence::Acknowledged);
-    scene.clock.advance(Duration::from_secs(2));
-    sleep(Duration::from_secs(2)).await;
+    scene.hang_with_progress_unsaved(request).await;
     for _ in 0..5 {
         // Those who leave are in the queue all the same.
         let crowd = join_all((0..2000).map(|_| scene.redeem(&view)));
@@ -426,11 +423,8 @@ async fn a_transfer_that_stalls_while_the_disk_hangs_is_cut_at_once() {
     let view = scene.share().await;
     let secret = scene.redeem(&view).await.unwrap();
     let request = scene.fetch(&view, &secret).await;
-    // A save of progress is on its way and hangs: what is over by time cannot be decided.
-    scene.store.hangs.send_replace(true);
-    scene.reports.arrived(request, ByteRange::new(0, 10), Evidence::Acknowledged);
-    scene.clock.advance(Duration::from_secs(2));
-    sleep(Duration::from_secs(2)).await;
+    // What is over by time cannot be decided meanwhile.
+    scene.hang_with_progress_unsaved(request).await;
     let Some(crate::delivery::Found::Valid(pass)) = scene.passes.find(&secret) else { panic!("it runs") };
     scene.clock.advance(LIMITS.stall_timeout);
     sleep(Duration::from_secs(1)).await;
@@ -631,6 +625,14 @@ impl Scene {
 
     async fn start(self) -> Self {
         Self::begin(self.folder, self.clock, self.store, self.doors).await
+    }
+
+    /// The disk hangs, with a save of progress on its way.
+    async fn hang_with_progress_unsaved(&self, request: Request) {
+        self.store.hangs.send_replace(true);
+        self.reports.arrived(request, ByteRange::new(0, 10), Evidence::Acknowledged);
+        self.clock.advance(Duration::from_secs(2));
+        sleep(Duration::from_secs(2)).await;
     }
 
     /// The checksum of the file becomes known, and the task hears of it.

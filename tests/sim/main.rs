@@ -11,8 +11,8 @@
 //! * `chance.rs`, `clock.rs`: what is random, and the time. `gate.rs`, `store.rs`: what waits. `world.rs`: the machine and its
 //!   trouble. `calls.rs`, `recipients.rs`: who asks and who downloads. `oracle.rs`: what must hold.
 //!
-//! `SIM_SEED=7 cargo test --test sim one_seed -- --nocapture` runs one seed again; `SIM_CRASHES` says how many crashes
-//! there are to be in `crashes_anywhere_break_no_promise`.
+//! `SIM_SEED=7 cargo test --test sim one_seed -- --nocapture` runs one seed again, and with `SIM_TRACE=1` tells each
+//! step; `SIM_CRASHES` says how many crashes there are to be in `crashes_anywhere_break_no_promise`.
 
 #![expect(clippy::disallowed_methods, reason = "a simulation has its own runtime, settings and entropy")]
 
