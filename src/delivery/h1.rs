@@ -15,7 +15,8 @@ use tower::ServiceExt;
 
 use super::answer;
 use super::head::{self, BadHead, Head, MAX_HEAD_BYTES};
-use super::send::{self, End, Metered, Stream};
+use super::send::{self, End, Metered};
+use super::stream::Stream;
 use super::{Found, Pass, Peer, RecipientSide, next_request_id, socket};
 use crate::catalog::{CatalogError, OpenFile};
 use crate::meter::Request;
@@ -113,6 +114,28 @@ enum Next {
     Drop,
 }
 
+/// What follows a request that was understood.
+enum Then {
+    /// It is answered.
+    Done(Next),
+    /// It is answered with bytes, which take their time: nothing of the request is held meanwhile.
+    Bytes(Box<Bytes>),
+}
+
+impl From<Next> for Then {
+    fn from(next: Next) -> Self {
+        Self::Done(next)
+    }
+}
+
+/// Bytes of a transfer that are to be sent.
+struct Bytes {
+    head: Vec<u8>,
+    file: Arc<OpenFile>,
+    metered: Metered,
+    keeps_alive: bool,
+}
+
 /// What came instead of a head.
 enum NoHead {
     /// The other side closed or was silent for too long; nothing is said.
@@ -128,7 +151,11 @@ impl Connection {
         while next == Next::KeepAlive {
             next = match self.next_head(is_first).await {
                 // Five thousand idle connections do not each hold the room that an answer takes while it is made.
-                Ok(head) => Box::pin(self.answer(head)).await.unwrap_or(Next::Drop),
+                Ok(head) => match Box::pin(self.answer(head)).await {
+                    Ok(Then::Done(next)) => next,
+                    Ok(Then::Bytes(bytes)) => Box::pin(self.send(*bytes)).await,
+                    Err(_) => Next::Drop,
+                },
                 Err(NoHead::Quiet) => Next::Drop,
                 Err(NoHead::Bad(bad)) => self.refuse(bad).await,
             };
@@ -195,13 +222,13 @@ impl Connection {
         result
     }
 
-    async fn answer(&mut self, head: Head) -> io::Result<Next> {
+    async fn answer(&mut self, head: Head) -> io::Result<Then> {
         self.buffer.drain(..head.length);
-        let Some(body) = self.read_body(head.body_bytes).await? else { return Ok(Next::Drop) };
+        let Some(body) = self.read_body(head.body_bytes).await? else { return Ok(Next::Drop.into()) };
         // What stands behind a request before it was answered is a pipeline: it is not answered, and the client is told.
         let keeps_alive = head.keeps_alive && self.buffer.is_empty() && !self.shutdown.is_cancelled();
         if let Some((share, secret)) = secret_path(head.uri.path(), "live") {
-            return Box::pin(self.live(&head, share, secret, keeps_alive)).await;
+            return Box::pin(self.live(&head, share, secret, keeps_alive)).await.map(Then::Done);
         }
         if let Some((share, secret)) = secret_path(head.uri.path(), "get") {
             match self.side.passes.find(&secret) {
@@ -209,14 +236,14 @@ impl Connection {
                     return if matches!(head.method, Method::GET | Method::HEAD) && self.side.doors.is_open(share) {
                         self.bytes(&head, secret, pass, None, keeps_alive).await
                     } else {
-                        Ok(Next::Drop)
+                        Ok(Next::Drop.into())
                     };
                 }
                 Some(Found::Over(of, transfer)) if of == share => {
                     let response = Box::pin(self.ask(&head, body, with(NoBytes::Over(share, transfer)))).await;
-                    return self.write_page(&head, response, keeps_alive).await;
+                    return self.write_page(&head, response, keeps_alive).await.map(Then::Done);
                 }
-                Some(_) | None => return Ok(Next::Drop),
+                Some(_) | None => return Ok(Next::Drop.into()),
             }
         }
         let response = Box::pin(self.ask(&head, body, Extensions::new())).await;
@@ -225,7 +252,7 @@ impl Connection {
                 let location = response.and_then(|response| response.headers().get(header::CONTENT_LOCATION).cloned());
                 self.bytes_at_link(&head, secret, location, keeps_alive).await
             }
-            None => self.write_page(&head, response, keeps_alive).await,
+            None => self.write_page(&head, response, keeps_alive).await.map(Then::Done),
         }
     }
 
@@ -236,15 +263,19 @@ impl Connection {
         secret: TransferSecret,
         location: Option<HeaderValue>,
         keeps_alive: bool,
-    ) -> io::Result<Next> {
+    ) -> io::Result<Then> {
         match self.side.passes.find(&secret) {
             Some(Found::Valid(pass)) if self.side.doors.is_open(pass.share) => {
                 self.bytes(head, secret, pass, location.as_ref(), keeps_alive).await
             }
-            Some(Found::Valid(_)) => self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await,
+            Some(Found::Valid(_)) => {
+                self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await.map(Then::Done)
+            }
             // It ended while this was being decided.
-            Some(Found::Over(share, transfer)) => self.page_of(head, (share, secret), NoBytes::Over(share, transfer), keeps_alive).await,
-            None => Ok(Next::Drop),
+            Some(Found::Over(share, transfer)) => {
+                self.page_of(head, (share, secret), NoBytes::Over(share, transfer), keeps_alive).await.map(Then::Done)
+            }
+            None => Ok(Next::Drop.into()),
         }
     }
 
@@ -382,7 +413,7 @@ impl Connection {
         self.plain(status, "", &body, false).await.unwrap_or(Next::Drop)
     }
 
-    /// Answers with bytes of a transfer. `location` is its own URL, where another was asked for.
+    /// Prepares the answer with bytes of a transfer. `location` is its own URL, where another was asked for.
     async fn bytes(
         &mut self,
         head: &Head,
@@ -390,33 +421,37 @@ impl Connection {
         pass: Arc<Pass>,
         location: Option<&HeaderValue>,
         keeps_alive: bool,
-    ) -> io::Result<Next> {
+    ) -> io::Result<Then> {
         let (now, peer, url) = (self.side.clock.now(), self.peer(head), (pass.share, secret));
         let over = NoBytes::Over(pass.share, pass.transfer);
         if !pass.policy.allows(peer.address) {
-            return self.page_of(head, url, NoBytes::NotAllowed, keeps_alive).await;
+            return self.page_of(head, url, NoBytes::NotAllowed, keeps_alive).await.map(Then::Done);
         }
         if pass.is_over(now.steady) {
-            return self.page_of(head, url, over, keeps_alive).await;
+            return self.page_of(head, url, over, keeps_alive).await.map(Then::Done);
         }
         let answer = answer::to(head, &pass, location, keeps_alive, now.wall);
         let Some(range) = answer.body else {
-            return self.send_page(&answer.head, keeps_alive).await;
+            return self.send_page(&answer.head, keeps_alive).await.map(Then::Done);
         };
         let Some(entered) = pass.enter() else {
-            return self.plain("503 Service Unavailable", WAIT, "Too many requests of this download run at once.\n", keeps_alive).await;
+            return self
+                .plain("503 Service Unavailable", WAIT, "Too many requests of this download run at once.\n", keeps_alive)
+                .await
+                .map(Then::Done);
         };
         let file = match self.open(secret, &pass).await {
             Ok(Some(file)) => file,
             Ok(None) => {
                 self.side.reports.source_changed(pass.share).await;
-                return self.page_of(head, url, over, keeps_alive).await;
+                return self.page_of(head, url, over, keeps_alive).await.map(Then::Done);
             }
             Err(error) => {
                 tracing::warn!(share.id = %pass.share, %error, "Could not open a shared file");
                 return self
                     .plain("503 Service Unavailable", WAIT, "The sender's storage does not answer. Try again in a moment.\n", keeps_alive)
-                    .await;
+                    .await
+                    .map(Then::Done);
             }
         };
         let request = if pass.is_complete() {
@@ -425,8 +460,8 @@ impl Connection {
             let request = Request { share: pass.share, transfer: pass.transfer, id: next_request_id() };
             match self.side.reports.open(request, range).await {
                 Some(Ok(())) => Some(request),
-                Some(Err(_)) => return self.page_of(head, url, over, keeps_alive).await,
-                None => return self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await,
+                Some(Err(_)) => return self.page_of(head, url, over, keeps_alive).await.map(Then::Done),
+                None => return self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await.map(Then::Done),
             }
         };
         if range.len() > send::MAX_COPIED {
@@ -438,21 +473,28 @@ impl Connection {
         let evidence = if peer.is_proxied { Evidence::HandedOver } else { Evidence::Acknowledged };
         let body_at = self.stream.written() + answer.head.len() as u64;
         let metered = Metered { entered, request, reports: self.side.reports.clone(), evidence, range, body_at };
-        let share = pass.share;
-        let (end, metered) = send::body(&self.stream, answer.head, &file, metered, &self.threads).await;
+        Ok(Then::Bytes(Box::new(Bytes { head: answer.head, file, metered, keeps_alive })))
+    }
+
+    /// Sends bytes, and leaves what is still to arrive of them under watch.
+    async fn send(&mut self, bytes: Bytes) -> Next {
+        let Bytes { head, file, metered, keeps_alive } = bytes;
+        let share = metered.pass().share;
+        let (end, metered) = send::body(&self.stream, head, &file, metered, &self.threads).await;
         self.unsettled = metered;
         match end {
-            End::Sent => Ok(if keeps_alive { Next::KeepAlive } else { Next::Close }),
+            End::Sent if keeps_alive => Next::KeepAlive,
+            End::Sent => Next::Close,
             End::Changed => {
                 self.side.reports.source_changed(share).await;
-                Ok(Next::Drop)
+                Next::Drop
             }
-            End::Cut => Ok(Next::Drop),
+            End::Cut => Next::Drop,
             End::Failed(error) => {
                 tracing::debug!(share.id = %share, %error, "A recipient's connection ended early");
                 self.end_unsettled().await;
                 socket::abort(&self.stream.tcp);
-                Ok(Next::Drop)
+                Next::Drop
             }
         }
     }

@@ -10,6 +10,7 @@
 
 mod accept;
 mod answer;
+mod burst;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod h1;
@@ -18,6 +19,7 @@ mod pace;
 mod range;
 mod send;
 mod socket;
+mod stream;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;

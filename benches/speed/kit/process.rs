@@ -37,7 +37,8 @@ pub(crate) fn memory(pid: u32) -> Memory {
             let mut words = line.split_whitespace();
             let (Some(name), Some(Ok(kib))) = (words.next(), words.next().map(str::parse::<u64>)) else { continue };
             match name {
-                "Private_Clean:" | "Private_Dirty:" => sum.private += kib * 1024,
+                // Pages of the program's own code count for nobody: all clients run the same, and the kernel drops them at will.
+                "Anonymous:" => sum.private += kib * 1024,
                 "Rss:" => sum.resident += kib * 1024,
                 _ => {}
             }
