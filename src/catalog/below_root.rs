@@ -5,6 +5,8 @@
 //! the folder that was opened before: slower, equally strict. The same walk is taken when folders are excluded, because then
 //! each folder on the way is looked at.
 //!
+//! What the kernel has in memory is opened at once (`RESOLVE_CACHED`), without a thread of its own.
+//!
 //! A name is first opened as a mere place (`O_PATH`), which acts on no device and waits for no pipe. Only a place that proved to
 //! be a regular file is opened for reading, and what that gave must be the same inode.
 
@@ -46,7 +48,18 @@ pub(super) struct Root {
     device: u64,
     inode: u64,
     way: Way,
+    /// Whether it lies on a file system of this machine.
+    is_local: bool,
     rules: Rules,
+}
+
+/// Whether finding a path may take its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// As long as the disk or the NAS takes.
+    Waits,
+    /// Not at all: what is not in the kernel's memory, on the root's own file system, is not looked for.
+    AtOnce,
 }
 
 /// A place below the root: what it is, and from where it was opened.
@@ -78,7 +91,8 @@ impl Root {
             return Err(CatalogError::Io { source: with_path(path, &source) });
         }
         let way = way.unwrap_or_else(|| way_that_works(folder.as_fd()));
-        Ok(Self { folder, path: path.to_owned(), device: stat.st_dev, inode: stat.st_ino, way, rules })
+        let is_local = is_local(folder.as_fd());
+        Ok(Self { folder, path: path.to_owned(), device: stat.st_dev, inode: stat.st_ino, way, is_local, rules })
     }
 
     /// Returns what is hidden here.
@@ -96,13 +110,13 @@ impl Root {
     /// Opens a regular file for reading.
     pub(super) fn open_file(&self, path: &CatalogPath) -> Result<OpenFile, CatalogError> {
         for _ in 0..MAX_SWAPS {
-            let place = self.locate(path)?;
+            let place = self.locate(path, Haste::Waits)?;
             match FileType::from_raw_mode(place.stat.st_mode) {
                 FileType::RegularFile => {}
                 FileType::Directory => return Err(CatalogError::IsFolder { path: path.clone() }),
                 _ => return Err(CatalogError::NotRegular { path: path.clone() }),
             }
-            if let Some(file) = self.open_place(&place).map_err(|errno| CatalogError::from_errno(errno, path))? {
+            if let Some(file) = self.open_place(&place, Haste::Waits).map_err(|errno| CatalogError::from_errno(errno, path))? {
                 return Ok(file);
             }
         }
@@ -110,9 +124,21 @@ impl Root {
         Err(CatalogError::Busy)
     }
 
+    /// Opens a regular file where that waits for nothing, so that no thread has to be woken for it: the kernel knows every name
+    /// on the way, and all of it lies on the root's own file system, which is of this machine. `None` wherever that is not
+    /// so; what is, [`Root::open_file`] says.
+    pub(super) fn open_file_at_once(&self, path: &CatalogPath) -> Option<OpenFile> {
+        if !self.is_local || self.way != Way::OpenAt2 || !self.rules.are_found() {
+            return None;
+        }
+        let place = self.locate(path, Haste::AtOnce).ok()?;
+        let is_file = FileType::from_raw_mode(place.stat.st_mode) == FileType::RegularFile;
+        is_file.then(|| self.open_place(&place, Haste::AtOnce).ok().flatten()).flatten()
+    }
+
     /// Opens a folder to be read.
     pub(super) fn open_folder(&self, path: &CatalogPath) -> Result<OwnedFd, CatalogError> {
-        let place = self.locate(path)?;
+        let place = self.locate(path, Haste::Waits)?;
         if FileType::from_raw_mode(place.stat.st_mode) != FileType::Directory {
             return Err(CatalogError::NotFolder { path: path.clone() });
         }
@@ -123,7 +149,7 @@ impl Root {
 
     /// Says what a path is: a regular file or a folder.
     pub(super) fn stat(&self, path: &CatalogPath) -> Result<Stat, CatalogError> {
-        let stat = self.locate(path)?.stat;
+        let stat = self.locate(path, Haste::Waits)?.stat;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile | FileType::Directory => Ok(stat),
             _ => Err(CatalogError::NotRegular { path: path.clone() }),
@@ -131,13 +157,13 @@ impl Root {
     }
 
     /// Opens the place that a path names. A place that is a symbolic link, hidden or excluded is not found.
-    fn locate<'p>(&self, path: &'p CatalogPath) -> Result<Place<'p>, CatalogError> {
+    fn locate<'p>(&self, path: &'p CatalogPath, haste: Haste) -> Result<Place<'p>, CatalogError> {
         let not_found = || CatalogError::NotFound { path: path.clone() };
         if !self.rules.shows_path(path) {
             return Err(not_found());
         }
         self.rules.look_again();
-        let place = self.walk_to(path.as_bytes()).map_err(|errno| CatalogError::from_errno(errno, path))?;
+        let place = self.walk_to(path.as_bytes(), haste).map_err(|errno| CatalogError::from_errno(errno, path))?;
         match place {
             Some(place) if FileType::from_raw_mode(place.stat.st_mode) != FileType::Symlink => Ok(place),
             _ => Err(not_found()),
@@ -145,26 +171,26 @@ impl Root {
     }
 
     /// Opens the place at a relative path; `None` where something on the way is excluded.
-    fn walk_to<'p>(&self, path: &'p [u8]) -> rustix::io::Result<Option<Place<'p>>> {
+    fn walk_to<'p>(&self, path: &'p [u8], haste: Haste) -> rustix::io::Result<Option<Place<'p>>> {
         let by_one_call = self.way == Way::OpenAt2 && !self.rules.has_exclusions();
         let (mut base, mut name) = (None, path);
         while !by_one_call && let Some(slash) = name.iter().position(|byte| *byte == b'/') {
-            let folder = self.step(self.or_root(base.as_ref()), &name[..slash], OFlags::PATH | OFlags::DIRECTORY)?;
+            let folder = self.step(self.or_root(base.as_ref()), &name[..slash], OFlags::PATH | OFlags::DIRECTORY, haste)?;
             if self.rules.excludes(&fstat(&folder)?) {
                 return Ok(None);
             }
             (base, name) = (Some(folder), &name[slash + 1..]);
         }
-        let handle = self.step(self.or_root(base.as_ref()), if name.is_empty() { b"." } else { name }, OFlags::PATH)?;
+        let handle = self.step(self.or_root(base.as_ref()), if name.is_empty() { b"." } else { name }, OFlags::PATH, haste)?;
         let stat = fstat(&handle)?;
         Ok((!self.rules.excludes(&stat)).then_some(Place { base, name, handle, stat }))
     }
 
     /// Opens a place for reading; `None` where another inode has taken its name since.
-    fn open_place(&self, place: &Place<'_>) -> rustix::io::Result<Option<OpenFile>> {
+    fn open_place(&self, place: &Place<'_>, haste: Haste) -> rustix::io::Result<Option<OpenFile>> {
         // Should the name lead to a pipe or a terminal by now: neither wait for it nor be ruled by it.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = match self.step(self.or_root(place.base.as_ref()), place.name, flags) {
+        let opened = match self.step(self.or_root(place.base.as_ref()), place.name, flags, haste) {
             Ok(opened) => opened,
             // The name is gone, or is a link or a socket by now.
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
@@ -180,17 +206,17 @@ impl Root {
     }
 
     /// Opens a name (with `openat2`: a path) below a folder, following no link.
-    fn step(&self, folder: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    fn step(&self, folder: BorrowedFd<'_>, name: &[u8], flags: OFlags, haste: Haste) -> rustix::io::Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut repeats = 0;
         loop {
             let opened = match self.way {
-                Way::OpenAt2 => openat2(folder, name, flags, Mode::empty(), no_escape()),
+                Way::OpenAt2 => openat2(folder, name, flags, Mode::empty(), resolution(haste)),
                 Way::Walk => openat(folder, name, flags, Mode::empty()),
             };
             match opened {
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if repeats < MAX_REPEATS => {
+                Err(Errno::AGAIN) if haste == Haste::Waits && repeats < MAX_REPEATS => {
                     repeats += 1;
                     std::thread::sleep(REPEAT_PAUSE);
                 }
@@ -222,6 +248,14 @@ fn nanoseconds(seconds: i64, rest: impl TryInto<u64>) -> i64 {
 
 fn no_escape() -> ResolveFlags {
     ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+}
+
+fn resolution(haste: Haste) -> ResolveFlags {
+    match haste {
+        Haste::Waits => no_escape(),
+        // What is mounted below the root may be of another machine. Linux before 5.12 refuses the flag: there everything waits.
+        Haste::AtOnce => no_escape() | ResolveFlags::CACHED | ResolveFlags::NO_XDEV,
+    }
 }
 
 /// Returns whether the kernel has `openat2` and the sandbox lets it pass. The folder itself could be opened, so every error

@@ -69,6 +69,11 @@ impl Rules {
         }
     }
 
+    /// Returns whether every excluded folder is known by itself, so that none has to be looked for.
+    pub(super) fn are_found(&self) -> bool {
+        self.excluded.iter().all(|excluded| excluded.found.get().is_some())
+    }
+
     /// Returns whether folders on the way must be looked at one by one.
     pub(super) fn has_exclusions(&self) -> bool {
         !self.excluded.is_empty()

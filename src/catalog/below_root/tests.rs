@@ -393,3 +393,36 @@ fn list(root: &Root, name: &str, way: &str) -> bool {
     }
     true
 }
+
+#[test]
+fn what_is_opened_at_once_is_what_is_opened_otherwise() {
+    let place = Place::new();
+    place.file("file", "inside").file("folder/sub/deep", "inside").file(".hidden", "h").file("state/key", "secret");
+    symlink(place.outside().join("secret"), place.at("link")).unwrap();
+    symlink(place.outside(), place.at("out")).unwrap();
+    symlink(place.at("folder"), place.at("in")).unwrap();
+    mkfifoat(CWD, place.at("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+    let _listener = UnixListener::bind(place.at("socket")).unwrap();
+    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("state")] };
+    for (way, root) in every_way(&place).into_iter().chain([("excluding", Root::open(&place.root(), options).unwrap())]) {
+        for name in ["file", "folder/sub/deep", "folder", "missing", "link", "out/secret", "in/sub/deep", "fifo", "socket", ".hidden"] {
+            let (slow, fast) = (root.open_file(&path(name)).ok(), root.open_file_at_once(&path(name)));
+            // What was opened just before is in memory, where this kernel can be asked for that.
+            let is_asked =
+                root.way == Way::OpenAt2 && openat2(&root.folder, ".", OFlags::PATH, Mode::empty(), resolution(Haste::AtOnce)).is_ok();
+            assert_eq!(fast.as_ref().map(|open| open.identity), slow.filter(|_| is_asked).map(|open| open.identity), "{way}: {name}");
+        }
+    }
+    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("state")] };
+    assert!(Root::open(&place.root(), options).unwrap().open_file_at_once(&path("state/key")).is_none());
+    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("not there yet")] };
+    assert!(Root::open(&place.root(), options).unwrap().open_file_at_once(&path("file")).is_none(), "it has to be looked for");
+}
+
+#[test]
+fn another_file_system_is_never_opened_at_once() {
+    let kernel = Root::open(Path::new("/proc/self"), CatalogOptions::default()).unwrap();
+    assert!(kernel.open_file(&path("status")).is_ok() && kernel.open_file_at_once(&path("status")).is_none(), "it is not local");
+    let all = Root::open(Path::new("/"), CatalogOptions::default()).unwrap();
+    assert!(all.open_file(&path("proc/version")).is_ok() && all.open_file_at_once(&path("proc/version")).is_none(), "it is mounted below");
+}
