@@ -9,17 +9,22 @@ const ESCAPED: std::ops::RangeInclusive<char> = '\u{EF80}'..='\u{EFFF}';
 /// Returns the folded bytes of a name or of a part of one. Bytes that are not UTF-8 stay as they are.
 pub(super) fn fold(name: &[u8]) -> Vec<u8> {
     let mut folded = Vec::with_capacity(name.len());
+    fold_onto(name, &mut folded);
+    folded
+}
+
+/// Appends the folded bytes of a name; see [`fold`].
+pub(super) fn fold_onto(name: &[u8], folded: &mut Vec<u8>) {
     if name.is_ascii() {
         folded.extend(name.iter().map(u8::to_ascii_lowercase));
-        return folded;
+        return;
     }
     for chunk in name.utf8_chunks() {
         for character in chunk.valid().chars() {
-            fold_character(character, &mut folded);
+            fold_character(character, folded);
         }
         folded.extend_from_slice(chunk.invalid());
     }
-    folded
 }
 
 /// A folded name that knows where each of its bytes comes from.

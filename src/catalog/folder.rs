@@ -46,8 +46,19 @@ pub(super) struct Content {
 pub(super) fn read(root: &Root, path: &CatalogPath, folder: impl AsFd, max: usize) -> Result<Content, CatalogError> {
     let folder = folder.as_fd();
     let (names, uncounted) = names(root, path, folder, max)?;
+    look(root, path, folder, &names, uncounted)
+}
+
+/// Looks at everything that an open folder's names name; `uncounted` more are only counted.
+pub(super) fn look(
+    root: &Root,
+    path: &CatalogPath,
+    folder: BorrowedFd<'_>,
+    names: &Names,
+    uncounted: usize,
+) -> Result<Content, CatalogError> {
     let mut found = Found::default();
-    for part in look_at(root, path, folder, &names)? {
+    for part in look_at(root, path, folder, names)? {
         found.rows.extend(part.rows);
         found.broken = found.broken.or(part.broken);
     }
@@ -60,27 +71,41 @@ pub(super) fn read(root: &Root, path: &CatalogPath, folder: impl AsFd, max: usiz
 }
 
 /// Names, one behind the other, each with a NUL behind it as the kernel takes it.
-#[derive(Default)]
-struct Names {
+#[derive(Debug, Default)]
+pub(super) struct Names {
     bytes: Vec<u8>,
     /// Where each ends, behind its NUL.
     ends: Vec<usize>,
+    /// What the file system says that each is: a file, a folder, or nothing.
+    types: Vec<FileType>,
 }
 
 impl Names {
-    fn push(&mut self, name: &CStr) {
+    pub(super) fn push(&mut self, name: &CStr, file_type: FileType) {
         self.bytes.extend_from_slice(name.to_bytes_with_nul());
         self.ends.push(self.bytes.len());
+        self.types.push(file_type);
     }
 
-    fn get(&self, index: usize) -> &CStr {
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Returns one of them.
+    pub(super) fn get(&self, index: usize) -> &CStr {
         let begin = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         CStr::from_bytes_with_nul(&self.bytes[begin..self.ends[index]]).expect("each was kept with its NUL")
+    }
+
+    /// Returns what the file system says that one is.
+    pub(super) fn file_type(&self, index: usize) -> FileType {
+        self.types[index]
     }
 }
 
 /// Reads the names that may be shown, up to `max`; returns how many more there are.
-fn names(root: &Root, path: &CatalogPath, folder: BorrowedFd<'_>, max: usize) -> Result<(Names, usize), CatalogError> {
+pub(super) fn names(root: &Root, path: &CatalogPath, folder: BorrowedFd<'_>, max: usize) -> Result<(Names, usize), CatalogError> {
     let explain = |errno| CatalogError::from_errno(errno, path);
     let room = MAX_PATH_BYTES.saturating_sub(path.as_bytes().len() + 1).min(MAX_NAME_BYTES);
     let (mut names, mut more) = (Names::default(), 0);
@@ -91,12 +116,12 @@ fn names(root: &Root, path: &CatalogPath, folder: BorrowedFd<'_>, max: usize) ->
         if !may_show || is_special(entry.file_type()) {
             continue;
         }
-        if names.ends.len() < max {
-            names.push(entry.file_name());
+        if names.len() < max {
+            names.push(entry.file_name(), entry.file_type());
             continue;
         }
         more += 1;
-        if names.ends.len() + more >= MAX_COUNTED {
+        if names.len() + more >= MAX_COUNTED {
             break;
         }
     }
@@ -113,7 +138,7 @@ struct Found {
 
 /// Looks at every name, with several threads where they are many.
 fn look_at(root: &Root, path: &CatalogPath, folder: BorrowedFd<'_>, names: &Names) -> Result<Vec<Found>, CatalogError> {
-    let count = names.ends.len();
+    let count = names.len();
     let part = count.div_ceil(LOOKERS).max(MIN_PART);
     let look = |begin: usize| look_at_some(root, path, folder, names, begin..(begin + part).min(count));
     std::thread::scope(|scope| {
@@ -155,7 +180,7 @@ fn look_at_some(
 }
 
 /// Returns what a list shows of an entry; `None` for what the catalog does not have.
-fn row(root: &Root, name: &[u8], stat: &Stat) -> Option<Row> {
+pub(super) fn row(root: &Root, name: &[u8], stat: &Stat) -> Option<Row> {
     if root.rules().excludes(stat) {
         return None;
     }

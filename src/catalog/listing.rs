@@ -1,11 +1,12 @@
 //! Pages of a folder.
 //!
-//! A folder is read and sorted once and kept for a moment, so that the next page of 100 000 entries costs a binary search. A
-//! cursor names the entry where the page before ended by what it was sorted by, not by its number: entries that come and go
+//! A folder is read and sorted once and kept for a moment, so that the next page of 100 000 entries costs a binary search. In the
+//! order of names its names are enough (`named.rs`), and what is on a page is looked at when it is shown. A cursor names the entry where the page before ended by what it was sorted by, not by its number: entries that come and go
 //! between two pages make none other appear twice or get lost.
 
 use std::cmp::{Ordering, Reverse};
-use std::os::fd::AsFd;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::below_root::{Root, identity_of};
 use super::folder::{self, Content, Row, rank};
+use super::named::Named;
 use super::{CatalogError, Entry, ListQuery, Listing, MAX_ENTRIES, Sort, natural};
 use crate::share::{CatalogPath, FileIdentity};
 
@@ -20,7 +22,7 @@ use crate::share::{CatalogPath, FileIdentity};
 pub(super) const MAX_LISTED: usize = 200_000;
 /// The most folders that are kept: a few owners, each with a few open.
 const MAX_KEPT_FOLDERS: usize = 32;
-/// The most entries that are kept over all folders: about 40 MB.
+/// The most entries that are kept over all folders: about 40 MB; of names alone half as much.
 const MAX_KEPT_ENTRIES: usize = 400_000;
 /// How long a folder is kept at least. Its own times tell of names that come and go, but not of files that grow.
 const MIN_AGE: Duration = Duration::from_secs(5);
@@ -42,12 +44,21 @@ struct Kept {
     /// What the folder was before it was read.
     stamp: FileIdentity,
     until: Instant,
-    folder: Arc<Folder>,
+    folder: Folder,
 }
 
-/// A folder as it was read, with its orders.
+/// A folder as it was read.
+#[derive(Debug, Clone)]
+enum Folder {
+    /// Every entry was looked at.
+    Whole(Arc<Whole>),
+    /// Its names are known: enough in the order of names.
+    Named(Arc<Named>),
+}
+
+/// A folder with all that was looked at, and its orders.
 #[derive(Debug)]
-struct Folder {
+struct Whole {
     /// In order of names.
     content: Content,
     newest: OnceLock<Vec<u32>>,
@@ -58,31 +69,56 @@ impl Listings {
     /// Lists a page. Blocks.
     pub(super) fn list(&self, root: &Root, path: &CatalogPath, query: &ListQuery) -> Result<Listing, CatalogError> {
         let after = query.cursor.as_deref().map(|text| Cursor::parse(text, query.sort)).transpose()?;
-        let folder = self.folder(root, path)?;
-        Ok(folder.page(path, query.sort, after.as_ref(), query.limit.clamp(1, MAX_ENTRIES)))
+        let (after, limit) = (after.as_ref(), query.limit.clamp(1, MAX_ENTRIES));
+        let opened = root.open_folder(path)?;
+        if let Folder::Named(named) = self.folder(root, path, &opened, query.sort == Sort::Name)? {
+            let places = page_of(named.len(), after, limit, |cursor, place| cursor.compare_name(named.at(place)));
+            if let Some(rows) = named.look(root, opened.as_fd(), places.clone()) {
+                return Ok(listing(path, query.sort, rows.iter(), places.end < named.len(), named.total()));
+            }
+            // Something is not what it was when the names were read, or cannot be looked at.
+        }
+        let whole = self.whole(root, path, &opened)?;
+        let places = page_of(whole.content.rows.len(), after, limit, |cursor, place| cursor.compare(whole.row(query.sort, place)));
+        let has_more = places.end < whole.content.rows.len();
+        let rows = places.map(|place| whole.row(query.sort, place));
+        Ok(listing(path, query.sort, rows, has_more, whole.content.total))
     }
 
-    fn folder(&self, root: &Root, path: &CatalogPath) -> Result<Arc<Folder>, CatalogError> {
-        let opened = root.open_folder(path)?;
-        let stat = rustix::fs::fstat(&opened).map_err(|errno| CatalogError::from_errno(errno, path))?;
+    /// Returns a folder, read anew unless it is as it was; `names_do` says that its names are enough.
+    fn folder(&self, root: &Root, path: &CatalogPath, opened: &OwnedFd, names_do: bool) -> Result<Folder, CatalogError> {
+        let stat = rustix::fs::fstat(opened).map_err(|errno| CatalogError::from_errno(errno, path))?;
         let stamp = identity_of(&stat);
         let now = Instant::now();
-        if let Some(folder) = self.find(path, stamp, now) {
+        if let Some(folder) = self.find(path, stamp, now, names_do) {
             return Ok(folder);
         }
-        let content = folder::read(root, path, opened.as_fd(), MAX_LISTED)?;
+        let (names, uncounted) = folder::names(root, path, opened.as_fd(), MAX_LISTED)?;
+        let named = if names_do { Named::of(root, opened.as_fd(), names, uncounted) } else { Err(names) };
+        let folder = match named {
+            Ok(named) => Folder::Named(Arc::new(named)),
+            Err(names) => Folder::Whole(Arc::new(Whole::new(folder::look(root, path, opened.as_fd(), &names, uncounted)?))),
+        };
         let age = (now.elapsed() * AGE_PER_READING).clamp(MIN_AGE, MAX_AGE);
-        let folder = Arc::new(Folder::new(content));
-        self.keep(Kept { path: path.clone(), stamp, until: now + age, folder: Arc::clone(&folder) });
+        self.keep(Kept { path: path.clone(), stamp, until: now + age, folder: folder.clone() });
         Ok(folder)
     }
 
-    fn find(&self, path: &CatalogPath, stamp: FileIdentity, now: Instant) -> Option<Arc<Folder>> {
+    /// Returns a folder with all that is in it looked at.
+    fn whole(&self, root: &Root, path: &CatalogPath, opened: &OwnedFd) -> Result<Arc<Whole>, CatalogError> {
+        match self.folder(root, path, opened, false)? {
+            Folder::Whole(whole) => Ok(whole),
+            Folder::Named(_) => unreachable!("names were not asked for"),
+        }
+    }
+
+    fn find(&self, path: &CatalogPath, stamp: FileIdentity, now: Instant, names_do: bool) -> Option<Folder> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| one.until > now);
-        let index = kept.iter().position(|one| one.path == *path && one.stamp == stamp)?;
+        let does = |folder: &Folder| names_do || matches!(folder, Folder::Whole(_));
+        let index = kept.iter().position(|one| one.path == *path && one.stamp == stamp && does(&one.folder))?;
         let found = kept.remove(index);
-        let folder = Arc::clone(&found.folder);
+        let folder = found.folder.clone();
         kept.push(found);
         Some(folder)
     }
@@ -91,39 +127,43 @@ impl Listings {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| one.path != new.path);
         kept.push(new);
-        let entries = |kept: &[Kept]| kept.iter().map(|one| one.folder.content.rows.len()).sum::<usize>();
+        let entries = |kept: &[Kept]| kept.iter().map(|one| one.folder.len()).sum::<usize>();
         while kept.len() > MAX_KEPT_FOLDERS || entries(&kept) > MAX_KEPT_ENTRIES {
             kept.remove(0);
         }
     }
 }
 
+/// Returns the places of a page among `count`: those behind the cursor, which `compare` compares with a place.
+fn page_of(count: usize, after: Option<&Cursor>, limit: usize, compare: impl Fn(&Cursor, usize) -> Ordering) -> Range<usize> {
+    let (mut low, mut high) = (0, if after.is_some() { count } else { 0 });
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match after.map(|cursor| compare(cursor, middle)) {
+            Some(Ordering::Less) => high = middle,
+            _ => low = middle + 1,
+        }
+    }
+    low..(low + limit).min(count)
+}
+
+fn listing<'r>(path: &CatalogPath, sort: Sort, rows: impl Iterator<Item = &'r Row> + Clone, has_more: bool, total: usize) -> Listing {
+    let next_cursor = has_more.then(|| rows.clone().last().map(|row| Cursor::of(row, sort).to_text())).flatten();
+    Listing { entries: rows.map(|row| entry_of(path, row)).collect(), total, next_cursor }
+}
+
 impl Folder {
+    fn len(&self) -> usize {
+        match self {
+            Self::Whole(whole) => whole.content.rows.len(),
+            Self::Named(named) => named.len(),
+        }
+    }
+}
+
+impl Whole {
     fn new(content: Content) -> Self {
         Self { content, newest: OnceLock::new(), largest: OnceLock::new() }
-    }
-
-    fn page(&self, path: &CatalogPath, sort: Sort, after: Option<&Cursor>, limit: usize) -> Listing {
-        let count = self.content.rows.len();
-        let start = after.map_or(0, |cursor| self.first_behind(cursor, sort));
-        let end = (start + limit).min(count);
-        let rows = (start..end).map(|index| self.row(sort, index));
-        let entries = rows.clone().map(|row| entry_of(path, row)).collect();
-        let next_cursor = (end < count).then(|| rows.last().map(|row| Cursor::of(row, sort).to_text())).flatten();
-        Listing { entries, total: self.content.total, next_cursor }
-    }
-
-    /// Returns the index of the first entry that stands behind the cursor.
-    fn first_behind(&self, cursor: &Cursor, sort: Sort) -> usize {
-        let (mut low, mut high) = (0, self.content.rows.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match cursor.compare(self.row(sort, middle)) {
-                Ordering::Less => high = middle,
-                Ordering::Equal | Ordering::Greater => low = middle + 1,
-            }
-        }
-        low
     }
 
     fn row(&self, sort: Sort, index: usize) -> &Row {
@@ -184,6 +224,11 @@ impl Cursor {
     fn compare(&self, row: &Row) -> Ordering {
         let place = (self.rank, Reverse(self.weight)).cmp(&(rank(row.kind), Reverse(weight(row, self.sort))));
         place.then_with(|| natural::compare(&self.name, &row.name))
+    }
+
+    /// Compares where the cursor stands, in the order of names, with an entry's rank and name.
+    fn compare_name(&self, (rank, name): (u8, &[u8])) -> Ordering {
+        self.rank.cmp(&rank).then_with(|| Reverse(self.weight).cmp(&Reverse(0))).then_with(|| natural::compare(&self.name, name))
     }
 
     /// Writes the cursor in hexadecimal digits, which need no escape anywhere.

@@ -7,7 +7,7 @@
 //! A NAS can hang for ever. Nothing here waits for it on a runtime thread, and no answer takes longer than [`PATIENCE`].
 //!
 //! * `below_root.rs`: from a path to a descriptor. `hidden.rs`: what is not shown. `file_system.rs`: what is local.
-//! * `folder.rs`: reads one folder. `listing.rs`: pages of it. `natural.rs`, `fold.rs`: how names sort and compare.
+//! * `folder.rs`: reads one folder, `named.rs` its names alone. `listing.rs`: pages of it. `natural.rs`, `fold.rs`: how names sort and compare.
 //! * `index.rs`: walks in the background into a `tree.rs`, which `search.rs` and `fuzzy.rs` search.
 //! * `digests.rs`: SHA-256 in the background. `gate.rs`, `priority.rs`: how little of the machine all this may take.
 
@@ -23,6 +23,7 @@ mod hidden;
 mod index;
 mod listing;
 mod mime;
+mod named;
 mod natural;
 mod priority;
 mod search;
@@ -219,6 +220,9 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn open(&self, path: &CatalogPath) -> Result<OpenFile, CatalogError> {
+        if let Some(open) = self.root.open_file_at_once(path) {
+            return Ok(open);
+        }
         let path = path.clone();
         self.call(move |root| root.open_file(&path)).await
     }

@@ -5,27 +5,44 @@
 
 use std::cmp::Ordering;
 
-use super::fold::fold;
+use super::fold::fold_onto;
 
 /// Stands before each number in a key, where a digit would: numbers sort among other characters as digits do.
 const NUMBER: u8 = b'0';
 
 /// Returns the key of a name; its bytes compare as the name sorts.
 pub(super) fn key(name: &[u8]) -> Vec<u8> {
-    let folded = fold(name);
-    let mut key = Vec::with_capacity(folded.len() + 8);
-    let mut rest = &folded[..];
-    while let Some(first) = rest.first() {
-        if first.is_ascii_digit() {
-            let end = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
-            push_number(&mut key, &rest[..end]);
-            rest = &rest[end..];
-        } else {
-            key.push(*first);
-            rest = &rest[1..];
+    let mut keys = Keys::default();
+    keys.of(name);
+    keys.key
+}
+
+/// Makes one key after the other in the same memory.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    folded: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Keys {
+    /// Returns the key of a name.
+    pub(super) fn of(&mut self, name: &[u8]) -> &[u8] {
+        self.folded.clear();
+        self.key.clear();
+        fold_onto(name, &mut self.folded);
+        let mut rest = &self.folded[..];
+        while !rest.is_empty() {
+            let letters = rest.iter().position(u8::is_ascii_digit).unwrap_or(rest.len());
+            self.key.extend_from_slice(&rest[..letters]);
+            rest = &rest[letters..];
+            let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+            if digits > 0 {
+                push_number(&mut self.key, &rest[..digits]);
+            }
+            rest = &rest[digits..];
         }
+        &self.key
     }
-    key
 }
 
 /// Compares two names.
