@@ -15,6 +15,10 @@ use super::{READ_TIMEOUT, StoreError, refused, schema};
 const READERS: usize = 4;
 /// How long SQLite waits for a lock that another process holds (a backup, somebody's `sqlite3`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the write-ahead log may become, in pages of 4 KiB, before it is written back: that takes three flushes of the disk,
+/// for which the next save waits. Making a share writes some 17 pages, so of 250 one waits; the log stays below
+/// [`WAL_LIMIT_BYTES`] and so is written over, which takes a disk less than letting it grow.
+const WAL_PAGES: u32 = 4000;
 /// How much of the write-ahead log stays on disk once it was written back, in bytes.
 const WAL_LIMIT_BYTES: u32 = 16 << 20;
 /// How many statements a connection keeps prepared: all of ours.
@@ -118,7 +122,8 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
         return Err(StoreError::Unusable { reason: "the state folder must lie on a local disk (no write-ahead log here)".to_owned() });
     }
     let settings = format!(
-        "PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = {WAL_LIMIT_BYTES};"
+        "PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = {WAL_LIMIT_BYTES};
+         PRAGMA wal_autocheckpoint = {WAL_PAGES};"
     );
     connection.execute_batch(&settings).map_err(refused)?;
     schema::prepare(&connection)?;
