@@ -10,10 +10,12 @@ use crate::kit::{Bench, Connection, Nginx, Portcullis, Setup, Table, in_turns, m
 
 /// How long the index may take to know every file.
 const INDEX_PATIENCE: Duration = Duration::from_secs(60);
-const WHAT: [&str; 6] = [
+const WHAT: [&str; 8] = [
     "nginx's autoindex",
+    "its names alone, read by a program that does nothing else",
     "first page, the folder has just changed",
     "first page",
+    "first page of the largest, the folder has just changed",
     "search",
     "all of it by pages, the folder has just changed",
     "every path (GET /api/files)",
@@ -40,14 +42,22 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
         }
         1 => {
             touch(&folder);
-            page(&portcullis, &mut ours)
+            names(&folder, files)
         }
         2 => {
-            page(&portcullis, &mut ours);
-            page(&portcullis, &mut ours)
+            touch(&folder);
+            page(&portcullis, &mut ours, "")
         }
-        3 => timed(&portcullis, &mut ours, "/api/v1/files?query=holiday%2031337&limit=50").0,
+        3 => {
+            page(&portcullis, &mut ours, "");
+            page(&portcullis, &mut ours, "")
+        }
         4 => {
+            touch(&folder);
+            page(&portcullis, &mut ours, "&sort=largest")
+        }
+        5 => timed(&portcullis, &mut ours, "/api/v1/files?query=holiday%2031337&limit=50").0,
+        6 => {
             touch(&folder);
             all_pages(&portcullis, &mut ours, files)
         }
@@ -67,7 +77,8 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
             ratio(&rounds, which, 0, Duration::as_secs_f64),
         ]);
     }
-    let words = "Wanted: the first page and a search within 20 ms, all of it in at most 0.65 × nginx's time.";
+    let words = "Wanted: the first page and a search within 20 ms, all of it in at most 0.65 × nginx's time. \
+                 What has just changed has to be read anew, and the kernel's part of that is the second row.";
     bench.report.tell("catalog", &format!("A folder of {files} files"), &table, words);
 }
 
@@ -99,10 +110,18 @@ fn timed(portcullis: &Portcullis, connection: &mut Connection, path: &str) -> (D
     (took, serde_json::from_slice(&body).expect("JSON"))
 }
 
-fn page(portcullis: &Portcullis, connection: &mut Connection) -> Duration {
-    let (took, page) = timed(portcullis, connection, "/api/v1/files?path=big");
+fn page(portcullis: &Portcullis, connection: &mut Connection, how: &str) -> Duration {
+    let (took, page) = timed(portcullis, connection, &format!("/api/v1/files?path=big{how}"));
     assert!(page["next_cursor"].is_string(), "there is more than a page");
     took
+}
+
+/// Reads the folder's names and looks at nothing: the least that whoever lists it has to do.
+fn names(folder: &Path, files: usize) -> Duration {
+    let began = Instant::now();
+    let names = fs::read_dir(folder).expect("the folder is there").count();
+    assert_eq!(names, files, "every file has a name");
+    began.elapsed()
 }
 
 /// Leafs through the whole folder. Only the waiting counts, not what this client does with a page.

@@ -1,7 +1,8 @@
 //! Making shares that survive the power going, beside what the disk itself can flush.
 //!
-//! The second table adds 3 ms to every flush, for both sides: what the disks of a NAS take. This machine's own may answer
-//! from a cache, and then it is the processor that is measured.
+//! The second table adds 3 ms to every flush, for all sides: what the disks of a NAS take. This machine's own may answer
+//! from a cache, and then it is the processor that is measured. What the store takes of it stands in rows of its own: the same
+//! rows written by the same statements, in a program that does nothing else.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,10 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::kit::{Bench, Connection, KIB, Portcullis, Setup, Table, cpu_seconds, in_turns, median, ratio, write_file};
+use crate::store_of_shares;
 
 /// What the disk is asked to flush each time: as much as SQLite's log grows by for a small write.
 const RECORD_BYTES: usize = 4096;
 const CALLERS: usize = 32;
+/// The first argument of a process of this program that does nothing but write shares into a store.
+pub(crate) const STORE_ALONE: &str = "store-alone";
+const WHAT: [&str; 5] =
+    ["append 4 KiB and fdatasync", "the store alone, 1 at a time", "the store alone, 32 at once", "1 caller", "32 callers"];
 /// How long a slow disk takes to flush, beyond what this one takes.
 const SLOW_FLUSH: Duration = Duration::from_millis(3);
 /// Waits before every flush. Loaded into the server, for which it is the disk that waits.
@@ -52,13 +58,15 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
 
 fn compare(bench: &Bench<'_>, root: &Path, library: Option<&Path>) -> Table {
     let time = Duration::from_millis(bench.extent.of(200, 1_500, 2_500));
-    let rounds = in_turns(bench.extent.of(1, 3, 5), 3, |which| match which {
+    let rounds = in_turns(bench.extent.of(1, 3, 5), WHAT.len(), |which| match which {
         0 => flushes(root, time, library.map(|_| SLOW_FLUSH)),
-        1 => creates(root, 1, time, library),
+        1 => saves(root, 1, time, library),
+        2 => saves(root, CALLERS, time, library),
+        3 => creates(root, 1, time, library),
         _ => creates(root, CALLERS, time, library),
     });
-    let mut table = Table::new(["", "per second", "× the disk's flushes", "server's CPU µs each"]);
-    for (which, name) in ["append 4 KiB and fdatasync", "1 caller", "32 callers"].into_iter().enumerate() {
+    let mut table = Table::new(["", "per second", "× the disk's flushes", "CPU µs each"]);
+    for (which, name) in WHAT.into_iter().enumerate() {
         table.row([
             name.to_owned(),
             format!("{:.0}", median(rounds.iter().map(|round| round[which].per_second))),
@@ -96,6 +104,33 @@ fn flushes(root: &Path, time: Duration, wait: Option<Duration>) -> Figure {
     let per_second = f64::from(count) / began.elapsed().as_secs_f64();
     std::fs::remove_file(path).expect("it is there");
     Figure { per_second, cpu_us: 0.0 }
+}
+
+/// Writes what making a share writes for a while, in a process that has the store and nothing else.
+fn saves(root: &Path, at_once: usize, time: Duration, library: Option<&Path>) -> Figure {
+    let state = root.with_extension("store");
+    let _ = std::fs::remove_dir_all(&state);
+    let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
+    child.arg(STORE_ALONE).arg(&state).arg(root).args([at_once.to_string(), time.as_millis().to_string()]);
+    if let Some(library) = library {
+        child.env("LD_PRELOAD", library);
+    }
+    let output = child.output().expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let figures: Vec<f64> = told.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [per_second, cpu_us] = figures[..] else { panic!("{told}{}", String::from_utf8_lossy(&output.stderr)) };
+    Figure { per_second, cpu_us }
+}
+
+/// Is the process that [`saves`] starts.
+pub(crate) fn store_alone(arguments: &[String]) {
+    let [_, state, root, at_once, millis] = arguments else { panic!("unknown arguments: {arguments:?}") };
+    let (at_once, millis) = (at_once.parse().expect("a number"), millis.parse().expect("a number"));
+    let began = Instant::now();
+    let before = cpu_seconds(std::process::id());
+    let made = store_of_shares::save_for(Path::new(state), Path::new(root), "film.bin", at_once, Duration::from_millis(millis));
+    let cpu_us = (cpu_seconds(std::process::id()) - before) * 1e6 / made.max(1) as f64;
+    println!("{} {cpu_us}", made as f64 / began.elapsed().as_secs_f64());
 }
 
 /// Makes shares for a while, in a store of its own: so many may live at once.

@@ -45,6 +45,9 @@ const BENCHES: &[(&str, Run)] = &[
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if arguments.first().is_some_and(|first| first == create::STORE_ALONE) {
+        return create::store_alone(&arguments);
+    }
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let extent = match (has("--smoke"), has("--quick")) {
         (true, _) => Extent::Smoke,
