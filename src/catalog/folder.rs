@@ -190,9 +190,9 @@ pub(super) fn row(root: &Root, name: &[u8], stat: &Stat) -> Option<Row> {
 
 impl Content {
     fn sort(&mut self) {
-        let mut keyed: Vec<_> = std::mem::take(&mut self.rows).into_iter().map(|row| (natural::key(&row.name), row)).collect();
-        keyed.sort_unstable_by(|(key_a, a), (key_b, b)| (rank(a.kind), key_a, &a.name).cmp(&(rank(b.kind), key_b, &b.name)));
-        self.rows = keyed.into_iter().map(|(_, row)| row).collect();
+        let order = natural::order(self.rows.len(), |index| (rank(self.rows[index].kind), &self.rows[index].name));
+        let mut rows: Vec<Option<Row>> = std::mem::take(&mut self.rows).into_iter().map(Some).collect();
+        self.rows = order.into_iter().filter_map(|index| rows[index].take()).collect();
     }
 }
 

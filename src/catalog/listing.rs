@@ -1,11 +1,10 @@
 //! Pages of a folder.
 //!
-//! A folder is read and sorted once and kept for a moment, so that the next page of 100 000 entries costs a binary search. In the
-//! order of names its names are enough (`named.rs`), and what is on a page is looked at when it is shown. A cursor names the entry where the page before ended by what it was sorted by, not by its number: entries that come and go
+//! A folder is read and sorted once and kept for a moment, so that the next page of 100 000 entries costs a binary search. For a
+//! first page in the order of names its names are enough (`named.rs`). A cursor names the entry where the page before ended by what it was sorted by, not by its number: entries that come and go
 //! between two pages make none other appear twice or get lost.
 
 use std::cmp::{Ordering, Reverse};
-use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::below_root::{Root, identity_of};
-use super::folder::{self, Content, Row, rank};
+use super::folder::{self, Content, Names, Row, rank};
 use super::named::Named;
 use super::{CatalogError, Entry, ListQuery, Listing, MAX_ENTRIES, Sort, natural};
 use crate::share::{CatalogPath, FileIdentity};
@@ -52,7 +51,7 @@ struct Kept {
 enum Folder {
     /// Every entry was looked at.
     Whole(Arc<Whole>),
-    /// Its names are known: enough in the order of names.
+    /// Its names are known: enough for a first page in the order of names.
     Named(Arc<Named>),
 }
 
@@ -71,18 +70,19 @@ impl Listings {
         let after = query.cursor.as_deref().map(|text| Cursor::parse(text, query.sort)).transpose()?;
         let (after, limit) = (after.as_ref(), query.limit.clamp(1, MAX_ENTRIES));
         let opened = root.open_folder(path)?;
-        if let Folder::Named(named) = self.folder(root, path, &opened, query.sort == Sort::Name)? {
-            let places = page_of(named.len(), after, limit, |cursor, place| cursor.compare_name(named.at(place)));
-            if let Some(rows) = named.look(root, opened.as_fd(), places.clone()) {
-                return Ok(listing(path, query.sort, rows.iter(), places.end < named.len(), named.total()));
-            }
-            // Something is not what it was when the names were read, or cannot be looked at.
+        let names_do = query.sort == Sort::Name && after.is_none();
+        if let Folder::Named(named) = self.folder(root, path, &opened, names_do)?
+            && let Some(rows) = named.look(root, opened.as_fd(), limit)
+        {
+            return Ok(listing(path, query.sort, rows.iter(), rows.len() < named.len(), named.total()));
         }
+        // Another page; or something is not what it was when the names were read, or cannot be looked at.
         let whole = self.whole(root, path, &opened)?;
-        let places = page_of(whole.content.rows.len(), after, limit, |cursor, place| cursor.compare(whole.row(query.sort, place)));
-        let has_more = places.end < whole.content.rows.len();
-        let rows = places.map(|place| whole.row(query.sort, place));
-        Ok(listing(path, query.sort, rows, has_more, whole.content.total))
+        let count = whole.content.rows.len();
+        let start = after.map_or(0, |cursor| whole.first_behind(cursor, query.sort));
+        let end = (start + limit).min(count);
+        let rows = (start..end).map(|place| whole.row(query.sort, place));
+        Ok(listing(path, query.sort, rows, end < count, whole.content.total))
     }
 
     /// Returns a folder, read anew unless it is as it was; `names_do` says that its names are enough.
@@ -90,14 +90,21 @@ impl Listings {
         let stat = rustix::fs::fstat(opened).map_err(|errno| CatalogError::from_errno(errno, path))?;
         let stamp = identity_of(&stat);
         let now = Instant::now();
-        if let Some(folder) = self.find(path, stamp, now, names_do) {
-            return Ok(folder);
-        }
-        let (names, uncounted) = folder::names(root, path, opened.as_fd(), MAX_LISTED)?;
-        let named = if names_do { Named::of(root, opened.as_fd(), names, uncounted) } else { Err(names) };
+        let named = match self.find(path, stamp, now) {
+            Some(Folder::Named(named)) if !names_do => Some(named),
+            Some(folder) => return Ok(folder),
+            None => None,
+        };
+        let look = |names: &Names, uncounted| folder::look(root, path, opened.as_fd(), names, uncounted).map(Whole::new).map(Arc::new);
         let folder = match named {
-            Ok(named) => Folder::Named(Arc::new(named)),
-            Err(names) => Folder::Whole(Arc::new(Whole::new(folder::look(root, path, opened.as_fd(), &names, uncounted)?))),
+            Some(named) => Folder::Whole(look(named.names().0, named.names().1)?),
+            None => match folder::names(root, path, opened.as_fd(), MAX_LISTED)? {
+                (names, uncounted) if names_do => match Named::of(root, opened.as_fd(), names, uncounted) {
+                    Ok(named) => Folder::Named(Arc::new(named)),
+                    Err(names) => Folder::Whole(look(&names, uncounted)?),
+                },
+                (names, uncounted) => Folder::Whole(look(&names, uncounted)?),
+            },
         };
         let age = (now.elapsed() * AGE_PER_READING).clamp(MIN_AGE, MAX_AGE);
         self.keep(Kept { path: path.clone(), stamp, until: now + age, folder: folder.clone() });
@@ -112,11 +119,10 @@ impl Listings {
         }
     }
 
-    fn find(&self, path: &CatalogPath, stamp: FileIdentity, now: Instant, names_do: bool) -> Option<Folder> {
+    fn find(&self, path: &CatalogPath, stamp: FileIdentity, now: Instant) -> Option<Folder> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| one.until > now);
-        let does = |folder: &Folder| names_do || matches!(folder, Folder::Whole(_));
-        let index = kept.iter().position(|one| one.path == *path && one.stamp == stamp && does(&one.folder))?;
+        let index = kept.iter().position(|one| one.path == *path && one.stamp == stamp)?;
         let found = kept.remove(index);
         let folder = found.folder.clone();
         kept.push(found);
@@ -132,19 +138,6 @@ impl Listings {
             kept.remove(0);
         }
     }
-}
-
-/// Returns the places of a page among `count`: those behind the cursor, which `compare` compares with a place.
-fn page_of(count: usize, after: Option<&Cursor>, limit: usize, compare: impl Fn(&Cursor, usize) -> Ordering) -> Range<usize> {
-    let (mut low, mut high) = (0, if after.is_some() { count } else { 0 });
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match after.map(|cursor| compare(cursor, middle)) {
-            Some(Ordering::Less) => high = middle,
-            _ => low = middle + 1,
-        }
-    }
-    low..(low + limit).min(count)
 }
 
 fn listing<'r>(path: &CatalogPath, sort: Sort, rows: impl Iterator<Item = &'r Row> + Clone, has_more: bool, total: usize) -> Listing {
@@ -164,6 +157,19 @@ impl Folder {
 impl Whole {
     fn new(content: Content) -> Self {
         Self { content, newest: OnceLock::new(), largest: OnceLock::new() }
+    }
+
+    /// Returns the index of the first entry that stands behind the cursor.
+    fn first_behind(&self, cursor: &Cursor, sort: Sort) -> usize {
+        let (mut low, mut high) = (0, self.content.rows.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match cursor.compare(self.row(sort, middle)) {
+                Ordering::Less => high = middle,
+                Ordering::Equal | Ordering::Greater => low = middle + 1,
+            }
+        }
+        low
     }
 
     fn row(&self, sort: Sort, index: usize) -> &Row {
@@ -224,11 +230,6 @@ impl Cursor {
     fn compare(&self, row: &Row) -> Ordering {
         let place = (self.rank, Reverse(self.weight)).cmp(&(rank(row.kind), Reverse(weight(row, self.sort))));
         place.then_with(|| natural::compare(&self.name, &row.name))
-    }
-
-    /// Compares where the cursor stands, in the order of names, with an entry's rank and name.
-    fn compare_name(&self, (rank, name): (u8, &[u8])) -> Ordering {
-        self.rank.cmp(&rank).then_with(|| Reverse(self.weight).cmp(&Reverse(0))).then_with(|| natural::compare(&self.name, name))
     }
 
     /// Writes the cursor in hexadecimal digits, which need no escape anywhere.

@@ -10,8 +10,8 @@ const UNKNOWN: &str = "application/octet-stream";
 /// Returns the media type that a name suggests, as `video/mp4`; `application/octet-stream` where it suggests none.
 ///
 /// It comes from a fixed table, so it is safe in a header whatever the name is.
-pub fn mime_type(name: &[u8]) -> String {
-    mime_guess::from_path(Path::new(OsStr::from_bytes(name))).first_raw().unwrap_or(UNKNOWN).to_owned()
+pub fn mime_type(name: &[u8]) -> &'static str {
+    mime_guess::from_path(Path::new(OsStr::from_bytes(name))).first_raw().unwrap_or(UNKNOWN)
 }
 
 #[cfg(test)]

@@ -45,6 +45,31 @@ impl Keys {
     }
 }
 
+/// Returns the order of `count` names that are ranked before they are compared; `at` tells a name and its rank. Most comparisons
+/// see no more than eight bytes of the keys, behind what all begin with, which lie beside the numbers.
+pub(super) fn order<'n>(count: usize, at: impl Fn(usize) -> (u8, &'n [u8])) -> Vec<usize> {
+    let (mut bytes, mut ends, mut keys) = (Vec::with_capacity(count * 32), vec![0], Keys::default());
+    for index in 0..count {
+        bytes.extend_from_slice(keys.of(at(index).1));
+        ends.push(bytes.len());
+    }
+    let key = |index: usize| &bytes[ends[index]..ends[index + 1]];
+    let alike = |length, index| key(0).iter().zip(key(index)).take(length).take_while(|(a, b)| a == b).count();
+    let common = (0..count).fold(usize::MAX, alike);
+    let sign = |index: usize| {
+        let (mut sign, rest) = ([0; 8], &key(index)[common..]);
+        let length = rest.len().min(sign.len());
+        sign[..length].copy_from_slice(&rest[..length]);
+        u64::from_be_bytes(sign)
+    };
+    let mut order: Vec<(u8, u64, usize)> = (0..count).map(|index| (at(index).0, sign(index), index)).collect();
+    order.sort_unstable_by(|a, b| {
+        let rest = || (key(a.2), at(a.2).1).cmp(&(key(b.2), at(b.2).1));
+        (a.0, a.1).cmp(&(b.0, b.1)).then_with(rest)
+    });
+    order.into_iter().map(|(.., index)| index).collect()
+}
+
 /// Compares two names.
 pub(super) fn compare(a: &[u8], b: &[u8]) -> Ordering {
     key(a).cmp(&key(b)).then_with(|| a.cmp(b))
@@ -104,6 +129,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn many_are_ordered_as_two_are_compared(names in proptest::collection::vec("(IMG_|img_|a|1|0)?[aAbB012é_]{0,4}", 0..40)) {
+            let at = |index: usize| (u8::from(index % 5 == 0), names[index].as_bytes());
+            let mut expected: Vec<usize> = (0..names.len()).collect();
+            expected.sort_by(|a, b| at(*a).0.cmp(&at(*b).0).then_with(|| compare(at(*a).1, at(*b).1)));
+            let told = |order: Vec<usize>| order.into_iter().map(at).collect::<Vec<_>>();
+            prop_assert_eq!(told(order(names.len(), at)), told(expected));
+        }
+
         #[test]
         fn the_order_is_total(
             a in proptest::collection::vec(any::<u8>(), 0..12),

@@ -200,17 +200,25 @@ fn escape(byte: u8) -> char {
 fn text_of(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if escaped_byte(character).is_some() {
-                // A name that really holds such a character is written byte by byte, or it would read back as another.
-                text.extend(character.encode_utf8(&mut [0; 4]).bytes().map(escape));
-            } else {
-                text.push(character);
-            }
+        if chunk.valid().is_ascii() {
+            text.push_str(chunk.valid());
+        } else {
+            text_of_others(chunk.valid(), &mut text);
         }
         text.extend(chunk.invalid().iter().copied().map(escape));
     }
     text
+}
+
+fn text_of_others(valid: &str, text: &mut String) {
+    for character in valid.chars() {
+        if escaped_byte(character).is_some() {
+            // A name that really holds such a character is written byte by byte, or it would read back as another.
+            text.extend(character.encode_utf8(&mut [0; 4]).bytes().map(escape));
+        } else {
+            text.push(character);
+        }
+    }
 }
 
 /// Returns bytes for a person to read: what would act on a terminal or turn the reading direction, and what is no UTF-8,

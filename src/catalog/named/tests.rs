@@ -1,5 +1,5 @@
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
@@ -13,7 +13,7 @@ use super::super::{CatalogOptions, Entry, ListQuery, Sort};
 use super::*;
 use crate::share::CatalogPath;
 
-/// How many plain files a large folder has here: more than are found without sorting, and than two threads share.
+/// How many plain files a large folder has here: more than one page holds.
 const MANY: usize = MAX_ENTRIES + 400;
 
 /// A folder with something of everything, and more files than one page holds.
@@ -50,8 +50,7 @@ fn the_answers_are_those_of_looking_at_everything() {
         let whole = folder::read(&root, &d, root.open_folder(&d).unwrap(), MAX_LISTED).unwrap();
         let expected = entries_of(&whole.rows, &d);
         assert_eq!(expected.len(), MANY + 10 + 2 + if show_hidden { 3 } else { 0 });
-        for limit in [1, 7, 399, 400, MAX_ENTRIES] {
-            // One of a kind is enough to see where a page of one begins and ends.
+        for limit in [1, 7, 400, MAX_ENTRIES] {
             let (listings, mut listed, mut cursor) = (Listings::default(), Vec::new(), None);
             while let Ok(page) = listings.list(&root, &d, &ListQuery { sort: Sort::Name, cursor: cursor.clone(), limit }) {
                 assert_eq!(page.total, whole.total);
@@ -71,38 +70,38 @@ fn what_is_not_what_its_name_said_is_not_shown_and_all_is_looked_at() {
     let (place, _socket) = folder_of_everything();
     let root = Root::open(&place.root(), CatalogOptions::default()).unwrap();
     let opened = root.open_folder(&path("d")).unwrap();
-    let (names, uncounted) = folder::names(&root, &path("d"), opened.as_fd(), MAX_LISTED).unwrap();
-    let named = Named::of(&root, opened.as_fd(), names, uncounted).unwrap();
-    let place_of = |name: &[u8]| (0..named.len()).find(|place| named.at(*place).1 == name).unwrap();
-    let (a, z) = (place_of(b"A"), place_of(b"z"));
-    assert!(named.look(&root, opened.as_fd(), a..a + 1).is_some());
+    let named = named(&root, &path("d"), &opened);
+    let first = |most| named.look(&root, opened.as_fd(), most).map(|rows| rows.into_iter().map(|row| row.name).collect::<Vec<_>>());
+    let names = first(MAX_ENTRIES).unwrap();
+    let at = names.iter().position(|name| **name == *b"A").unwrap();
     std::fs::remove_file(place.at("d/A")).unwrap();
-    assert!(named.look(&root, opened.as_fd(), a..a + 1).is_none(), "it is gone");
+    assert_eq!((first(at), first(at + 1)), (Some(names[..at].to_vec()), None), "it is gone");
     symlink(place.outside().join("secret"), place.at("d/A")).unwrap();
-    assert!(named.look(&root, opened.as_fd(), a..a + 1).is_none(), "it is a link");
+    assert_eq!(first(MAX_ENTRIES), None, "it is a link");
     std::fs::remove_file(place.at("d/A")).unwrap();
     place.folder("d/A");
-    assert!(named.look(&root, opened.as_fd(), a..a + 1).is_none(), "it is a folder");
-    assert!(named.look(&root, opened.as_fd(), 0..named.len()).is_none(), "also among many");
-    assert!(named.look(&root, opened.as_fd(), z..z + 1).is_some());
+    assert_eq!(first(MAX_ENTRIES), None, "it is a folder");
+    std::fs::remove_dir(place.at("d/A")).unwrap();
+    place.file("d/A", "another");
+    assert_eq!(first(MAX_ENTRIES), Some(names), "it is a file");
 }
 
 #[test]
 fn an_excluded_folder_is_not_named_and_one_that_appears_later_is_not_shown() {
     let place = Place::new();
     place.folder("state").file("film", "x").folder("other");
-    let root =
-        Root::open(&place.root(), CatalogOptions { show_hidden: true, excluded: vec![place.at("state"), place.at("later")] }).unwrap();
+    let options = CatalogOptions { show_hidden: true, excluded: vec![place.at("state"), place.at("later")] };
+    let root = Root::open(&place.root(), options).unwrap();
     let opened = root.open_folder(&CatalogPath::root()).unwrap();
-    let (names, uncounted) = folder::names(&root, &CatalogPath::root(), opened.as_fd(), MAX_LISTED).unwrap();
-    let named = Named::of(&root, opened.as_fd(), names, uncounted).unwrap();
-    assert_eq!((0..named.len()).map(|at| named.at(at).1.to_vec()).collect::<Vec<_>>(), [b"other".to_vec(), b"film".to_vec()]);
+    let named = named(&root, &CatalogPath::root(), &opened);
+    let names = |rows: Vec<Row>| rows.into_iter().map(|row| row.name).collect::<Vec<_>>();
+    assert_eq!(named.look(&root, opened.as_fd(), 9).map(names), Some(vec![(*b"other").into(), (*b"film").into()]));
     // The name stays and leads to what must not be seen.
     std::fs::rename(place.at("other"), place.at("moved")).unwrap();
     place.folder("later");
     root.rules().look_again();
     std::fs::rename(place.at("later"), place.at("other")).unwrap();
-    assert!(named.look(&root, opened.as_fd(), 0..2).is_none());
+    assert!(named.look(&root, opened.as_fd(), 9).is_none());
     let listing = Listings::default().list(&root, &CatalogPath::root(), &ListQuery { limit: 9, ..ListQuery::default() }).unwrap();
     assert_eq!(listing.entries.iter().map(|entry| entry.path.name()).collect::<Vec<_>>(), ["moved", "film"]);
 }
@@ -117,7 +116,11 @@ fn types_that_a_file_system_keeps_to_itself_are_looked_at() {
         names.push(name, FileType::Unknown);
     }
     let named = Named::of(&root, opened.as_fd(), names, 3).unwrap();
-    assert_eq!((named.at(0), named.at(1)), ((0, &b"Zoo"[..]), (1, &b"A"[..])));
+    let rows = named.look(&root, opened.as_fd(), 9).unwrap();
+    assert_eq!(
+        rows.iter().map(|row| (&*row.name, row.kind)).collect::<Vec<_>>(),
+        [(&b"Zoo"[..], EntryKind::Folder), (b"A", EntryKind::File)]
+    );
     assert_eq!((named.len(), named.total()), (2, 5));
     let mut names = Names::default();
     (0..=MAX_LOOKED_AT).for_each(|_| names.push(c"A", FileType::Unknown));
@@ -126,22 +129,25 @@ fn types_that_a_file_system_keeps_to_itself_are_looked_at() {
 
 proptest! {
     #[test]
-    fn the_first_ones_and_all_of_them_are_in_natural_order(
-        plain in proptest::collection::vec("(IMG_|img_|a|1|0)?[aAbB012é_]{1,4}", 1..60),
+    fn the_first_ones_are_the_first_of_all(
+        plain in proptest::collection::vec("(IMG_|img_|a|1|0)?[aAbB012é_]{1,4}", 0..60),
         most in 1_usize..20,
     ) {
+        let place = Place::new();
+        let root = Root::open(&place.root(), CatalogOptions::default()).unwrap();
+        let opened = root.open_folder(&CatalogPath::root()).unwrap();
         let mut names = Names::default();
         plain.iter().for_each(|name| names.push(&CString::new(name.as_str()).unwrap(), FileType::RegularFile));
-        let shown = (0..plain.len() as u32).map(|name| {
-            let kind = if name % 5 == 0 { EntryKind::Folder } else { EntryKind::File };
-            Shown { name, kind }
-        });
-        let named = Named { names, shown: shown.collect(), uncounted: 0, head: Vec::new(), order: OnceLock::new() };
-        let of = |order: Vec<u32>| order.into_iter().map(|at| (rank(named.shown[at as usize].kind), named.name(at as usize))).collect::<Vec<_>>();
-        let mut expected = of((0..plain.len() as u32).collect());
-        expected.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| natural::compare(a.1, b.1)));
-        let (all, first) = (of(named.sorted()), of(named.first(most)));
-        prop_assert_eq!(&all, &expected);
+        let (first, shown) = first_of(&root, opened.as_fd(), &names, most).unwrap();
+        let first: Vec<_> = first.into_iter().map(|(.., index)| plain[index].as_str()).collect();
+        let mut expected: Vec<_> = plain.iter().map(String::as_str).collect();
+        expected.sort_by(|a, b| natural::compare(a.as_bytes(), b.as_bytes()));
         prop_assert_eq!(&first[..], &expected[..most.min(expected.len())]);
+        prop_assert_eq!(shown, plain.len());
     }
+}
+
+fn named(root: &Root, path: &CatalogPath, opened: &OwnedFd) -> Named {
+    let (names, uncounted) = folder::names(root, path, opened.as_fd(), MAX_LISTED).unwrap();
+    Named::of(root, opened.as_fd(), names, uncounted).unwrap()
 }

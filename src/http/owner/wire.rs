@@ -303,7 +303,7 @@ pub(super) struct EntryJson {
     #[schema(format = "date-time")]
     modified: String,
     /// By the name's ending; `null` for a folder.
-    mime_type: Option<String>,
+    mime_type: Option<&'static str>,
     /// What of the name a search found, each as its first letter and the one behind its last.
     highlights: Vec<(usize, usize)>,
 }
