@@ -20,8 +20,8 @@ use crate::life::{FILLER, FILM, FILM_BYTES, Life, Walk, Was};
 const CUTS: u64 = 400;
 /// On one of so many the real server is started, too.
 const REAL_EVERY: u64 = 40;
-/// How many shares are made so that the write-ahead log is written back while the server runs: SQLite does so at 1000 pages.
-const FILLERS: usize = 130;
+/// How many shares are made so that the write-ahead log is written back while the server runs: at 4000 pages, some 17 each.
+const FILLERS: usize = 300;
 
 /// The keys without which links that were told work no more.
 const KEYS: [&str; 2] = ["jwt.key", "transfer.key"];

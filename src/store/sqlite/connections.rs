@@ -122,10 +122,10 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
         return Err(StoreError::Unusable { reason: "the state folder must lie on a local disk (no write-ahead log here)".to_owned() });
     }
     let settings = format!(
-        "PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = {WAL_LIMIT_BYTES};
-         PRAGMA wal_autocheckpoint = {WAL_PAGES};"
+        "PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = {WAL_LIMIT_BYTES};"
     );
     connection.execute_batch(&settings).map_err(refused)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES).map_err(refused)?;
     schema::prepare(&connection)?;
     Ok(connection)
 }

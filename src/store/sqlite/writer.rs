@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::queries::note_time;
 use super::{StoreError, refused, stats};
 use crate::share::{Fact, FileIdentity, Phase, Share};
-use crate::store::{Day, MAX_DIGESTS, Save, folded, kind_of};
+use crate::store::{Day, MAX_DIGESTS, Save, folded, kind_in};
 
 /// The most writes in one transaction: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 256;
@@ -88,15 +88,15 @@ pub(super) fn run(connection: Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>
         for (job, outcome) in batch.drain(..).zip(outcomes) {
             job.answer(outcome);
         }
-        gather(&jobs, answered, took);
+        // Who waits loses less than sharing the next commit wins.
+        gather(&jobs, answered, (took / 2).min(MAX_GATHERING));
     }
 }
 
-/// Waits until as many writes wait as there are callers, as far as one can tell: those who were answered come back. Never for
-/// longer than half of what the last commit took, so that who waits loses less than sharing the next one wins.
-fn gather(jobs: &mpsc::Receiver<Box<dyn Job>>, answered: usize, commit_took: Duration) {
-    let (wanted, patience) = ((answered + jobs.len()).min(MAX_BATCH), (commit_took / 2).min(MAX_GATHERING));
-    let began = Instant::now();
+/// Waits until as many writes wait as there are callers, as far as one can tell: those who were answered come back. Not behind
+/// a small batch, and for so long at the most.
+fn gather(jobs: &mpsc::Receiver<Box<dyn Job>>, answered: usize, patience: Duration) {
+    let (wanted, began) = ((answered + jobs.len()).min(MAX_BATCH), Instant::now());
     while answered >= MIN_TO_GATHER && jobs.len() < wanted && !jobs.is_closed() && began.elapsed() < patience {
         std::thread::sleep(LOOK_EVERY);
     }
@@ -162,7 +162,7 @@ fn append(connection: &Connection, save: &Save) -> Result<Vec<u64>, Undone> {
     let mut numbers = Vec::with_capacity(save.facts.len());
     for fact in &save.facts {
         let body = serde_json::to_string(fact).expect("a fact has a JSON form");
-        let seq = append.insert(params![save.at.wall.0, save.share.id.as_str(), kind_of(fact), body])?;
+        let seq = append.insert(params![save.at.wall.0, save.share.id.as_str(), kind_in(&body), body])?;
         if numbers.is_empty() {
             note_time(connection, seq, save.at.wall)?;
         }
@@ -262,4 +262,47 @@ pub(super) fn put_digest(connection: &Connection, identity: &FileIdentity, sha25
 
 fn exists(connection: &Connection, sql: &str, key: &str) -> rusqlite::Result<bool> {
     Ok(connection.prepare_cached(sql)?.query_row([key], |_| Ok(())).optional()?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Longer than any test waits: what does not end by itself is seen to hang.
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+
+    fn jobs(count: usize) -> impl Iterator<Item = Box<dyn Job>> {
+        (0..count).map(|_| job(|_| Ok(()), oneshot::channel().0))
+    }
+
+    #[test]
+    fn behind_a_large_batch_those_who_were_answered_are_waited_for() {
+        let (sender, queue) = mpsc::channel(MAX_BATCH);
+        let is_over = AtomicBool::new(false);
+        jobs(8).for_each(|job| sender.try_send(job).map_err(|_| "full").unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // However many have come before it looks: as many as were answered come yet.
+                while !is_over.load(Ordering::Relaxed) {
+                    jobs(1).for_each(|job| drop(sender.try_send(job)));
+                }
+            });
+            gather(&queue, 8, FOR_EVER);
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert!(queue.len() >= 16, "{}", queue.len());
+        // More than one batch takes is not waited for.
+        jobs(MAX_BATCH - queue.len()).for_each(|job| sender.try_send(job).map_err(|_| "full").unwrap());
+        gather(&queue, MAX_BATCH, FOR_EVER);
+    }
+
+    #[test]
+    fn whoever_is_among_few_waits_for_nobody_and_nor_does_the_end() {
+        let (sender, queue) = mpsc::channel(MAX_BATCH);
+        gather(&queue, MIN_TO_GATHER - 1, FOR_EVER);
+        drop(sender);
+        gather(&queue, MAX_BATCH, FOR_EVER);
+    }
 }
