@@ -167,6 +167,7 @@ impl World<'_> {
             return;
         }
         process.requests += 1;
+        *process.asked.entry(transfer).or_default() += 1;
         let request = Request { share, transfer, id: RequestId(process.requests) };
         let range = ByteRange::new(from * file.block_bytes, to * file.block_bytes);
         let reports = process.reports.clone();

@@ -13,6 +13,8 @@ use crate::recipients::Recipient;
 pub(crate) struct Oracle {
     /// Each share as it was last written.
     pub(crate) saved: BTreeMap<ShareId, Share>,
+    /// Each share as it last was when its link could be redeemed.
+    redeemable: BTreeMap<ShareId, Share>,
     /// What was written into the event log, in order.
     pub(crate) log: Vec<(u64, ShareId, Fact)>,
     /// How often each link was redeemed, less what was given back, by what was written.
@@ -58,7 +60,16 @@ impl Oracle {
         for recipient in recipients.iter().filter(|recipient| recipient.share == share.id) {
             is_true(share, recipient);
         }
+        if share.phase == Phase::Open && !share.is_spent() {
+            self.redeemable.insert(share.id, share.clone());
+        }
         self.saved.insert(share.id, share.clone());
+    }
+
+    /// Returns shares as they once were when their links could be redeemed, of those where they cannot any more: spent, closed or replaced.
+    pub(crate) fn outdated(&self) -> impl Iterator<Item = &Share> {
+        let is_over = |now: &Share, then: &Share| now.link != then.link || now.is_spent() || now.is_closed();
+        self.redeemable.values().filter(move |then| self.saved.get(&then.id).is_some_and(|now| is_over(now, then)))
     }
 
     fn happened(&mut self, fact: &Fact, before: Option<&Share>, save: &Save, open_doors: &BTreeSet<ShareId>) {

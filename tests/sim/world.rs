@@ -1,6 +1,6 @@
 //! The simulated world: a machine with a disk and a tunnel that outlive the process, owners, recipients, and trouble.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use portcullis::controller::{Controller, Handle, Parts};
 use portcullis::delivery::{Found, Passes};
 use portcullis::meter::{self, Reports};
 use portcullis::metrics::Metrics;
-use portcullis::share::{Event, FileIdentity, Limits, Phase, Share, ShareId, Timestamp, Transfer};
+use portcullis::share::{Event, FileIdentity, Limits, Moment, Phase, Recipient as Who, Share, ShareId, Timestamp, Transfer, TransferId};
 use portcullis::store::{EventQuery, MAX_PAGE, Save, StoreError};
-use portcullis::token::{Key, Keys};
+use portcullis::token::{Key, Keys, random};
 use portcullis::tunnel::{Doors, TunnelError};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -46,6 +46,9 @@ const LATE: Duration = Duration::from_millis(600);
 const HEALED: Duration = Duration::from_secs(30 + 30 + 15 + 60 + 60 + 15);
 /// How often the world is looked at while it heals.
 const HEALING_STEP: Duration = Duration::from_millis(500);
+/// How long, once nothing fails any more and no byte moves, until no transfer runs: the stall timeout, and while whatever
+/// waits in line before that is saved at one a step.
+const SILENCED: Duration = Duration::from_secs(10 + 10);
 
 /// How much trouble there is, in thousandths of what is tried.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +66,10 @@ pub(crate) struct Process {
     pub(crate) reports: Reports,
     pub(crate) passes: Passes,
     pub(crate) requests: u64,
+    /// How many requests for bytes of each transfer were asked for.
+    pub(crate) asked: BTreeMap<TransferId, usize>,
+    /// The ways in that were opened for this process, also those that it shut again.
+    opened: BTreeSet<ShareId>,
     own: Option<Doors>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -173,7 +180,17 @@ impl<'a> World<'a> {
             match Controller::load(parts, incoming).await {
                 Ok((controller, handle)) => {
                     let task = tokio::spawn(controller.run(stop.clone()));
-                    self.process = Some(Process { handle, reports, passes, own, requests: 0, stop, task });
+                    self.process = Some(Process {
+                        handle,
+                        reports,
+                        passes,
+                        requests: 0,
+                        asked: BTreeMap::new(),
+                        opened: BTreeSet::new(),
+                        own,
+                        stop,
+                        task,
+                    });
                     return;
                 }
                 Err(_) => self.is_unreadable.store(false, Ordering::Relaxed),
@@ -256,9 +273,27 @@ impl<'a> World<'a> {
         for share in saved {
             assert_eq!(self.disk().share(share.id).await.as_ref(), Some(&share), "a share is not on the disk as it was written");
         }
+        self.a_second_writer_redeems().await;
         if self.chance.permille(500) {
             self.clock.sleep(Duration::from_millis(self.chance.below(90_000)));
         }
+    }
+
+    /// Somebody else with the same disk still believes that a link has a use left, and lets it be redeemed: the ledger knows better.
+    async fn a_second_writer_redeems(&mut self) {
+        let outdated: Vec<Share> = self.oracle.outdated().cloned().collect();
+        let Some(mut share) = self.chance.pick(&outdated).cloned() else { return };
+        let (id, link) = (share.id, share.link);
+        // A wall clock that was set back may have put the end before the beginning.
+        let at = Moment { wall: Timestamp(share.created.wall.0.min(share.expires.wall.0 - 1)), ..share.created };
+        let event = Event::Redeemed { link, transfer: random::transfer_id(), recipient: Who::default() };
+        // The core has no objection: it knows no more than whoever asks it.
+        let decided = share.on(event, at);
+        assert_eq!(decided.answer, Ok(()), "{id} was redeemable when it was written");
+        let saved = self.disk().save(Save { share: Arc::new(share), facts: decided.facts, at }).await;
+        assert!(matches!(saved, Err(StoreError::Spent)), "a second writer redeemed the link of {id}, which is spent or dead: {saved:?}");
+        let after = self.disk().share(id).await;
+        assert_eq!(after.as_ref(), self.oracle.saved.get(&id), "a redeem of {id} that was refused changed it");
     }
 
     // ---- What was asked for, happens -------------------------------------------------------------------------------
@@ -307,6 +342,7 @@ impl<'a> World<'a> {
                 match &result {
                     Ok(seqs) => {
                         self.phantom = None;
+                        self.knows_its_requests(&save.share);
                         self.oracle.wrote(&save, seqs, &self.recipients, &self.known_doors());
                     }
                     Err(error) => self.note(|line| write!(line, "  refused by the store: {error}")),
@@ -315,6 +351,9 @@ impl<'a> World<'a> {
             }
             Op::Open(share, answer) => {
                 self.opens(share, answer.is_closed());
+                if let Some(process) = &mut self.process {
+                    process.opened.insert(share);
+                }
                 let _ = answer.send(Ok(()));
             }
             Op::Close(share, answer) => {
@@ -424,6 +463,9 @@ impl<'a> World<'a> {
             self.hear_answers().await;
             self.notice_cuts().await;
             self.holds().await;
+            for share in self.oracle.saved.values().filter(|_| begun.elapsed() > SILENCED) {
+                assert!(!share.transfers.iter().any(Transfer::is_active), "a transfer of {} runs on in silence", share.id);
+            }
             sleep(HEALING_STEP).await;
         }
         self.quiet().await;
@@ -451,15 +493,30 @@ impl<'a> World<'a> {
 
     // ---- What holds ------------------------------------------------------------------------------------------------
 
+    /// What a process writes of the requests that run are its own: none of an earlier process runs on.
+    fn knows_its_requests(&self, share: &Share) {
+        let Some(process) = &self.process else { return };
+        for transfer in &share.transfers {
+            let (runs, asked) = (transfer.open_requests(), process.asked.get(&transfer.id).copied().unwrap_or(0));
+            assert!(runs <= asked, "{runs} requests of transfer {} are said to run, of {asked} since the start", transfer.id);
+        }
+    }
+
     /// Looks at everything that must hold after every step.
     pub(crate) async fn holds(&mut self) {
         self.oracle.holds();
-        let Some(process) = &self.process else { return };
+        let Some(process) = &mut self.process else { return };
+        process.opened.extend(process.own.iter().flat_map(Doors::all_open));
         let now = self.clock.now();
         for recipient in &self.recipients {
             let share = &self.oracle.saved[&recipient.share];
             if let Some(Found::Valid(pass)) = process.passes.find(&recipient.secret) {
                 assert_eq!(share.phase, Phase::Open, "bytes of share {} may be fetched", share.id);
+                assert!(
+                    process.opened.contains(&share.id),
+                    "bytes of share {} may be fetched, and nobody opened its way in since the start",
+                    share.id
+                );
                 let transfer = share.transfer(pass.transfer).expect("a pass is for a transfer that is saved");
                 assert!(transfer.is_active() || transfer.is_completed(), "bytes of the ended transfer {} may be fetched", transfer.id);
             }
@@ -471,6 +528,11 @@ impl<'a> World<'a> {
             let transfer = share.transfer(running.request.transfer);
             let runs = |t: &Transfer| t.is_active() || t.is_completed();
             assert!(transfer.is_some_and(runs), "bytes leave for the ended transfer {}", running.request.transfer);
+            for op in &*self.gate.waiting() {
+                let Op::Save(save, _) = op else { continue };
+                let goes_on = save.share.phase == Phase::Open && save.share.transfer(running.request.transfer).is_some_and(runs);
+                assert!(save.share.id != share.id || goes_on, "bytes of {} leave until its end is saved", running.request.transfer);
+            }
             let is_going_on = |share: &Share| {
                 let mut then = share.clone();
                 then.on(Event::TimePassed, now).facts.is_empty() || then.outcome().is_none()
