@@ -1,6 +1,7 @@
 //! What time it is: the one home of both clocks.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::share::{Moment, Steady, Timestamp};
@@ -48,29 +49,38 @@ fn wall_now() -> Timestamp {
 
 /// A clock that stands still until it is moved, each of the two by itself.
 #[derive(Debug, Default)]
-pub struct FakeClock(Mutex<Moment>);
+pub struct FakeClock {
+    now: Mutex<Moment>,
+    looks: AtomicU64,
+}
 
 impl FakeClock {
     /// Starts at `now`.
     pub fn at(now: Moment) -> Self {
-        Self(Mutex::new(now))
+        Self { now: Mutex::new(now), looks: AtomicU64::new(0) }
+    }
+
+    /// Returns how often anybody looked at it.
+    pub fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
     }
 
     /// Moves both clocks ahead, as time does.
     pub fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().expect("nobody panics while holding the time");
+        let mut now = self.now.lock().expect("nobody panics while holding the time");
         *now = now.plus(by);
     }
 
     /// Sets the wall clock alone, as NTP or an owner does.
     pub fn jump_wall_to(&self, wall: Timestamp) {
-        self.0.lock().expect("nobody panics while holding the time").wall = wall;
+        self.now.lock().expect("nobody panics while holding the time").wall = wall;
     }
 }
 
 impl Clock for FakeClock {
     fn now(&self) -> Moment {
-        *self.0.lock().expect("nobody panics while holding the time")
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        *self.now.lock().expect("nobody panics while holding the time")
     }
 }
 

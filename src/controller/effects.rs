@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,30 +27,33 @@ pub(super) fn pause(failures: u32) -> Duration {
     if failures == 0 { Duration::ZERO } else { PAUSES.0.saturating_mul(1 << (failures - 1).min(16)).min(PAUSES.1) }
 }
 
-/// Opens a way in, unless `given_up` comes first; `None` then. A backend that was asked already is not left in the middle:
-/// a request that is dropped may be carried out all the same, behind the close that follows.
-pub(super) async fn open(
-    tunnel: Arc<dyn Tunnel>,
-    metrics: Metrics,
-    share: ShareId,
-    failures: u32,
-    given_up: CancellationToken,
-) -> Option<Result<(), TunnelError>> {
+/// What came of opening a way in.
+pub(super) enum Opening {
+    Answered(Result<(), TunnelError>),
+    /// It was given up. A backend that was asked and has not answered yet may open it still; then this waits for that.
+    GivenUp(Option<BoxFuture<'static, ()>>),
+}
+
+/// Opens a way in, unless `given_up` comes first. A backend that was asked already is not left in the middle: a request
+/// that is dropped may be carried out all the same, behind the close that follows.
+pub(super) async fn open(tunnel: Arc<dyn Tunnel>, metrics: Metrics, share: ShareId, failures: u32, given_up: CancellationToken) -> Opening {
     tokio::select! {
         biased;
-        () = given_up.cancelled() => return None,
+        () = given_up.cancelled() => return Opening::GivenUp(None),
         () = sleep(pause(failures)) => {}
     }
     let began = Instant::now();
-    let opening = within(tunnel.open(share));
-    tokio::pin!(opening);
+    let mut opening = async move { within(tunnel.open(share)).await }.boxed();
     let opened = tokio::select! {
         biased;
         opened = &mut opening => opened,
-        () = given_up.cancelled() => timeout(GIVING_UP, opening).await.ok()?,
+        () = given_up.cancelled() => match timeout(GIVING_UP, &mut opening).await {
+            Ok(opened) => opened,
+            Err(_) => return Opening::GivenUp(Some(opening.map(drop).boxed())),
+        },
     };
     metrics.tunnel_opened(began.elapsed(), opened.is_ok());
-    Some(opened)
+    Opening::Answered(opened)
 }
 
 /// Closes a way in, once what was cut has told how far it got.

@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::effects::Opening;
 use super::handle::{Command, Handle, Shared};
 use super::reconcile::{self, Fix};
 use super::slot::{Answer, Job, MAX_QUEUED, Saving, Slot};
@@ -17,7 +18,7 @@ use super::{Change, ControllerError, Parts, View, effects};
 use crate::delivery::Pass;
 use crate::meter::Report;
 use crate::metrics::Metrics;
-use crate::share::{Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, Steady};
+use crate::share::{Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, State, Steady};
 use crate::store::audit::AuditEntry;
 use crate::store::{Record, Save, StoreError};
 use crate::tunnel::TunnelError;
@@ -71,7 +72,9 @@ enum Done {
     Saved(ShareId, Saving, Result<Records, StoreError>),
     ProgressSaved(ShareId, bool),
     RetrySave(ShareId),
-    Opened(ShareId, Option<Result<(), TunnelError>>),
+    Opened(ShareId, Opening),
+    /// A way in that was given up at a stop has opened, or never will.
+    OpenedLate(ShareId),
     Closed(ShareId, Result<(), TunnelError>),
     StrayClosed(ShareId, Result<(), TunnelError>),
     Listed(Steady, Result<HashSet<ShareId>, TunnelError>),
@@ -189,6 +192,10 @@ impl Controller {
 
     fn command(&mut self, command: Command) {
         match command {
+            // Nothing is begun any more, also for who asked a moment too early to be told so.
+            Command::Create { answer, .. } | Command::TakeUp { answer, .. } if self.leave_at.is_some() => {
+                answer.fail(ControllerError::Busy)
+            }
             Command::Create { share, mut facts, line, answer } => {
                 let (id, now) = (share.id, self.parts.clock.now());
                 let mut next = (*share).clone();
@@ -295,7 +302,8 @@ impl Controller {
             let save = Save { share: saving.next.clone(), facts: saving.facts.clone(), at };
             let began = Instant::now();
             let result = match line {
-                Some(line) => store.save_with_line(save, line).await,
+                // It may have waited for the NAS; lines stand in the order of their times.
+                Some(line) => store.save_with_line(save, AuditEntry { at: at.wall, ..line }).await,
                 None => store.save(save).await,
             };
             metrics.saved(began.elapsed(), result.is_ok());
@@ -325,7 +333,8 @@ impl Controller {
                 // What could not be saved did not happen: what was cut for it may be fetched again.
                 drop(self.follow(id));
             }
-            Done::Opened(id, result) => self.opened(id, result),
+            Done::Opened(id, opening) => self.opened(id, opening),
+            Done::OpenedLate(id) => self.close_stray(id, Vec::new()),
             Done::Closed(id, result) => self.closed(id, result),
             Done::StrayClosed(id, Ok(())) => tracing::debug!(share.id = %id, "Shut the way in to {id}"),
             Done::StrayClosed(id, Err(error)) => {
@@ -344,11 +353,16 @@ impl Controller {
             self.parts.metrics.happened(fact);
             tracing::info!(share.id = %id, fact = ?for_the_log(fact), "{}", words_of(fact));
         }
-        if saving.facts.contains(&Fact::Created) && slot.share.phase == Phase::Open && self.leave_at.is_none() {
+        let opens = saving.facts.contains(&Fact::Created) && slot.share.phase == Phase::Open;
+        if opens && self.leave_at.is_none() {
             self.open_at_once(id);
         }
         let view = self.follow_with(id, records);
-        if let Some(view) = view {
+        if let Some(mut view) = view {
+            if opens && self.leave_at.is_some() {
+                // It is made, and the next start opens it; nobody is to be told that it is open already.
+                Arc::make_mut(&mut view).state = State::Opening;
+            }
             saving.job.answer.give(saving.result, &view);
         }
         self.take_up(id);
@@ -500,21 +514,25 @@ impl Controller {
         });
     }
 
-    fn opened(&mut self, id: ShareId, result: Option<Result<(), TunnelError>>) {
+    fn opened(&mut self, id: ShareId, opening: Opening) {
         let now = self.parts.clock.now();
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.running = None;
         if self.leave_at.is_some() {
-            // Whatever came of it: nobody is to find it open behind us.
+            // Whatever came of it, or comes: nobody is to find it open behind us.
+            if let Opening::GivenUp(Some(late)) = opening {
+                self.work.push(late.map(move |()| Done::OpenedLate(id)).boxed());
+            }
             return self.close_stray(id, Vec::new());
         }
-        let event = match result {
-            None => None,
-            Some(Ok(())) => {
+        let event = match opening {
+            // Should it open all the same, the next comparison finds it.
+            Opening::GivenUp(_) => None,
+            Opening::Answered(Ok(())) => {
                 (slot.failures, slot.problem) = (0, None);
                 Some(Event::TunnelOpened)
             }
-            Some(Err(error)) => {
+            Opening::Answered(Err(error)) => {
                 tracing::warn!(share.id = %id, %error, "Could not open the way in to share {id}");
                 slot.failures = slot.failures.saturating_add(1);
                 (slot.problem, slot.is_untold) = (Some(error.to_string()), true);

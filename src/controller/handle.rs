@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::slot::Answer;
 use super::{Change, ControllerError, MAX_LIVING, MAX_MESSAGE_BYTES, MAX_NOTE_BYTES, NewShare, Parts, View};
@@ -71,7 +71,8 @@ pub(super) struct Shared {
     commands: mpsc::Sender<Command>,
     changes: broadcast::Sender<Change>,
     living: RwLock<HashMap<ShareId, Arc<View>>>,
-    is_stopping: AtomicBool,
+    /// Says that the program stops: nothing is begun any more.
+    stopping: CancellationToken,
     store: Arc<dyn Store>,
     catalog: Arc<Catalog>,
     pub(super) digests: Arc<Digests>,
@@ -91,7 +92,7 @@ impl Shared {
             commands,
             changes: broadcast::channel(MAX_BEHIND).0,
             living: RwLock::new(HashMap::new()),
-            is_stopping: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
             store: parts.store.clone(),
             catalog: parts.catalog.clone(),
             digests: parts.digests.clone(),
@@ -119,7 +120,7 @@ impl Shared {
     }
 
     pub(super) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Release);
+        self.stopping.cancel();
     }
 
     /// Returns a share's link. It is made anew each time: the store holds nothing that anybody could use.
@@ -436,7 +437,7 @@ impl Handle {
     }
 
     fn may_begin(&self) -> Result<(), ControllerError> {
-        if self.0.is_stopping.load(Ordering::Acquire) {
+        if self.0.stopping.is_cancelled() {
             return Err(ControllerError::Busy);
         }
         if self.0.living.read().expect("nobody panics while holding the views").len() >= MAX_LIVING {
@@ -463,8 +464,13 @@ impl Handle {
     /// Waits a while for a share's way in.
     async fn when_open(&self, mut view: Arc<View>, mut changes: broadcast::Receiver<Change>) -> Result<Arc<View>, ControllerError> {
         let (id, deadline) = (view.share.id, Instant::now() + WAIT_FOR_OPEN);
-        while view.state == State::Opening {
-            match timeout_at(deadline, changes.recv()).await {
+        while view.state == State::Opening && !self.0.stopping.is_cancelled() {
+            let changed = tokio::select! {
+                changed = timeout_at(deadline, changes.recv()) => changed,
+                // Nothing is opened any more; the next start does.
+                () = self.0.stopping.cancelled() => continue,
+            };
+            match changed {
                 Ok(Ok(change)) if change.view.share.id == id => view = change.view,
                 Ok(Ok(_)) => {}
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => {

@@ -197,6 +197,88 @@ async fn time_is_not_forgotten_however_much_comes_in() {
     assert!(saved.delivered_bytes() > 100, "progress is saved while it is made: {}", saved.delivered_bytes());
 }
 
+/// What is due and waits for a save that hangs must neither be forgotten nor keep the task from everything else.
+#[tokio::test(start_paused = true)]
+async fn a_stall_behind_a_save_that_hangs_is_cut_however_much_comes_in() {
+    let scene = Scene::new().await;
+    let [silent, busy] = [scene.share().await, scene.share().await];
+    let (secret, other) = (scene.redeem(&silent).await.unwrap(), scene.redeem(&busy).await.unwrap());
+    let (request, moving) = (scene.fetch(&silent, &secret).await, scene.fetch(&busy, &other).await);
+    scene.hang_with_progress_unsaved(request).await;
+    let Some(crate::delivery::Found::Valid(pass)) = scene.passes.find(&secret) else { panic!("it runs") };
+    scene.clock.advance(LIMITS.stall_timeout);
+    // Two ticks, in which something comes in every few milliseconds.
+    for byte in 0..100 {
+        scene.reports.arrived(moving, ByteRange::new(0, byte), Evidence::Acknowledged);
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(pass.cut.is_cancelled(), "whoever is silent is not cut because others are busy");
+    scene.store.hangs.send_replace(false);
+    assert_eq!(scene.closed(silent.share.id).await.share.outcome(), Some(Outcome::Stalled));
+}
+
+/// How often the task may ask the time in ten seconds in which all it has to do waits for the disk: a few times in each
+/// of forty ticks. Where what is due stays due it would be a thousand ticks.
+const IDLE_LOOKS: u64 = 400;
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_behind_a_save_that_hangs_is_looked_at_no_more_often_than_all_else() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    let request = scene.fetch(&view, &secret).await;
+    scene.hang_with_progress_unsaved(request).await;
+    scene.clock.advance(LIMITS.stall_timeout);
+    let before = scene.clock.looks();
+    sleep(Duration::from_secs(10)).await;
+    let looks = scene.clock.looks() - before;
+    assert!((10..IDLE_LOOKS).contains(&looks), "it looked at the time {looks} times");
+    scene.store.hangs.send_replace(false);
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Stalled));
+}
+
+/// After so many slow looks at all shares nobody can say that the others had their turn.
+const STARVED: usize = 30;
+
+#[tokio::test]
+async fn looks_at_the_time_that_take_long_keep_nobody_from_asking() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    scene.fetch(&view, &secret).await;
+    scene.tunnel.is_slow.store(true, Ordering::Relaxed);
+    let time = std::thread::spawn({
+        let (clock, tunnel) = (scene.clock.clone(), scene.tunnel.clone());
+        move || {
+            while tunnel.is_slow.load(Ordering::Relaxed) && tunnel.asked.load(Ordering::Relaxed) < STARVED {
+                // Each look finds that it is time to tell how far the download is.
+                clock.advance(Duration::from_millis(500));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    scene.handle.extend(view.share.id, Duration::from_secs(60)).await.unwrap();
+    scene.tunnel.is_slow.store(false, Ordering::Relaxed);
+    time.join().unwrap();
+    let looks = scene.tunnel.asked.load(Ordering::Relaxed);
+    assert!(looks < STARVED, "an owner was heard after {looks} looks at the time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_is_stopped_while_the_disk_hangs_is_cut_at_once() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let secret = scene.redeem(&view).await.unwrap();
+    scene.fetch(&view, &secret).await;
+    let transfer = scene.handle.show(view.share.id).await.unwrap().unwrap().share.transfers[0].id;
+    scene.store.hangs.send_replace(true);
+    let stop = scene.handle.stop_transfer(view.share.id, transfer);
+    assert!(tokio::time::timeout(Duration::from_millis(100), stop).await.is_err(), "it is being saved");
+    let found = scene.passes.find(&secret);
+    assert!(matches!(found, Some(crate::delivery::Found::Over(..))), "what is over waits for no disk: {found:?}");
+    scene.store.hangs.send_replace(false);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_revoke_cuts_the_bytes_also_while_the_disk_hangs() {
     let scene = Scene::new().await;
@@ -376,7 +458,7 @@ async fn a_stop_shuts_every_door_and_the_next_start_opens_them_again() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_shuts_a_door_that_was_just_being_opened() {
     let scene = Scene::new().await;
-    *scene.tunnel.opening.lock().unwrap() = Mood::ActsLate;
+    *scene.tunnel.opening.lock().unwrap() = Mood::ActsLate(Duration::from_secs(1));
     let handle = scene.handle.clone();
     let path = CatalogPath::parse("film.mkv").unwrap();
     let create = handle.create(NewShare { path, policy: PolicyRequest::default(), note: None, message: None });
@@ -384,6 +466,86 @@ async fn a_stop_shuts_a_door_that_was_just_being_opened() {
     let scene = scene.stop().await;
     sleep(Duration::from_secs(5)).await;
     assert!(scene.doors.all_open().is_empty(), "what was asked for before the stop opens behind it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_shuts_a_door_that_opens_when_nobody_waits_for_it_any_more() {
+    let scene = Scene::new().await;
+    *scene.tunnel.opening.lock().unwrap() = Mood::ActsLate(Duration::from_millis(4500));
+    let handle = scene.handle.clone();
+    let path = CatalogPath::parse("film.mkv").unwrap();
+    let create = handle.create(NewShare { path, policy: PolicyRequest::default(), note: None, message: None });
+    assert!(tokio::time::timeout(Duration::from_millis(500), create).await.is_err(), "it is being opened");
+    let scene = scene.stop().await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(scene.doors.all_open().is_empty(), "what was given up opens behind the stop");
+}
+
+/// Whether the way in opens with the save or behind it.
+#[tokio::test(start_paused = true)]
+async fn a_share_that_is_made_while_the_program_stops_is_not_called_open() {
+    for opens_at_once in [true, false] {
+        let mut scene = Scene::new().await;
+        scene.tunnel.opens_at_once.store(opens_at_once, Ordering::Relaxed);
+        scene.store.hangs.send_replace(true);
+        let stop = async {
+            sleep(Duration::from_secs(1)).await;
+            scene.stop.cancel();
+            sleep(Duration::from_secs(1)).await;
+            scene.store.hangs.send_replace(false);
+        };
+        let began = tokio::time::Instant::now();
+        let (view, ()) = tokio::join!(scene.try_share(), stop);
+        let view = view.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "an owner is told before the program is gone");
+        assert_eq!(view.state, State::Opening, "its way in is shut");
+        (&mut scene.task).await.unwrap();
+        assert!(scene.doors.all_open().is_empty());
+        // It was made, and stands again after the restart.
+        let scene = scene.start().await;
+        scene.until(view.share.id, |view| view.state == State::Offered).await;
+        assert!(scene.doors.is_open(view.share.id));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_or_opened_again_that_is_asked_for_during_a_stop() {
+    let scene = Scene::with_drain(Duration::from_secs(30)).await;
+    let [running, closed] = [scene.share().await, scene.share().await];
+    scene.handle.revoke(closed.share.id).await.unwrap();
+    scene.closed(closed.share.id).await;
+    let secret = scene.redeem(&running).await.unwrap();
+    scene.fetch(&running, &secret).await;
+    let Some(crate::delivery::Found::Valid(pass)) = scene.passes.find(&secret) else { panic!("it runs") };
+    let _running = pass.enter().unwrap();
+    // Both look for the file when the stop comes, which they were not told of before.
+    let stop = async { scene.stop.cancel() };
+    let (made, again, ()) = tokio::join!(scene.try_share(), scene.handle.reopen(closed.share.id), stop);
+    assert!(matches!(made, Err(ControllerError::Busy)), "{made:?}");
+    assert!(matches!(again, Err(ControllerError::Busy)), "{again:?}");
+    assert!(scene.store.share(closed.share.id).await.unwrap().unwrap().is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_audit_line_of_a_share_that_waited_for_the_nas_is_in_the_order_of_times() {
+    let scene = Scene::new().await;
+    let line = |action: &str| AuditEntry {
+        at: scene.clock.now().wall,
+        who: "owner token".to_owned(),
+        from: "192.0.2.1".to_owned(),
+        action: action.to_owned(),
+        target: String::new(),
+        detail: String::new(),
+    };
+    let asked = line("share.create");
+    scene.clock.advance(Duration::from_secs(10));
+    scene.store.append_audit(line("share.close")).await.unwrap();
+    let path = CatalogPath::parse("film.mkv").unwrap();
+    let new = NewShare { path, policy: PolicyRequest::default(), note: None, message: None };
+    scene.handle.create_noted(crate::token::random::share_id(), new, asked).await.unwrap();
+    let lines = scene.store.audit_lines(None, 9).await.unwrap();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.is_sorted_by_key(|line| std::cmp::Reverse((line.seq, line.entry.at))), "{lines:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -448,6 +610,21 @@ async fn a_checksum_that_comes_during_a_save_opens_no_door() {
     let (view, open) = tokio::join!(create, look);
     assert!(open.is_empty(), "the share is not saved yet");
     assert_eq!(view.unwrap().state, State::Offered);
+}
+
+#[tokio::test]
+async fn a_checksum_that_comes_while_a_share_is_opened_again_ends_nothing() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    scene.handle.revoke(view.share.id).await.unwrap();
+    scene.until_none_lives().await;
+    scene.store.hangs.send_replace(true);
+    let look = async {
+        scene.checksum_comes().await;
+        scene.store.hangs.send_replace(false);
+    };
+    let (again, ()) = tokio::join!(scene.handle.reopen(view.share.id), look);
+    assert_eq!(again.unwrap().state, State::Offered);
 }
 
 #[tokio::test]
@@ -580,10 +757,16 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with_drain(Duration::from_secs(1)).await
+    }
+
+    async fn with_drain(drain: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("film.mkv"), [7; SIZE as usize]).unwrap();
         let clock = Arc::new(FakeClock::at(Moment { steady: Steady(1_000_000), wall: Timestamp(1_800_000_000_000) }));
-        Self::begin(Arc::new(folder), clock, Arc::new(Mortal::default()), Doors::default()).await
+        let scene = Self::begin(Arc::new(folder), clock, Arc::new(Mortal::default()), Doors::default()).await;
+        scene.handle.set_limits(LIMITS, drain);
+        scene
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test ends with its runtime")]

@@ -131,7 +131,7 @@ impl Pass {
     }
 
     /// Counts a request in, where there is room.
-    fn enter(self: &Arc<Self>) -> Option<Entered> {
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Entered> {
         let room = |n: usize| (n < MAX_REQUESTS_PER_PASS).then_some(n + 1);
         self.requests.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok()?;
         Some(Entered(self.clone()))
@@ -140,7 +140,7 @@ impl Pass {
 
 /// A request that a pass counts until this is dropped.
 #[derive(Debug)]
-struct Entered(Arc<Pass>);
+pub(crate) struct Entered(Arc<Pass>);
 
 impl Drop for Entered {
     fn drop(&mut self) {

@@ -10,6 +10,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 use super::{Doors, PublicUrl, Tunnel, TunnelError};
 use crate::share::ShareId;
 
+/// How long a slow one thinks: longer than from one tick of the controller to the next.
+const THINKS: Duration = Duration::from_millis(300);
+
 /// What the next calls of `open` or `close` do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Mood {
@@ -18,8 +21,8 @@ pub(crate) enum Mood {
     FailsForNow,
     FailsForGood,
     Hangs,
-    /// A second later, whether anybody waits for it or not: what a program outside does that was asked once.
-    ActsLate,
+    /// So much later, whether anybody waits for it or not: what a program outside does that was asked once.
+    ActsLate(Duration),
 }
 
 /// The fake.
@@ -31,6 +34,9 @@ pub(crate) struct Fake {
     pub(crate) calls: AtomicUsize,
     /// Whether it says that it opens at once; its mood must let it.
     pub(crate) opens_at_once: AtomicBool,
+    /// Whether it thinks for long about what it is called, as a program does that has no time. How often it was asked.
+    pub(crate) is_slow: AtomicBool,
+    pub(crate) asked: AtomicUsize,
 }
 
 impl Fake {
@@ -46,13 +52,17 @@ impl Fake {
             Mood::FailsForNow => Err(TunnelError::Unavailable("the tunnel is away".to_owned())),
             Mood::FailsForGood => Err(TunnelError::NotPossible("this node may not open tunnels".to_owned())),
             Mood::Hangs => std::future::pending().await,
-            Mood::ActsLate => unreachable!("it does not only answer"),
+            Mood::ActsLate(_) => unreachable!("it does not only answer"),
         }
     }
 }
 
 impl Tunnel for Fake {
     fn backend(&self) -> &'static str {
+        if self.is_slow.load(Ordering::Relaxed) {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(THINKS);
+        }
         "fake"
     }
 
@@ -66,10 +76,11 @@ impl Tunnel for Fake {
 
     #[expect(clippy::disallowed_methods, reason = "what is outside does not end with whoever asked")]
     fn open(&self, share: ShareId) -> BoxFuture<'_, Result<(), TunnelError>> {
-        if *self.opening.lock().unwrap() == Mood::ActsLate {
+        let mood = *self.opening.lock().unwrap();
+        if let Mood::ActsLate(by) = mood {
             let doors = self.doors.clone();
             let acts = tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(by).await;
                 doors.open(share);
             });
             return async move { acts.await.map_err(|error| TunnelError::Unavailable(error.to_string())) }.boxed();
