@@ -310,3 +310,5 @@ fn page_limit(wanted: usize) -> usize {
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+pub(crate) mod mortal;

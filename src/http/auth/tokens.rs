@@ -4,11 +4,10 @@
 //! the look-up takes says something about the digest alone, which nobody can steer towards a kept one. All of them fit in
 //! memory, so a request costs no look into the store.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -44,19 +43,36 @@ pub(in crate::http) struct NewToken {
 /// Knows the tokens.
 pub(super) struct Tokens {
     store: Arc<dyn Store>,
-    /// Held over each change of the store, so that a table read before a change never replaces what the change left.
+    /// Never held while the store is asked: a disk that hangs under one change keeps nobody else waiting.
     known: Mutex<Known>,
+    /// Held by whoever reads the table, so that a crowd reads it once.
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Known {
     by_digest: HashMap<[u8; 32], ApiToken>,
     checked: Option<Steady>,
+    /// Those that are being removed: they open nothing, however long the disk takes.
+    going: HashSet<ApiTokenId>,
+    /// How many changes are done: a table that was read before the last of them never replaces what that left.
+    changes: u64,
+}
+
+impl Known {
+    fn is_fresh(&self, now: Moment) -> bool {
+        self.checked.is_some_and(|checked| now.steady.since(checked) < BELIEVED_FOR)
+    }
+
+    fn find(&mut self, digest: &[u8; 32], now: Moment) -> Option<&mut ApiToken> {
+        let going = &self.going;
+        self.by_digest.get_mut(digest).filter(|token| holds(token, now) && !going.contains(&token.id))
+    }
 }
 
 impl Tokens {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, known: Mutex::default() }
+        Self { store, known: Mutex::default(), reading: tokio::sync::Mutex::default() }
     }
 
     /// Returns the token that `secret` is, where it holds, and notes that it was used.
@@ -65,9 +81,10 @@ impl Tokens {
             return Ok(None);
         }
         let digest = SecretDigest::of(secret).0;
+        self.refresh(now).await?;
         let (token, is_due) = {
-            let mut known = self.fresh(now).await?;
-            let Some(token) = known.by_digest.get_mut(&digest).filter(|token| holds(token, now)) else { return Ok(None) };
+            let mut known = self.known();
+            let Some(token) = known.find(&digest, now) else { return Ok(None) };
             let is_due = token.last_used.is_none_or(|last| now.wall.0.abs_diff(last.0) >= NOTED_EVERY.as_millis() as u64);
             if is_due {
                 token.last_used = Some(now.wall);
@@ -87,7 +104,9 @@ impl Tokens {
 
     /// Returns whether a token holds still.
     pub(super) async fn holds(&self, id: &ApiTokenId, now: Moment) -> Result<bool, StoreError> {
-        Ok(self.fresh(now).await?.by_digest.values().any(|token| token.id == *id && holds(token, now)))
+        self.refresh(now).await?;
+        let known = self.known();
+        Ok(known.by_digest.values().any(|token| token.id == *id && holds(token, now) && !known.going.contains(id)))
     }
 
     /// Returns all of them, the newest first.
@@ -107,27 +126,68 @@ impl Tokens {
             expires: new.lifetime.map(|lifetime| now.plus(lifetime)),
             last_used: None,
         };
-        let mut known = self.known.lock().await;
         self.store.put_api_token(token.clone()).await?;
+        let mut known = self.known();
+        known.changes += 1;
         known.by_digest.insert(token.digest, token.clone());
+        drop(known);
         Ok((token, secret))
     }
 
-    /// Revokes a token; from here on it opens nothing. Returns it, where there was one.
+    /// Revokes a token; from here on it opens nothing, also while that is not on the disk. Returns it, where there was one.
     pub(super) async fn revoke(&self, id: &ApiTokenId) -> Result<Option<ApiToken>, StoreError> {
-        let mut known = self.known.lock().await;
+        let going = Going::new(self, id);
         let removed = self.store.remove_api_token(id.clone()).await?;
-        known.by_digest.retain(|_, token| token.id != *id);
+        self.known().by_digest.retain(|_, token| token.id != *id);
+        drop(going);
         Ok(removed)
     }
 
-    async fn fresh(&self, now: Moment) -> Result<tokio::sync::MutexGuard<'_, Known>, StoreError> {
-        let mut known = self.known.lock().await;
-        if known.checked.is_none_or(|checked| now.steady.since(checked) >= BELIEVED_FOR) {
-            known.by_digest = self.store.api_tokens().await?.into_iter().map(|token| (token.digest, token)).collect();
-            known.checked = Some(now.steady);
+    /// Reads the table anew where it is old.
+    async fn refresh(&self, now: Moment) -> Result<(), StoreError> {
+        if self.known().is_fresh(now) {
+            return Ok(());
         }
-        Ok(known)
+        let _reading = self.reading.lock().await;
+        // A change that is done meanwhile makes what was read worthless; they are rare, and each is done once.
+        loop {
+            let changes = {
+                let known = self.known();
+                if known.is_fresh(now) {
+                    return Ok(());
+                }
+                known.changes
+            };
+            let read = self.store.api_tokens().await?;
+            let mut known = self.known();
+            if known.changes == changes {
+                known.by_digest = read.into_iter().map(|token| (token.digest, token)).collect();
+                known.checked = Some(now.steady);
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("nobody panics while holding the tokens")
+    }
+}
+
+/// Holds a token shut while it is being removed. Where that fails, or nobody waits for it any more, the store says what holds.
+struct Going<'a>(&'a Tokens, ApiTokenId);
+
+impl<'a> Going<'a> {
+    fn new(tokens: &'a Tokens, id: &ApiTokenId) -> Self {
+        tokens.known().going.insert(id.clone());
+        Self(tokens, id.clone())
+    }
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        let mut known = self.0.known();
+        known.going.remove(&self.1);
+        known.changes += 1;
+        known.checked = None;
     }
 }
 
@@ -139,3 +199,6 @@ pub(in crate::http) fn new_id() -> ApiTokenId {
 fn holds(token: &ApiToken, now: Moment) -> bool {
     token.expires.is_none_or(|end| !now.has_reached_either(end))
 }
+
+#[cfg(test)]
+mod tests;
