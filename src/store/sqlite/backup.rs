@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, params};
@@ -20,6 +21,12 @@ use super::{FILE_NAME, StoreError, latest_seq, refused, schema};
 /// The most files that are kept beside the database in a backup, and the most bytes of each: keys and tokens.
 pub(super) const MAX_FILES: usize = 16;
 pub(super) const MAX_FILE_BYTES: usize = 64 * 1024;
+
+/// For how long nobody has written to a file that a backup which was killed left: one that runs writes all the time, also
+/// where its process cannot be seen from here, as in another container.
+const LEFT_FOR: Duration = Duration::from_secs(600);
+/// What stands between the name of a backup and the number of the process that makes it, until it is whole.
+const PARTIAL: &str = ".partial-";
 
 /// What a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,8 +172,9 @@ struct Partial(PathBuf);
 
 impl Partial {
     fn beside(to: &Path) -> Result<Self, BackupError> {
+        remove_left_beside(to);
         let mut name = to.as_os_str().to_owned();
-        name.push(format!(".partial-{}", std::process::id()));
+        name.push(format!("{PARTIAL}{}", std::process::id()));
         let path = PathBuf::from(name);
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
         Ok(Self(path))
@@ -193,6 +201,36 @@ impl Drop for Partial {
     }
 }
 
+/// Removes what earlier attempts at this backup left that were killed. What cannot be removed does no harm.
+fn remove_left_beside(to: &Path) {
+    let (Some(folder), Some(name)) = (to.parent(), to.file_name()) else { return };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let begin = [name.as_bytes(), PARTIAL.as_bytes()].concat();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(process) = name.as_bytes().strip_prefix(&begin[..]).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
+        else {
+            continue;
+        };
+        if is_left(process, &entry.path()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Returns whether nobody goes on with what a process began.
+fn is_left(process: u32, path: &Path) -> bool {
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return false };
+    let is_quiet = meta.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|silence| silence >= LEFT_FOR);
+    meta.is_file() && is_quiet && !is_alive(process)
+}
+
+fn is_alive(process: u32) -> bool {
+    let Some(process) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw) else { return false };
+    // Whose we may not ask about, is there.
+    rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH)
+}
+
 pub(super) fn exists(path: &Path) -> Result<bool, BackupError> {
     path.try_exists().map_err(at(path))
 }
@@ -200,4 +238,43 @@ pub(super) fn exists(path: &Path) -> Result<bool, BackupError> {
 pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     let path = path.to_owned();
     move |source| BackupError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_a_backup_that_was_killed_left_goes_with_the_next_one_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (to, state) = (folder.path().join("saved"), folder.path().join("state"));
+        drop(crate::store::sqlite::SqliteStore::open(&state).unwrap());
+        let mut lives = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let mut died = Command::new("true").spawn().unwrap();
+        died.wait().unwrap();
+        let (live, gone, long_ago) = (lives.id(), died.id(), SystemTime::now() - LEFT_FOR * 2);
+        let put = |name: &str, at: SystemTime| {
+            let file = File::create(folder.path().join(name)).unwrap();
+            file.set_modified(at).unwrap();
+        };
+        let left = format!("saved.partial-{gone}");
+        put(&left, long_ago);
+        let kept =
+            [format!("saved.partial-{live}"), format!("other.partial-{gone}"), "saved.partial-".to_owned(), "saved.partial-x".to_owned()];
+        kept.iter().for_each(|name| put(name, long_ago));
+        backup(&state, &to, &[]).unwrap();
+        assert!(!folder.path().join(left).exists());
+        assert!(kept.iter().all(|name| folder.path().join(name).exists()), "{kept:?}");
+        // One that is written to, by whomever.
+        let young = format!("saved.partial-{gone}");
+        put(&young, SystemTime::now());
+        std::fs::remove_file(&to).unwrap();
+        backup(&state, &to, &[]).unwrap();
+        assert!(folder.path().join(young).exists());
+        lives.kill().unwrap();
+        lives.wait().unwrap();
+    }
 }

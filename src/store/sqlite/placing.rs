@@ -84,15 +84,19 @@ fn set_store_aside(folder: &Path) -> Result<Option<PathBuf>, BackupError> {
     if !exists(&place)? {
         return remove_side_files(&place).map(|()| None);
     }
-    // Written back into the database its log is gone; a store that cannot be written back keeps it under the second name.
-    let _ = write_back(&place);
-    let aside = second_name(&place)?;
-    let log = side(&place, "-wal");
-    if exists(&log)? {
-        let log_aside = side(&aside, "-wal");
-        // One that was left half copied is of no use.
+    let (aside, is_there) = free_name(&place)?;
+    if !is_there {
+        // Written back into the database its log is gone; a store that cannot be written back keeps it under the second name.
+        let _ = write_back(&place);
+        let (log, log_aside) = (side(&place, "-wal"), side(&aside, "-wal"));
+        // One that belongs to no store is of no use.
         remove_if_there(&log_aside)?;
-        link_or_copy(&log, &log_aside)?;
+        if exists(&log)? {
+            link_or_copy(&log, &log_aside)?;
+            sync(&log_aside)?;
+        }
+        // Behind its log: where the database has its second name nothing of it is missing, and whoever goes on leaves both alone.
+        link_or_copy(&place, &aside)?;
     }
     sync(&aside)?;
     remove_side_files(&place)?;
@@ -120,15 +124,23 @@ fn remove_if_there(path: &Path) -> Result<(), BackupError> {
 
 /// Gives a file a second name. Where an attempt that was cut short gave it one, that is the one.
 fn second_name(place: &Path) -> Result<PathBuf, BackupError> {
+    let (name, is_there) = free_name(place)?;
+    if !is_there {
+        link_or_copy(place, &name)?;
+    }
+    Ok(name)
+}
+
+/// Returns the name under which a file is to stay, and whether it has it already.
+fn free_name(place: &Path) -> Result<(PathBuf, bool), BackupError> {
     let mut last = place.to_owned();
     for n in 1..=MAX_ASIDE {
         last = side(place, &format!(".before-restore-{n}"));
         if !exists(&last)? {
-            link_or_copy(place, &last)?;
-            return Ok(last);
+            return Ok((last, false));
         }
         if is_same_file(place, &last).map_err(at(&last))? {
-            return Ok(last);
+            return Ok((last, true));
         }
     }
     Err(BackupError::Exists { path: last })

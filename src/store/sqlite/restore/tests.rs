@@ -211,6 +211,38 @@ async fn a_store_that_is_replaced_keeps_what_was_still_in_its_log() {
 }
 
 #[tokio::test]
+async fn a_restore_that_is_cut_short_twice_keeps_the_last_commits_of_what_it_replaced() {
+    let (there, here, killed) = (folder(), folder(), folder());
+    open_share(&open(&there), 1, 1, seconds(1)).await;
+    let saved = back_up(&there);
+    let log = format!("{FILE_NAME}-wal");
+    {
+        let store = open(&here);
+        open_share(&store, 2, 1, seconds(1)).await;
+        for name in [FILE_NAME, &log] {
+            std::fs::copy(here.path().join(name), killed.path().join(name)).unwrap();
+        }
+    }
+    // What cannot be written back: SQLite finds no place for its index of the log.
+    let no_index = killed.path().join(format!("{FILE_NAME}-shm"));
+    std::fs::create_dir(&no_index).unwrap();
+    let first = restore(&saved, killed.path(), true, &[], seconds(9));
+    assert!(matches!(first, Err(BackupError::Decided { .. })), "{first:?}");
+    assert!(!killed.path().join(&log).exists(), "it was cut short behind the place where the log is removed");
+    // Whoever looked into the store meanwhile and was killed left a log in which nothing is.
+    std::fs::write(killed.path().join(&log), b"").unwrap();
+    assert!(place(killed.path()).is_err(), "and is cut short again");
+    std::fs::remove_dir(no_index).unwrap();
+    assert!(open(&killed).share(id(1)).await.unwrap().is_some(), "the third start completes it");
+    let before = folder();
+    for end in ["", "-wal"] {
+        let aside = killed.path().join(format!("{FILE_NAME}.before-restore-1{end}"));
+        std::fs::copy(aside, before.path().join(format!("{FILE_NAME}{end}"))).unwrap();
+    }
+    assert!(open(&before).share(id(2)).await.unwrap().is_some(), "its last commits are there");
+}
+
+#[tokio::test]
 async fn a_damaged_store_can_be_replaced_and_its_log_does_not_get_into_the_other() {
     let (there, here) = (folder(), folder());
     open_share(&open(&there), 1, 1, seconds(1)).await;
