@@ -104,3 +104,36 @@ fn io_priority() -> c_long {
 
 #[cfg(test)]
 mod tests;
+
+/// Bugs on purpose. `tests/sanitize` runs each under the tools that are to see it: that they find nothing elsewhere means
+/// something only where they find these.
+#[cfg(test)]
+mod broken {
+    use std::cell::UnsafeCell;
+    use std::hint::black_box;
+
+    #[test]
+    #[ignore = "it is broken on purpose: tests/sanitize looks whether its tools see that"]
+    fn one_byte_beyond_its_buffer() {
+        let buffer = black_box(vec![7u8; super::TCP_INFO_BYTES]);
+        // SAFETY: there is none. The byte behind the last is nobody's.
+        black_box(unsafe { buffer.as_ptr().add(buffer.len()).read() });
+    }
+
+    struct Unguarded(UnsafeCell<u64>);
+
+    // SAFETY: there is none. Nothing keeps two threads apart.
+    unsafe impl Sync for Unguarded {}
+
+    #[test]
+    #[ignore = "it is broken on purpose: tests/sanitize looks whether its tools see that"]
+    fn two_threads_write_one_number() {
+        let number = Unguarded(UnsafeCell::new(0));
+        let write = || {
+            let number = &number;
+            // SAFETY: there is none. The other thread writes, too.
+            (0..100).for_each(|n| unsafe { number.0.get().write(n) });
+        };
+        std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(write))));
+    }
+}

@@ -1,4 +1,5 @@
-//! The pure part runs under Miri, too; what asks a kernel runs under AddressSanitizer and Valgrind (`tests/run sanitizers`).
+//! The pure part runs under Miri, too, which knows none of these calls; what asks a kernel runs under AddressSanitizer and
+//! Valgrind, which watch what it writes (`tests/sanitize`).
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};

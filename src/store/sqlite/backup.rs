@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, params};
@@ -172,11 +172,14 @@ struct Partial(PathBuf);
 
 impl Partial {
     fn beside(to: &Path) -> Result<Self, BackupError> {
-        remove_left_beside(to);
         let mut name = to.as_os_str().to_owned();
         name.push(format!("{PARTIAL}{}", std::process::id()));
         let path = PathBuf::from(name);
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
+        // By the clock of the file system, which may be another machine's.
+        if let Ok(now) = file.metadata().and_then(|meta| meta.modified()) {
+            remove_left_beside(to, now);
+        }
         Ok(Self(path))
     }
 
@@ -202,7 +205,7 @@ impl Drop for Partial {
 }
 
 /// Removes what earlier attempts at this backup left that were killed. What cannot be removed does no harm.
-fn remove_left_beside(to: &Path) {
+fn remove_left_beside(to: &Path, now: SystemTime) {
     let (Some(folder), Some(name)) = (to.parent(), to.file_name()) else { return };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let begin = [name.as_bytes(), PARTIAL.as_bytes()].concat();
@@ -212,16 +215,16 @@ fn remove_left_beside(to: &Path) {
         else {
             continue;
         };
-        if is_left(process, &entry.path()) {
+        if is_left(process, &entry.path(), now) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
 }
 
 /// Returns whether nobody goes on with what a process began.
-fn is_left(process: u32, path: &Path) -> bool {
+fn is_left(process: u32, path: &Path, now: SystemTime) -> bool {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return false };
-    let is_quiet = meta.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|silence| silence >= LEFT_FOR);
+    let is_quiet = meta.modified().ok().and_then(|at| now.duration_since(at).ok()).is_some_and(|silence| silence >= LEFT_FOR);
     meta.is_file() && is_quiet && !is_alive(process)
 }
 
@@ -243,7 +246,6 @@ pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
-    use std::time::SystemTime;
 
     use super::*;
 
@@ -255,11 +257,13 @@ mod tests {
         let mut lives = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
         let mut died = Command::new("true").spawn().unwrap();
         died.wait().unwrap();
-        let (live, gone, long_ago) = (lives.id(), died.id(), SystemTime::now() - LEFT_FOR * 2);
-        let put = |name: &str, at: SystemTime| {
+        let (live, gone) = (lives.id(), died.id());
+        let put = |name: &str, ago: Duration| {
             let file = File::create(folder.path().join(name)).unwrap();
-            file.set_modified(at).unwrap();
+            let now = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(now - ago).unwrap();
         };
+        let long_ago = LEFT_FOR * 2;
         let left = format!("saved.partial-{gone}");
         put(&left, long_ago);
         let kept =
@@ -270,7 +274,7 @@ mod tests {
         assert!(kept.iter().all(|name| folder.path().join(name).exists()), "{kept:?}");
         // One that is written to, by whomever.
         let young = format!("saved.partial-{gone}");
-        put(&young, SystemTime::now());
+        put(&young, Duration::ZERO);
         std::fs::remove_file(&to).unwrap();
         backup(&state, &to, &[]).unwrap();
         assert!(folder.path().join(young).exists());
