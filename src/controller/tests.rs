@@ -237,31 +237,24 @@ async fn what_is_due_behind_a_save_that_hangs_is_looked_at_no_more_often_than_al
     assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Stalled));
 }
 
-/// After so many slow looks at all shares nobody can say that the others had their turn.
-const STARVED: usize = 30;
+/// Less than from one tick to the next. A timer is late on a busy machine, and never early.
+const ROOM: Duration = Duration::from_millis(200);
 
 #[tokio::test]
-async fn looks_at_the_time_that_take_long_keep_nobody_from_asking() {
+async fn looks_at_the_time_that_take_long_leave_room_for_everything_else() {
     let scene = Scene::new().await;
     let view = scene.share().await;
     let secret = scene.redeem(&view).await.unwrap();
     scene.fetch(&view, &secret).await;
     scene.tunnel.is_slow.store(true, Ordering::Relaxed);
-    let time = std::thread::spawn({
-        let (clock, tunnel) = (scene.clock.clone(), scene.tunnel.clone());
-        move || {
-            while tunnel.is_slow.load(Ordering::Relaxed) && tunnel.asked.load(Ordering::Relaxed) < STARVED {
-                // Each look finds that it is time to tell how far the download is.
-                clock.advance(Duration::from_millis(500));
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-    });
-    scene.handle.extend(view.share.id, Duration::from_secs(60)).await.unwrap();
-    scene.tunnel.is_slow.store(false, Ordering::Relaxed);
-    time.join().unwrap();
-    let looks = scene.tunnel.asked.load(Ordering::Relaxed);
-    assert!(looks < STARVED, "an owner was heard after {looks} looks at the time");
+    while scene.tunnel.thought.lock().unwrap().len() < 4 {
+        // Each look finds that it is time to tell how far the download is.
+        scene.clock.advance(Duration::from_millis(500));
+        sleep(Duration::from_millis(5)).await;
+    }
+    let thought = scene.tunnel.thought.lock().unwrap().clone();
+    let room: Vec<Duration> = thought.windows(2).map(|looks| looks[1].0.duration_since(looks[0].1)).collect();
+    assert!(room.iter().all(|room| *room >= ROOM), "between looks that take long: {room:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -551,6 +544,8 @@ async fn the_audit_line_of_a_share_that_waited_for_the_nas_is_in_the_order_of_ti
 #[tokio::test(start_paused = true)]
 async fn a_stop_shuts_a_door_that_an_earlier_process_left_open() {
     let scene = Scene::new().await;
+    // The comparison of the start is behind us, the next is seconds away.
+    scene.share().await;
     scene.doors.open(ShareId::from_random(7));
     let scene = scene.stop().await;
     assert!(scene.doors.all_open().is_empty());
@@ -595,7 +590,7 @@ async fn a_transfer_that_stalls_while_the_disk_hangs_is_cut_at_once() {
     assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Stalled));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_checksum_that_comes_during_a_save_opens_no_door() {
     let scene = Scene::new().await;
     scene.store.hangs.send_replace(true);
@@ -603,12 +598,14 @@ async fn a_checksum_that_comes_during_a_save_opens_no_door() {
     let look = async {
         // The file is wanted once the share is being made.
         scene.checksum_comes().await;
-        let open = scene.doors.all_open();
+        sleep(Duration::from_secs(1)).await;
+        let found = (scene.doors.all_open(), scene.handle.living());
         scene.store.hangs.send_replace(false);
-        open
+        found
     };
-    let (view, open) = tokio::join!(create, look);
+    let (view, (open, living)) = tokio::join!(create, look);
     assert!(open.is_empty(), "the share is not saved yet");
+    assert!(living.is_empty(), "nobody hears of it before");
     assert_eq!(view.unwrap().state, State::Offered);
 }
 

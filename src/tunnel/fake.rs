@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use tokio::time::Instant;
 
 use super::{Doors, PublicUrl, Tunnel, TunnelError};
 use crate::share::ShareId;
@@ -34,9 +35,9 @@ pub(crate) struct Fake {
     pub(crate) calls: AtomicUsize,
     /// Whether it says that it opens at once; its mood must let it.
     pub(crate) opens_at_once: AtomicBool,
-    /// Whether it thinks for long about what it is called, as a program does that has no time. How often it was asked.
+    /// Whether it thinks for long about what it is called, as on a machine that has no time, and from when until when it did.
     pub(crate) is_slow: AtomicBool,
-    pub(crate) asked: AtomicUsize,
+    pub(crate) thought: Mutex<Vec<(Instant, Instant)>>,
 }
 
 impl Fake {
@@ -60,8 +61,9 @@ impl Fake {
 impl Tunnel for Fake {
     fn backend(&self) -> &'static str {
         if self.is_slow.load(Ordering::Relaxed) {
-            self.asked.fetch_add(1, Ordering::Relaxed);
+            let begun = Instant::now();
             std::thread::sleep(THINKS);
+            self.thought.lock().unwrap().push((begun, Instant::now()));
         }
         "fake"
     }
