@@ -653,13 +653,7 @@ impl Controller {
                 None => {}
             }
         }
-        let behind: Vec<ShareId> = self
-            .slots
-            .values()
-            .filter(|slot| slot.is_known)
-            .filter(|slot| slot.is_untold || slot.is_dirty || slot.share.transfers.iter().any(|t| t.open_requests() > 0))
-            .map(|slot| slot.share.id)
-            .collect();
+        let behind: Vec<ShareId> = self.slots.values().filter(|slot| slot.is_known && slot.is_behind()).map(|slot| slot.share.id).collect();
         for id in behind {
             self.refresh(id, now);
         }

@@ -187,6 +187,11 @@ impl Slot {
         self.cut_all_but_those_of(&then, table);
     }
 
+    /// Returns whether there is progress, or may be in a moment, that nobody was told of or that is not saved.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_untold || self.is_dirty || self.share.transfers.iter().any(|t| t.open_requests() > 0)
+    }
+
     /// Takes in what arrived while a save is on its way: a recipient who moves is not silent because our disk is.
     pub(super) fn hear(&mut self, event: &Event, now: Moment) {
         if matches!(event, Event::Delivered { .. }) {
