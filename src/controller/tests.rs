@@ -558,8 +558,13 @@ async fn a_share_that_is_not_on_the_disk_is_not_listed() {
     let id = crate::token::random::share_id();
     let new = || NewShare { path: CatalogPath::parse("film.mkv").unwrap(), policy: PolicyRequest::default(), note: None, message: None };
     {
-        let create = scene.handle.create_as(id, new());
-        assert!(tokio::time::timeout(Duration::from_secs(3), create).await.is_err(), "it is being saved");
+        let create = tokio::time::timeout(Duration::from_secs(3), scene.handle.create_as(id, new()));
+        let time_passes = async {
+            sleep(Duration::from_secs(1)).await;
+            scene.clock.advance(Duration::from_secs(2));
+        };
+        let (made, ()) = tokio::join!(create, time_passes);
+        assert!(made.is_err(), "it is being saved");
     }
     assert!(scene.handle.living().is_empty(), "nobody hears of it before it is saved");
     scene.store.hangs.send_replace(false);
