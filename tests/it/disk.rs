@@ -263,6 +263,31 @@ fn a_revoke_that_waited_behind_a_save_that_failed_shuts_all_the_same() {
     assert_eq!(server.outcome(&offer.id), "revoked");
 }
 
+#[test]
+fn a_share_that_is_made_while_the_server_stops_is_called_opening_and_opens_with_the_next_start() {
+    let mut server = Setup::new().build(|_, _| {});
+    let faults = Faults::before(&mut server, "");
+    server.start();
+    put(&server, "film.mkv", 1000);
+    faults.hang_syncs();
+    let mut asking = Client::connect(server.owner);
+    let authorization = format!("Authorization: Bearer {}", server.token);
+    let headers = [&authorization[..], "Content-Type: application/json", "Connection: close"];
+    asking.ask_with("POST", "/api/v1/shares", &headers, json!({ "path": "film.mkv" }).to_string().as_bytes());
+    // Health waits for the disk once: then the share does, too, since it was there first.
+    poll(SOON, "the disk hangs", || !is_healthy(&server));
+    server.ask_to_stop();
+    poll(SOON, "it stops", || server.log_text().contains("Stopping: closing every door"));
+    faults.heal();
+    let made = asking.answer("POST").expect("an answer").expect_status(202).json();
+    assert_eq!(made["state"], "opening", "its door is shut: {made}");
+    poll(SOON, "it has stopped", || server.ended().is_some());
+    server.start();
+    let offer = Offer::from_json(&made);
+    server.wait_for(&offer.id, "it stands", |share| share["state"] == "offered");
+    server.redeem(&offer);
+}
+
 /// Starts a server that cannot; returns its exit code and what it said.
 fn say_why(server: &mut Server) -> String {
     let status = server.try_start().expect("it cannot start");

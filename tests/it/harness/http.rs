@@ -158,10 +158,15 @@ impl Client {
 
     /// Sends a request with a body and reads its answer.
     pub(crate) fn request_with(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Option<Answer> {
+        self.ask_with(method, path, headers, body);
+        self.answer(method)
+    }
+
+    /// Sends a request with a body.
+    pub(crate) fn ask_with(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) {
         path.clone_into(&mut self.asked);
         let raw = request(method, path, &self.host, headers, Some(body));
         self.send(&raw);
-        self.answer(method)
     }
 
     /// Reads one answer. `None`: the peer closed without a byte of it.
