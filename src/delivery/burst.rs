@@ -31,6 +31,8 @@ const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 /// Who takes so much without once letting a thread wait for too long keeps up: they get all of the socket's buffer, since
 /// filling it seldom costs least.
 const KEEPS_UP_BYTES: usize = 512 * 1024;
+/// Over how many patiences a recipient is judged, where so much does not leave earlier: as long as it takes who is just fast enough.
+const GULPS: u32 = 8;
 /// How much is copied at a time for who does not keep up: what the kernel wakes us for.
 const PIECE_BYTES: usize = 64 * 1024;
 /// How many of those in one turn of the runtime's thread, which then has others to serve. Who takes them all keeps up, and
@@ -101,11 +103,19 @@ impl Hold {
 
     /// Notes that the socket takes no more, and that it did not within the patience.
     fn full(&mut self, tcp: &TcpStream) {
-        let (before, sent) = (self.full_at.replace(Instant::now()), std::mem::take(&mut self.sent));
+        let now = Instant::now();
+        let Some(since) = self.full_at else {
+            (self.full_at, self.sent) = (Some(now), 0);
+            return;
+        };
+        let took = now - since;
+        // Who reads in gulps is fast for a moment, and no faster for it.
+        if self.sent < KEEPS_UP_BYTES as u64 && took < THREAD_PATIENCE * GULPS {
+            return;
+        }
         // As fast as this, the socket takes more before the patience is over.
-        let is_fast = before.is_some_and(|before| {
-            u128::from(sent) * THREAD_PATIENCE.as_micros() >= u128::from(MAX_UNSENT_BYTES / 2) * before.elapsed().as_micros()
-        });
+        let is_fast = u128::from(self.sent) * THREAD_PATIENCE.as_micros() >= u128::from(MAX_UNSENT_BYTES / 2) * took.as_micros();
+        (self.full_at, self.sent) = (Some(now), 0);
         self.patience = if is_fast { THREAD_PATIENCE } else { Duration::ZERO };
         // Who is fast and was kept from reading for a moment, by a busy machine or a lost segment, stays fast.
         self.set_little(tcp, !is_fast);
@@ -127,7 +137,7 @@ thread_local! {
 impl Plan {
     /// Sends to who does not keep up, as long as it needs no waiting. `None` where a thread has to go on: the bytes are not in
     /// memory, or their recipient has shown that they keep up.
-    pub(super) fn from_memory(&self, purse: &mut Purse, hold: &mut Hold) -> io::Result<Option<Burst>> {
+    pub(super) fn send_copied(&self, purse: &mut Purse, hold: &mut Hold) -> io::Result<Option<Burst>> {
         if !self.file.is_local || !hold.patience.is_zero() {
             return Ok(None);
         }
@@ -251,7 +261,7 @@ mod tests {
                 let (mut purse, mut hold) = (Purse::new(None), Hold::little(&plan.stream.tcp));
                 let burst = if is_copied {
                     warm(&plan);
-                    plan.from_memory(&mut purse, &mut hold).unwrap().expect("it needs no thread")
+                    plan.send_copied(&mut purse, &mut hold).unwrap().expect("it needs no thread")
                 } else {
                     plan.burst(&mut purse, &mut hold, || false).unwrap()
                 };
@@ -282,7 +292,7 @@ mod tests {
         let (mut purse, mut hold) = (Purse::new(None), Hold::little(&plan.stream.tcp));
         loop {
             hold.patience = Duration::ZERO;
-            match plan.from_memory(&mut purse, &mut hold).unwrap() {
+            match plan.send_copied(&mut purse, &mut hold).unwrap() {
                 Some(Burst::Done) => break,
                 Some(Burst::Full) => socket::writable(&plan.stream.tcp).await.unwrap(),
                 other => assert!(other.is_none(), "nothing paces it"),
@@ -302,7 +312,7 @@ mod tests {
         // However late a busy machine lets the reader run, there is a time at which it was fast.
         loop {
             warm(&plan);
-            match plan.from_memory(&mut purse, &mut hold).unwrap() {
+            match plan.send_copied(&mut purse, &mut hold).unwrap() {
                 None => break,
                 Some(Burst::Full) => socket::writable(&plan.stream.tcp).await.unwrap(),
                 Some(_) => unreachable!("it has no end, and nothing paces it"),
@@ -315,10 +325,10 @@ mod tests {
         };
         let path = folder.path().join("film.mkv");
         let far_away = Plan { file: open(false, &path), ..plan.clone() };
-        assert!(far_away.from_memory(&mut purse, &mut Hold::little(&plan.stream.tcp)).unwrap().is_none());
+        assert!(far_away.send_copied(&mut purse, &mut Hold::little(&plan.stream.tcp)).unwrap().is_none());
         File::options().write(true).open(&path).unwrap().set_len(1).unwrap();
         let short = Plan { file: open(true, &path), ..plan.clone() };
-        assert!(short.from_memory(&mut purse, &mut Hold::little(&plan.stream.tcp)).unwrap().is_none());
+        assert!(short.send_copied(&mut purse, &mut Hold::little(&plan.stream.tcp)).unwrap().is_none());
         assert_eq!(plan.stream.written(), written, "nothing of them was sent");
         socket::abort(&plan.stream.tcp);
         reading.join().unwrap();

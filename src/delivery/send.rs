@@ -189,7 +189,7 @@ async fn sent_by_kernel(
     let plan = Plan { stream: stream.clone(), file: file.clone(), start: metered.range.start, end: tail.start, body_at: metered.body_at };
     let mut hold = Hold::little(&stream.tcp);
     loop {
-        let burst = match plan.from_memory(&mut purse, &mut hold).map_err(End::Failed)? {
+        let burst = match plan.send_copied(&mut purse, &mut hold).map_err(End::Failed)? {
             Some(burst) => burst,
             None => {
                 let permit = watch.over(permit(metered.pass(), threads)).await?;
@@ -292,7 +292,7 @@ pub(super) async fn identity(file: &Arc<OpenFile>, pass: &Pass, threads: &Arc<Se
 async fn proven_copy(file: &Arc<OpenFile>, range: ByteRange, pass: &Pass, threads: &Arc<Semaphore>) -> io::Result<Option<Vec<u8>>> {
     let pinned = pass.file.identity;
     if file.is_local
-        && let Some(bytes) = read_from_memory(&file.file, range)
+        && let Some(bytes) = read_send_copied(&file.file, range)
     {
         return Ok((file.identity_now()? == pinned).then_some(bytes));
     }
@@ -311,7 +311,7 @@ async fn proven_copy(file: &Arc<OpenFile>, range: ByteRange, pass: &Pass, thread
 }
 
 /// Reads a range if all of it lies in the page cache.
-fn read_from_memory(file: &File, range: ByteRange) -> Option<Vec<u8>> {
+fn read_send_copied(file: &File, range: ByteRange) -> Option<Vec<u8>> {
     let mut bytes = vec![0; range.len() as usize];
     (bytes.is_empty() || read_cached(file, &mut bytes, range.start) == Some(range.len() as usize)).then_some(bytes)
 }
