@@ -224,6 +224,8 @@ impl Connection {
 
     async fn answer(&mut self, head: Head) -> io::Result<Then> {
         self.buffer.drain(..head.length);
+        // What was asked may take its time, and nothing is read meanwhile.
+        self.buffer.shrink_to_fit();
         let Some(body) = self.read_body(head.body_bytes).await? else { return Ok(Next::Drop.into()) };
         // What stands behind a request before it was answered is a pipeline: it is not answered, and the client is told.
         let keeps_alive = head.keeps_alive && self.buffer.is_empty() && !self.shutdown.is_cancelled();
@@ -464,10 +466,6 @@ impl Connection {
                 None => return self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await.map(Then::Done),
             }
         };
-        if range.len() > send::MAX_COPIED {
-            // It takes its time, and nothing is read meanwhile.
-            self.buffer.shrink_to_fit();
-        }
         // Only one body at a time is watched; the one before has arrived, or this request would not be here.
         self.settle().await;
         let evidence = if peer.is_proxied { Evidence::HandedOver } else { Evidence::Acknowledged };
@@ -541,8 +539,12 @@ impl Connection {
     ) -> io::Result<Next> {
         let uri = Uri::try_from(format!("/{share}/get/{}", secret.expose())).map_err(io::Error::other)?;
         let asked = Head { uri, ..head.clone() };
-        let response = Box::pin(self.ask(&asked, Vec::new(), with(why))).await;
-        self.write_page(&asked, response, keeps_alive).await
+        // It is rare, and would make every request as large as itself.
+        let page = async {
+            let response = self.ask(&asked, Vec::new(), with(why)).await;
+            self.write_page(&asked, response, keeps_alive).await
+        };
+        Box::pin(page).await
     }
 
     fn peer(&self, head: &Head) -> Peer {

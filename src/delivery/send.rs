@@ -97,7 +97,8 @@ impl Metered {
     async fn end_at(self, arrived: Option<ByteRange>, arrived_to: u64, sent_to: u64) {
         if let Some(request) = self.request {
             let in_doubt = Some(ByteRange::new(arrived_to, sent_to)).filter(|range| !range.is_empty());
-            self.reports.ended(request, arrived, self.evidence, in_doubt).await;
+            // Said once, and not a part of every future that may come to it.
+            Box::pin(self.reports.ended(request, arrived, self.evidence, in_doubt)).await;
         }
     }
 }
@@ -215,7 +216,7 @@ async fn sent_by_kernel(
     }
     watch.over(settled(stream)).await?;
     let bytes = watch.over(proven_copy(file, tail, metered.pass(), threads)).await?.ok_or(End::Changed)?;
-    paced(stream, &bytes, &mut purse, &mut watch).await
+    Box::pin(paced(stream, &bytes, &mut purse, &mut watch)).await
 }
 
 /// Looks after a body while it is being sent: tells what arrived, and notices when the pass is cut.
