@@ -252,7 +252,7 @@ impl Connection {
         match response.as_ref().and_then(|response| response.extensions().get::<SendBytes>().copied()) {
             Some(SendBytes(secret)) => {
                 let location = response.and_then(|response| response.headers().get(header::CONTENT_LOCATION).cloned());
-                self.bytes_at_link(&head, secret, location, keeps_alive).await
+                Box::pin(self.bytes_at_link(&head, secret, location, keeps_alive)).await
             }
             None => self.write_page(&head, response, keeps_alive).await.map(Then::Done),
         }
