@@ -49,7 +49,7 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
         ]);
     }
     let words = "Wanted: at most 8 KiB of private memory each, kernel buffers of at most 0.1 × nginx's at 0.95 × its speed or more. \
-                 Kernel buffers are those of both ends.";
+                 Private memory is what is neither file nor code; kernel buffers are those of both ends.";
     bench.report.tell("slow", &format!("{clients} clients at 1 MB/s each"), &table, words);
 }
 
