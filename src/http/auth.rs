@@ -39,7 +39,7 @@ pub use guard::{Access, Rule};
 pub(super) use guard::{Post, Rules, guard};
 pub(super) use sessions::NewBrowser;
 pub use sessions::{COOKIE, removal_cookie};
-pub(super) use tokens::{NewToken, new_id as new_api_token_id};
+pub(super) use tokens::{Going, NewToken, new_id as new_api_token_id};
 
 /// Where a browser signs in.
 pub const SIGN_IN: &str = "/sign-in";
@@ -201,6 +201,11 @@ impl Gate {
     /// Makes an API token. Returns it with its secret, which nobody can tell again.
     pub(super) async fn make_api_token(&self, new: NewToken, now: Moment) -> Result<(ApiToken, String), Problem> {
         Ok(self.tokens.make(new, now).await?)
+    }
+
+    /// Lets an API token open nothing as long as what is returned lives: while it is being revoked.
+    pub(super) fn hold_api_token_shut(&self, id: &ApiTokenId) -> Going {
+        self.tokens.hold_shut(id)
     }
 
     /// Revokes an API token; from here on it opens nothing. Returns it, where there was one.

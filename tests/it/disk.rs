@@ -242,6 +242,29 @@ fn a_disk_that_hangs_keeps_no_owner_waiting_and_no_revoke() {
 }
 
 #[test]
+fn a_token_that_is_revoked_on_a_disk_that_hangs_opens_nothing_and_is_gone_though_nobody_waits() {
+    let mut server = Setup::new().build(|_, _| {});
+    let faults = Faults::before(&mut server, "");
+    server.start();
+    let made = server.api("POST", "/api/v1/tokens", Some(&json!({ "name": "script", "scope": "share" }))).expect_status(201).json();
+    let script = format!("Authorization: Bearer {}", made["token"].as_str().expect("a token"));
+    let status = || Client::connect(server.owner).request("GET", "/api/v1/shares", &[&script]).expect("an answer").status;
+    assert_eq!(status(), 200);
+    faults.hang_syncs();
+    let mut asking = Client::connect(server.owner);
+    let authorization = format!("Authorization: Bearer {}", server.token);
+    let path = format!("/api/v1/tokens/{}", made["id"].as_str().expect("an id"));
+    asking.ask("DELETE", &path, &[&authorization, "Connection: close"]);
+    poll(SOON, "it opens nothing", || status() == 401);
+    drop(asking);
+    faults.heal();
+    let is_there =
+        || server.api("GET", "/api/v1/tokens", None).expect_status(200).json()["tokens"].as_array().is_some_and(|all| !all.is_empty());
+    poll(SOON, "it is gone", || !is_there());
+    assert_eq!(status(), 401);
+}
+
+#[test]
 fn a_revoke_that_waited_behind_a_save_that_failed_shuts_all_the_same() {
     let mut server = Setup::new().build(|_, _| {});
     let faults = Faults::before(&mut server, "");

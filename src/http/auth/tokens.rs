@@ -4,7 +4,7 @@
 //! the look-up takes says something about the digest alone, which nobody can steer towards a kept one. All of them fit in
 //! memory, so a request costs no look into the store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ pub(in crate::http) struct NewToken {
 pub(super) struct Tokens {
     store: Arc<dyn Store>,
     /// Never held while the store is asked: a disk that hangs under one change keeps nobody else waiting.
-    known: Mutex<Known>,
-    /// Held by whoever reads the table, so that a crowd reads it once.
+    known: Arc<Mutex<Known>>,
+    /// Held by whoever reads the table, so that a crowd reads it one after the other, and once where that succeeds.
     reading: tokio::sync::Mutex<()>,
 }
 
@@ -53,8 +53,8 @@ pub(super) struct Tokens {
 struct Known {
     by_digest: HashMap<[u8; 32], ApiToken>,
     checked: Option<Steady>,
-    /// Those that are being removed: they open nothing, however long the disk takes.
-    going: HashSet<ApiTokenId>,
+    /// Those that are being removed, and by how many at once: they open nothing, however long the disk takes.
+    going: HashMap<ApiTokenId, usize>,
     /// How many changes are done: a table that was read before the last of them never replaces what that left.
     changes: u64,
 }
@@ -66,13 +66,13 @@ impl Known {
 
     fn find(&mut self, digest: &[u8; 32], now: Moment) -> Option<&mut ApiToken> {
         let going = &self.going;
-        self.by_digest.get_mut(digest).filter(|token| holds(token, now) && !going.contains(&token.id))
+        self.by_digest.get_mut(digest).filter(|token| holds(token, now) && !going.contains_key(&token.id))
     }
 }
 
 impl Tokens {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, known: Mutex::default(), reading: tokio::sync::Mutex::default() }
+        Self { store, known: Arc::default(), reading: tokio::sync::Mutex::default() }
     }
 
     /// Returns the token that `secret` is, where it holds, and notes that it was used.
@@ -104,9 +104,13 @@ impl Tokens {
 
     /// Returns whether a token holds still.
     pub(super) async fn holds(&self, id: &ApiTokenId, now: Moment) -> Result<bool, StoreError> {
+        // Also where the table cannot be read: whoever asks would take that for a yes.
+        if self.known().going.contains_key(id) {
+            return Ok(false);
+        }
         self.refresh(now).await?;
         let known = self.known();
-        Ok(known.by_digest.values().any(|token| token.id == *id && holds(token, now) && !known.going.contains(id)))
+        Ok(known.by_digest.values().any(|token| token.id == *id && holds(token, now) && !known.going.contains_key(id)))
     }
 
     /// Returns all of them, the newest first.
@@ -136,11 +140,17 @@ impl Tokens {
 
     /// Revokes a token; from here on it opens nothing, also while that is not on the disk. Returns it, where there was one.
     pub(super) async fn revoke(&self, id: &ApiTokenId) -> Result<Option<ApiToken>, StoreError> {
-        let going = Going::new(self, id);
+        let going = self.hold_shut(id);
         let removed = self.store.remove_api_token(id.clone()).await?;
         self.known().by_digest.retain(|_, token| token.id != *id);
         drop(going);
         Ok(removed)
+    }
+
+    /// Lets a token open nothing as long as what is returned lives.
+    pub(super) fn hold_shut(&self, id: &ApiTokenId) -> Going {
+        *self.known().going.entry(id.clone()).or_insert(0) += 1;
+        Going { known: self.known.clone(), id: id.clone() }
     }
 
     /// Reads the table anew where it is old.
@@ -173,19 +183,20 @@ impl Tokens {
 }
 
 /// Holds a token shut while it is being removed. Where that fails, or nobody waits for it any more, the store says what holds.
-struct Going<'a>(&'a Tokens, ApiTokenId);
-
-impl<'a> Going<'a> {
-    fn new(tokens: &'a Tokens, id: &ApiTokenId) -> Self {
-        tokens.known().going.insert(id.clone());
-        Self(tokens, id.clone())
-    }
+pub(in crate::http) struct Going {
+    known: Arc<Mutex<Known>>,
+    id: ApiTokenId,
 }
 
-impl Drop for Going<'_> {
+impl Drop for Going {
     fn drop(&mut self) {
-        let mut known = self.0.known();
-        known.going.remove(&self.1);
+        let mut known = self.known.lock().expect("nobody panics while holding the tokens");
+        if let Some(others) = known.going.get_mut(&self.id) {
+            *others -= 1;
+            if *others == 0 {
+                known.going.remove(&self.id);
+            }
+        }
         known.changes += 1;
         known.checked = None;
     }

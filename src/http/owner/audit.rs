@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
 use utoipa::ToSchema;
 
 use super::OwnerSide;
@@ -26,6 +27,9 @@ const DEFAULT_LINES: usize = 100;
 /// stop everything, since no line means no action.
 const REFUSALS: u32 = 200;
 const REFUSAL_EVERY: Duration = Duration::from_secs(60);
+
+/// How long who is refused waits for the line about that; a disk that is well takes milliseconds.
+const REFUSED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Bounds the lines about refusals. What was done is always written down.
 #[derive(Debug)]
@@ -83,8 +87,11 @@ impl OwnerSide {
         let Some(left_out) = self.refusals.take(self.clock.now().steady) else { return };
         let missing = if left_out > 0 { format!("; {left_out} refusals before it were not written down") } else { String::new() };
         let entry = self.entry(who, from, action, target, &format!("refused: {code}{missing}"));
-        if let Err(error) = self.store.append_audit(entry).await {
-            warn!(%error, "The audit log could not take a line about a refusal");
+        // It is written all the same where nobody waits for it: what is refused needs no disk to be refused.
+        match timeout(REFUSED_WITHIN, self.store.append_audit(entry)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn!(%error, "The audit log could not take a line about a refusal"),
+            Err(_) => debug!("A refusal is written down later"),
         }
     }
 

@@ -93,7 +93,11 @@ impl Once {
         .await
     }
 
-    async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Problem>> + Send + 'static) -> Result<T, Problem> {
+    /// Runs `work` to its end, also where the one who asked hangs up.
+    pub(super) async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
         self.tasks.spawn(work.in_current_span()).await.unwrap_or_else(|_| {
             Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong inside Portcullis."))
         })

@@ -139,7 +139,14 @@ pub(super) async fn revoke(
     let id = ApiTokenId::parse(&id).ok_or_else(unknown)?;
     let tokens = side.gate.api_tokens().await?;
     let token = tokens.iter().find(|token| token.id == id).ok_or_else(unknown)?;
-    side.audit(&caller, "token.revoke", id.as_str(), &token.name).await?;
-    let revoked = side.gate.revoke_api_token(&id).await?.ok_or_else(unknown)?;
+    // Before anything is waited for: whoever revokes a token on a disk that hangs means at once. And what the audit log tells is
+    // done, also where the one who asked hangs up.
+    let (going, name, side_of_task) = (side.gate.hold_api_token_shut(&id), token.name.clone(), side.clone());
+    let revoke = async move {
+        let _going = going;
+        side_of_task.audit(&caller, "token.revoke", id.as_str(), &name).await?;
+        side_of_task.gate.revoke_api_token(&id).await?.ok_or_else(unknown)
+    };
+    let revoked = side.once.to_its_end(revoke).await?;
     Ok(Json(TokenJson::new(&revoked)))
 }

@@ -55,3 +55,20 @@ async fn a_revocation_that_nobody_waits_for_any_more_is_decided_by_the_store() {
     tokens.revoke(&token.id).await.unwrap();
     assert!(tokens.find(&secret, NOW).await.unwrap().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_two_revoke_stays_shut_where_one_of_them_leaves() {
+    let (store, tokens, [(token, secret), _]) = two().await;
+    store.hangs.send_replace(true);
+    let leaves = timeout(Duration::from_secs(1), tokens.revoke(&token.id));
+    let stays = async { tokio::join!(tokens.revoke(&token.id), tokens.find(&secret, NOW)).0 };
+    let look = async {
+        sleep(Duration::from_secs(2)).await;
+        let found = (tokens.find(&secret, NOW).await, tokens.holds(&token.id, NOW).await);
+        store.hangs.send_replace(false);
+        found
+    };
+    let (left, stayed, found) = tokio::join!(leaves, stays, look);
+    assert!(left.is_err() && stayed.is_ok());
+    assert!(found.0.unwrap().is_none() && !found.1.unwrap(), "one of them waits still");
+}
