@@ -4,7 +4,7 @@
 //! the backup is closed by the core's own rules and every link is dead **before** the file gets its name in the folder.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,14 @@ pub(super) const MAX_FILE_BYTES: usize = 64 * 1024;
 /// For how long nobody has written to a file that a backup which was killed left: one that runs writes all the time, also
 /// where its process cannot be seen from here, as in another container.
 const LEFT_FOR: Duration = Duration::from_secs(600);
-/// What stands between the name of a backup and the number of the process that makes it, until it is whole.
+/// What stands between the name of a backup and the numbers of the process that makes it and of its try, until it is whole.
 const PARTIAL: &str = ".partial-";
+/// How many tries there are to find a free name: processes in other containers have the same numbers, above all the first.
+const MAX_TRIES: u32 = 16;
+/// The highest number of a process (`PID_MAX_LIMIT` of the kernel).
+const MAX_PROCESS: u32 = 4_194_304;
+/// What a database begins with, once anything was written.
+const DATABASE: &[u8] = b"SQLite format 3\0";
 
 /// What a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,15 +178,27 @@ struct Partial(PathBuf);
 
 impl Partial {
     fn beside(to: &Path) -> Result<Self, BackupError> {
-        let mut name = to.as_os_str().to_owned();
-        name.push(format!("{PARTIAL}{}", std::process::id()));
-        let path = PathBuf::from(name);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
+        let (path, file) = Self::create(to)?;
         // By the clock of the file system, which may be another machine's.
         if let Ok(now) = file.metadata().and_then(|meta| meta.modified()) {
             remove_left_beside(to, now);
         }
         Ok(Self(path))
+    }
+
+    fn create(to: &Path) -> Result<(PathBuf, File), BackupError> {
+        let mut taken = None;
+        for number in 0..MAX_TRIES {
+            let mut name = to.as_os_str().to_owned();
+            name.push(format!("{PARTIAL}{}-{number}", std::process::id()));
+            let path = PathBuf::from(name);
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => return Ok((path, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = Some(at(&path)(error)),
+                Err(error) => return Err(at(&path)(error)),
+            }
+        }
+        Err(taken.expect("it was tried"))
     }
 
     fn name(self, to: &Path) -> Result<(), BackupError> {
@@ -210,22 +228,36 @@ fn remove_left_beside(to: &Path, now: SystemTime) {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let begin = [name.as_bytes(), PARTIAL.as_bytes()].concat();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(process) = name.as_bytes().strip_prefix(&begin[..]).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
-        else {
-            continue;
-        };
-        if is_left(process, &entry.path(), now) {
+        let process = entry.file_name().as_bytes().strip_prefix(&begin[..]).and_then(process_of);
+        if process.is_some_and(|process| is_left(process, &entry.path(), now)) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
+}
+
+/// Reads `PROCESS-TRY` as it is written here; whatever is spelled otherwise is somebody's own.
+fn process_of(numbers: &[u8]) -> Option<u32> {
+    let (process, number) = std::str::from_utf8(numbers).ok()?.split_once('-')?;
+    let (process, number) = (process.parse::<u32>().ok()?, number.parse::<u32>().ok()?);
+    let is_ours = (1..=MAX_PROCESS).contains(&process) && number < MAX_TRIES && format!("{process}-{number}").as_bytes() == numbers;
+    is_ours.then_some(process)
 }
 
 /// Returns whether nobody goes on with what a process began.
 fn is_left(process: u32, path: &Path, now: SystemTime) -> bool {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return false };
     let is_quiet = meta.modified().ok().and_then(|at| now.duration_since(at).ok()).is_some_and(|silence| silence >= LEFT_FOR);
-    meta.is_file() && is_quiet && !is_alive(process)
+    // Who had our own number is gone, or is in another container and would have written.
+    let is_gone = process == std::process::id() || !is_alive(process);
+    meta.is_file() && is_quiet && is_gone && is_a_database(path).unwrap_or(false)
+}
+
+/// Returns whether a file is empty, as every backup begins, or a database.
+fn is_a_database(path: &Path) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    let file = File::open(path)?;
+    file.take(DATABASE.len() as u64).read_to_end(&mut begin)?;
+    Ok(begin.is_empty() || begin == DATABASE)
 }
 
 fn is_alive(process: u32) -> bool {
@@ -258,22 +290,32 @@ mod tests {
         let mut died = Command::new("true").spawn().unwrap();
         died.wait().unwrap();
         let (live, gone) = (lives.id(), died.id());
-        let put = |name: &str, ago: Duration| {
-            let file = File::create(folder.path().join(name)).unwrap();
+        let put_with = |name: &str, bytes: &[u8], ago: Duration| {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            let file = File::options().write(true).open(folder.path().join(name)).unwrap();
             let now = file.metadata().unwrap().modified().unwrap();
             file.set_modified(now - ago).unwrap();
         };
+        let put = |name: &str, ago| put_with(name, DATABASE, ago);
         let long_ago = LEFT_FOR * 2;
-        let left = format!("saved.partial-{gone}");
-        put(&left, long_ago);
-        let kept =
-            [format!("saved.partial-{live}"), format!("other.partial-{gone}"), "saved.partial-".to_owned(), "saved.partial-x".to_owned()];
+        // In a container every backup's process may have the same number.
+        let left =
+            [format!("saved.partial-{gone}-0"), format!("saved.partial-{gone}-3"), format!("saved.partial-{}-0", std::process::id())];
+        left.iter().for_each(|name| put(name, long_ago));
+        put_with(&format!("saved.partial-{gone}-1"), b"", long_ago);
+        // Whoever runs, and what somebody calls a file of their own.
+        let mut kept = vec![format!("saved.partial-{live}-0"), format!("other.partial-{gone}-0"), format!("saved.partial-{gone}-99")];
+        let own = ["", "x", "20251121", "0-0", "4000000000-0", "+1-0", "01-0"].map(|end| format!("saved.partial-{end}"));
+        kept.extend(own);
         kept.iter().for_each(|name| put(name, long_ago));
+        kept.push(format!("saved.partial-{gone}-2"));
+        put_with(&kept[kept.len() - 1], b"my own notes", long_ago);
         backup(&state, &to, &[]).unwrap();
-        assert!(!folder.path().join(left).exists());
+        assert!(left.iter().all(|name| !folder.path().join(name).exists()), "{left:?}");
+        assert!(!folder.path().join(format!("saved.partial-{gone}-1")).exists());
         assert!(kept.iter().all(|name| folder.path().join(name).exists()), "{kept:?}");
         // One that is written to, by whomever.
-        let young = format!("saved.partial-{gone}");
+        let young = format!("saved.partial-{gone}-0");
         put(&young, Duration::ZERO);
         std::fs::remove_file(&to).unwrap();
         backup(&state, &to, &[]).unwrap();
