@@ -33,9 +33,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::share::{CatalogPath, FileIdentity, Timestamp};
@@ -49,6 +51,9 @@ pub use mime::mime_type;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How many calls may be with the NAS at once: enough for its disks to be busy, few beside the runtime's 512 blocking threads.
 const MAX_CALLS: usize = 32;
+/// How long opening a file may take that needs no waiting: ten thousand times as long as it does, so that a busy machine is not
+/// taken for a file that is held back.
+const MAX_AT_ONCE: Duration = Duration::from_millis(200);
 /// How many searches may run at once; they read memory and so are as many as a small machine has cores.
 const MAX_SEARCHES: usize = 4;
 /// How long a list of all files waits for what has just been added.
@@ -193,6 +198,8 @@ pub struct Catalog {
     index: index::Index,
     calls: gate::Gate,
     searches: gate::Gate,
+    /// Whether files are opened on the caller's own thread where that waits for nothing.
+    opens_at_once: AtomicBool,
 }
 
 impl Catalog {
@@ -207,6 +214,7 @@ impl Catalog {
             index: index::Index::new(),
             calls: gate::Gate::new(MAX_CALLS, PATIENCE),
             searches: gate::Gate::new(MAX_SEARCHES, PATIENCE),
+            opens_at_once: AtomicBool::new(true),
         })
     }
 
@@ -220,11 +228,24 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn open(&self, path: &CatalogPath) -> Result<OpenFile, CatalogError> {
-        if let Some(open) = self.root.open_file_at_once(path) {
-            return Ok(open);
+        if self.opens_at_once.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            let open = self.root.open_file_at_once(path);
+            self.note_how_long(began.elapsed());
+            if let Some(open) = open {
+                return Ok(open);
+            }
         }
         let path = path.clone();
         self.call(move |root| root.open_file(&path)).await
+    }
+
+    /// Something may hold an open back that the kernel itself would not, as a virus scanner does. Where that was seen once, it
+    /// is always waited for on a thread of its own.
+    fn note_how_long(&self, took: Duration) {
+        if took > MAX_AT_ONCE && self.opens_at_once.swap(false, Ordering::Relaxed) {
+            tracing::info!(?took, "Something holds back the opening of files; from here on they are opened by other threads");
+        }
     }
 
     /// Says what a path is.

@@ -152,6 +152,20 @@ async fn an_entry_is_a_file_or_a_folder_and_the_root_is_one() {
 }
 
 #[tokio::test]
+async fn files_that_something_holds_back_are_opened_by_other_threads_from_then_on() {
+    let place = Place::new();
+    let catalog = place.file("film.mkv", "film").catalog();
+    let path = CatalogPath::parse("film.mkv").unwrap();
+    catalog.note_how_long(MAX_AT_ONCE);
+    assert!(catalog.opens_at_once.load(Ordering::Relaxed), "that is no longer than it may take");
+    catalog.note_how_long(MAX_AT_ONCE * 2);
+    assert!(!catalog.opens_at_once.load(Ordering::Relaxed));
+    assert_eq!(catalog.open(&path).await.unwrap().identity.size_bytes, 4);
+    catalog.note_how_long(Duration::ZERO);
+    assert!(!catalog.opens_at_once.load(Ordering::Relaxed), "it may happen again");
+}
+
+#[tokio::test]
 async fn an_open_file_says_when_it_changes() {
     let place = Place::new();
     place.file("a", "12345");
