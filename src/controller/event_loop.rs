@@ -41,6 +41,8 @@ const MAX_OPENING: Duration = Duration::from_secs(60);
 const MAX_DRIFT_MS: u64 = 1000;
 /// How long the last saves and effects may take once the program stops.
 const LAST_WORK: Duration = Duration::from_secs(5);
+/// How long the progress that is not saved then may take beyond that. A disk that is well takes milliseconds.
+const LAST_SAVES: Duration = Duration::from_secs(1);
 
 /// The deciding task.
 pub struct Controller {
@@ -773,10 +775,14 @@ impl Controller {
         while let Ok(report) = self.reports.try_recv() {
             self.report(report);
         }
-        let last_work = async {
+        let work = async {
             while let Some(done) = self.work.next().await {
                 self.done(done);
             }
+        };
+        let mut is_done = tokio::time::timeout(LAST_WORK, work).await.is_ok();
+        // Also where one way in hangs: what the others have got is not lost with it.
+        let last_saves = async {
             for slot in self.slots.values().filter(|slot| slot.is_dirty) {
                 let save = Save { share: slot.share.clone(), facts: Vec::new(), at: self.parts.clock.now() };
                 if let Err(error) = self.parts.store.save(save).await {
@@ -784,7 +790,8 @@ impl Controller {
                 }
             }
         };
-        if tokio::time::timeout(LAST_WORK, last_work).await.is_err() {
+        is_done &= tokio::time::timeout(LAST_SAVES, last_saves).await.is_ok();
+        if !is_done {
             tracing::warn!("Left before everything was done; the next start takes it up");
         }
     }
