@@ -1,8 +1,8 @@
 //! Pages of a folder.
 //!
 //! A folder is read and sorted once and kept for a moment, so that the next page of 100 000 entries costs a binary search. For a
-//! first page in the order of names its names are enough (`named.rs`). A cursor names the entry where the page before ended by what it was sorted by, not by its number: entries that come and go
-//! between two pages make none other appear twice or get lost.
+//! first page in the order of names its names are enough (`named.rs`). A cursor names the entry where the page before ended by
+//! what it was sorted by, not by its number: entries that come and go between two pages make none other appear twice or get lost.
 
 use std::cmp::{Ordering, Reverse};
 use std::os::fd::{AsFd, OwnedFd};
@@ -91,13 +91,15 @@ impl Listings {
         let stamp = identity_of(&stat);
         let now = Instant::now();
         let named = match self.find(path, stamp, now) {
-            Some(Folder::Named(named)) if !names_do => Some(named),
-            Some(folder) => return Ok(folder),
+            Some((Folder::Named(named), until)) if !names_do => Some((named, until)),
+            Some((folder, _)) => return Ok(folder),
             None => None,
         };
         let look = |names: &Names, uncounted| folder::look(root, path, opened.as_fd(), names, uncounted).map(Whole::new).map(Arc::new);
+        // What was read of the names then is as old as it is.
+        let until_of_names = named.as_ref().map(|(_, until)| *until);
         let folder = match named {
-            Some(named) => Folder::Whole(look(named.names().0, named.names().1)?),
+            Some((named, _)) => Folder::Whole(look(named.names().0, named.names().1)?),
             None => match folder::names(root, path, opened.as_fd(), MAX_LISTED)? {
                 (names, uncounted) if names_do => match Named::of(root, opened.as_fd(), names, uncounted) {
                     Ok(named) => Folder::Named(Arc::new(named)),
@@ -107,7 +109,8 @@ impl Listings {
             },
         };
         let age = (now.elapsed() * AGE_PER_READING).clamp(MIN_AGE, MAX_AGE);
-        self.keep(Kept { path: path.clone(), stamp, until: now + age, folder: folder.clone() });
+        let until = until_of_names.unwrap_or(now + age);
+        self.keep(Kept { path: path.clone(), stamp, until, folder: folder.clone() });
         Ok(folder)
     }
 
@@ -119,14 +122,14 @@ impl Listings {
         }
     }
 
-    fn find(&self, path: &CatalogPath, stamp: FileIdentity, now: Instant) -> Option<Folder> {
+    fn find(&self, path: &CatalogPath, stamp: FileIdentity, now: Instant) -> Option<(Folder, Instant)> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| one.until > now);
         let index = kept.iter().position(|one| one.path == *path && one.stamp == stamp)?;
         let found = kept.remove(index);
-        let folder = found.folder.clone();
+        let of_it = (found.folder.clone(), found.until);
         kept.push(found);
-        Some(folder)
+        Some(of_it)
     }
 
     fn keep(&self, new: Kept) {

@@ -6,7 +6,7 @@
 //!
 //! * `accept.rs`: the listener and its caps. `h1.rs`: one connection. `head.rs`: one head, strictly.
 //! * `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`.
-//! * `send.rs`: the bytes themselves. `pace.rs`: how fast they may leave. `socket.rs`: what the kernel offers beyond tokio.
+//! * `send.rs`: the bytes themselves. `burst.rs`: what leaves of them at a time. `stream.rs`: what arrived. `pace.rs`: how fast they may leave. `socket.rs`: what the kernel offers beyond tokio.
 
 mod accept;
 mod answer;

@@ -293,7 +293,7 @@ pub(super) async fn identity(file: &Arc<OpenFile>, pass: &Pass, threads: &Arc<Se
 async fn proven_copy(file: &Arc<OpenFile>, range: ByteRange, pass: &Pass, threads: &Arc<Semaphore>) -> io::Result<Option<Vec<u8>>> {
     let pinned = pass.file.identity;
     if file.is_local
-        && let Some(bytes) = read_send_copied(&file.file, range)
+        && let Some(bytes) = read_from_memory(&file.file, range)
     {
         return Ok((file.identity_now()? == pinned).then_some(bytes));
     }
@@ -312,7 +312,7 @@ async fn proven_copy(file: &Arc<OpenFile>, range: ByteRange, pass: &Pass, thread
 }
 
 /// Reads a range if all of it lies in the page cache.
-fn read_send_copied(file: &File, range: ByteRange) -> Option<Vec<u8>> {
+fn read_from_memory(file: &File, range: ByteRange) -> Option<Vec<u8>> {
     let mut bytes = vec![0; range.len() as usize];
     (bytes.is_empty() || read_cached(file, &mut bytes, range.start) == Some(range.len() as usize)).then_some(bytes)
 }
