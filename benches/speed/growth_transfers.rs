@@ -51,9 +51,10 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
         plot("The server's work, by transfers at once", "CPU seconds per GiB", |one| one.cpu_per_gib),
     ];
     let words = format!(
-        "All together fetch {} MiB as fast as one thread of clients takes it, so each gets the less the more they are. What grows is \
-         not the sending: each transfer's beginning, its first byte and its end are on disk before they count, about a millisecond \
-         of the server's work whatever it carries. The first ones together pay for the threads and the store's own cache.",
+        "All together fetch {} MiB as fast as one thread of clients takes it, so each gets the less the more they are. Who gets little \
+         does not count as keeping up: at most 128 KiB of theirs lie unsent in the kernel, and they are served 64 KiB at a time, where \
+         nginx fills megabytes and rests. That work is the price of a count that runs ahead by 64 KiB and not by four megabytes, and of a \
+         revoke that cuts at once. Each transfer's beginning and end are on disk, too: about a millisecond of work, whatever it carries.",
         all / MIB
     );
     bench.report.tell_with("growth-transfers", "More transfers at once", &table, &words, &plots);
