@@ -23,6 +23,7 @@ mod hung_nas;
 mod idempotency;
 mod kill_load;
 mod kill_points;
+mod lab;
 mod life;
 mod live;
 mod load;
