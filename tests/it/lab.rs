@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Lab, LocalApi, SOON, noise, poll, sha256};
+use crate::harness::{Client, Lab, LocalApi, SOON, noise, poll, sha256};
 use origin::Origin;
 
 /// Curl's status where the handshake was cut.
@@ -102,8 +102,12 @@ fn what_is_not_for_funnel_is_refused_at_the_ingress() {
     session.serve(&config);
     assert_eq!(lab.visit("/files/", &[]).status.code(), Some(TLS_CUT));
     assert_eq!(lab.visit_as("nobody.tail-lab.ts.net", "/files/", &[]).status.code(), Some(TLS_CUT));
+    let mut visitor = Client::connect(lab.ingress(443));
+    visitor.send(b"GET /files/ HTTP/1.1\r\n\r\n");
+    assert_eq!(visitor.read_to_close(SOON), b"", "who speaks no TLS is told nothing");
     let counts = lab.tell("counts");
-    assert_eq!((&counts["refused"], &counts["unknown"], &counts["brought"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!((&counts["refused"], &counts["unknown"], &counts["unnamed"]), (&json!(1), &json!(1), &json!(1)));
+    assert_eq!((&counts["accepted"], &counts["brought"]), (&json!(3), &json!(0)));
 }
 
 #[test]

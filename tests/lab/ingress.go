@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,6 +74,8 @@ func newIngress(ctx context.Context, tailnet *tailnet, folder string, logf logge
 		Logf:       logf,
 		UserLogf:   logf,
 	}
+	ctx, cancel := context.WithTimeout(ctx, nodePatience)
+	defer cancel()
 	status, err := node.Up(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the ingress does not get into the tailnet: %w", err)
@@ -135,7 +138,8 @@ func (in *ingress) visit(visitor *net.TCPConn, port uint16) {
 	if told := in.source.Load(); told != nil {
 		source = *told
 	}
-	target := net.JoinHostPort(name, strconv.Itoa(int(port)))
+	// In the tailnet's spelling: tailscaled compares it with its config letter by letter.
+	target := net.JoinHostPort(strings.TrimSuffix(node.Name, "."), strconv.Itoa(int(port)))
 	conn, answers, err := in.enter(to, source, target)
 	if err != nil {
 		if errors.Is(err, errRefused) {
@@ -159,12 +163,12 @@ func (in *ingress) visit(visitor *net.TCPConn, port uint16) {
 
 // findWay makes sure of a way to a node that stands: without, a first handshake may go where a tailscaled was that is
 // gone, and the next comes five seconds later.
-func (in *ingress) findWay(to netip.Addr) error {
+func (in *ingress) findWay(ctx context.Context, to netip.Addr) error {
 	client, err := in.node.LocalClient()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), pingPatience)
+	ctx, cancel := context.WithTimeout(ctx, pingPatience)
 	defer cancel()
 	pong, err := client.Ping(ctx, to, tailcfg.PingDisco)
 	if err == nil && pong.Err != "" {
@@ -174,15 +178,15 @@ func (in *ingress) findWay(to netip.Addr) error {
 }
 
 // reach opens a connection to a node's PeerAPI.
-func (in *ingress) reach(to netip.AddrPort) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), dialPatience)
+func (in *ingress) reach(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
 	return in.node.Dial(ctx, "tcp", to.String())
 }
 
 // enter asks a node to take a visitor. What is read of the connection is read through the reader.
 func (in *ingress) enter(to, source netip.AddrPort, target string) (net.Conn, *bufio.Reader, error) {
-	conn, err := in.reach(to)
+	conn, err := in.reach(context.Background(), to)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -31,6 +31,8 @@ const (
 	maxLife = 30 * time.Minute
 	// The longest line of a command.
 	maxLine = 4096
+	// How often the folder is tried to be removed: what writes into it does so a few times a second at the most.
+	removals = 5
 	// How much of a log is shown when the start fails.
 	shownOfLog = 4096
 )
@@ -70,19 +72,27 @@ func run(binaries, folder string, life time.Duration, person bool) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer remove(folder)
 	diary, err := os.Create(filepath.Join(folder, "lab.log"))
 	if err != nil {
 		return err
 	}
 	log.SetOutput(diary)
 	log.SetFlags(log.Ltime | log.Lmicroseconds)
-	lines, closed := make(chan string), make(chan struct{})
-	go read(os.Stdin, lines, closed)
+	ctx, cancel := context.WithCancel(context.Background())
+	lines := make(chan string)
+	go read(os.Stdin, lines, cancel)
+	go func() {
+		<-signals
+		cancel()
+	}()
 
 	l := &lab{folder: folder}
 	defer l.end()
-	if err := l.start(binaries, log.Printf); err != nil {
+	if err := l.start(ctx, binaries, log.Printf); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to end before it stood
+		}
 		showLogs(folder)
 		return err
 	}
@@ -91,7 +101,7 @@ func run(binaries, folder string, life time.Duration, person bool) error {
 	} else if err := say(l.said()); err != nil {
 		return err
 	}
-	return l.serve(lines, closed, signals, time.After(life))
+	return l.serve(ctx, lines, time.After(life))
 }
 
 func makeFolder(folder string) (string, error) {
@@ -105,7 +115,16 @@ func makeFolder(folder string) (string, error) {
 	return folder, os.Mkdir(folder, 0o700)
 }
 
-func (l *lab) start(binaries string, logf logger.Logf) (err error) {
+// remove takes the folder away; the ingress' node may still write into it.
+func remove(folder string) {
+	for range removals {
+		if os.RemoveAll(folder) == nil {
+			return
+		}
+	}
+}
+
+func (l *lab) start(ctx context.Context, binaries string, logf logger.Logf) (err error) {
 	if binaries, err = filepath.Abs(binaries); err != nil {
 		return err
 	}
@@ -115,12 +134,10 @@ func (l *lab) start(binaries string, logf logger.Logf) (err error) {
 		envknob.Setenv(name, "1")
 	}
 	netns.SetEnabled(false)
-	ctx, cancel := context.WithTimeout(context.Background(), nodePatience)
-	defer cancel()
 	if l.ca, err = newAuthority(); err != nil {
 		return err
 	}
-	if l.tailnet, err = newTailnet(context.Background(), l.ca, logf); err != nil {
+	if l.tailnet, err = newTailnet(ctx, l.ca, logf); err != nil {
 		return err
 	}
 	if l.ingress, err = newIngress(ctx, l.tailnet, l.folder, logf); err != nil {
@@ -129,7 +146,7 @@ func (l *lab) start(binaries string, logf logger.Logf) (err error) {
 	if l.addresses, err = l.ingress.listen(); err != nil {
 		return err
 	}
-	if l.node, err = newNode(binaries, l.folder, l.tailnet, l.ingress, l.ca); err != nil {
+	if l.node, err = newNode(ctx, binaries, l.folder, l.tailnet, l.ingress, l.ca); err != nil {
 		return err
 	}
 	if err := os.WriteFile(l.node.caFile(), l.ca.pem, 0o644); err != nil {
@@ -148,7 +165,7 @@ func (l *lab) start(binaries string, logf logger.Logf) (err error) {
 }
 
 // serve obeys until there is a reason to end.
-func (l *lab) serve(lines <-chan string, closed <-chan struct{}, signals <-chan os.Signal, over <-chan time.Time) error {
+func (l *lab) serve(ctx context.Context, lines <-chan string, over <-chan time.Time) error {
 	for {
 		select {
 		case line := <-lines:
@@ -162,9 +179,7 @@ func (l *lab) serve(lines <-chan string, closed <-chan struct{}, signals <-chan 
 			if err := say(answer); err != nil {
 				return err
 			}
-		case <-closed:
-			return nil
-		case <-signals:
+		case <-ctx.Done():
 			return nil
 		case <-over:
 			fmt.Fprintln(os.Stderr, "lab: its time is over")
@@ -206,7 +221,7 @@ func (l *lab) said() answer {
 func (l *lab) pids() map[string]int {
 	pids := map[string]int{"lab": os.Getpid()}
 	if l.node.runs() {
-		pids["tailscaled"] = l.node.process.pid
+		pids["tailscaled"] = l.node.process.Pid
 	}
 	return pids
 }
@@ -220,9 +235,9 @@ func say(what answer) error {
 	return err
 }
 
-// read passes lines on until there are no more, or one is too long.
-func read(from io.Reader, lines chan<- string, closed chan<- struct{}) {
-	defer close(closed)
+// read passes lines on until there are no more, or one is too long. Then it is over.
+func read(from io.Reader, lines chan<- string, over context.CancelFunc) {
+	defer over()
 	scanner := bufio.NewScanner(from)
 	scanner.Buffer(make([]byte, maxLine), maxLine)
 	for scanner.Scan() {

@@ -30,6 +30,7 @@ const (
 
 // node is the real thing: a tailscaled, and the tailscale that logs it in.
 type node struct {
+	ctx      context.Context // over when the lab is told to end: nothing waits any longer
 	binaries string
 	folder   string
 	tailnet  *tailnet
@@ -44,12 +45,12 @@ type node struct {
 
 // process is a tailscaled that was started. The channel is closed when it is gone.
 type process struct {
-	pid  int
+	*os.Process
 	gone chan struct{}
 }
 
-func newNode(binaries, folder string, tailnet *tailnet, ingress *ingress, ca *authority) (n *node, err error) {
-	n = &node{binaries: binaries, folder: folder, tailnet: tailnet, ingress: ingress, ca: ca}
+func newNode(ctx context.Context, binaries, folder string, tailnet *tailnet, ingress *ingress, ca *authority) (n *node, err error) {
+	n = &node{ctx: ctx, binaries: binaries, folder: folder, tailnet: tailnet, ingress: ingress, ca: ca}
 	n.local = local.Client{Socket: n.socket(), UseSocketOnly: true}
 	n.port, err = freeUDPPort()
 	return n, err
@@ -91,7 +92,7 @@ func (n *node) command(program string, arguments ...string) (*exec.Cmd, *os.File
 	if err != nil {
 		return nil, nil, err
 	}
-	command := exec.Command(filepath.Join(n.binaries, program), arguments...)
+	command := exec.CommandContext(n.ctx, filepath.Join(n.binaries, program), arguments...)
 	command.Env = n.environment()
 	command.Dir = n.folder
 	command.Stdout, command.Stderr = log, log
@@ -113,7 +114,7 @@ func (n *node) start() error {
 	if err := command.Start(); err != nil {
 		return err
 	}
-	n.process = &process{pid: command.Process.Pid, gone: make(chan struct{})}
+	n.process = &process{command.Process, make(chan struct{})}
 	go func(gone chan struct{}) {
 		command.Wait()
 		close(gone)
@@ -138,7 +139,7 @@ func (n *node) stop(signal syscall.Signal) error {
 	if !n.runs() {
 		return errors.New("tailscaled does not run")
 	}
-	if err := syscall.Kill(n.process.pid, signal); err != nil {
+	if err := n.process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
@@ -196,7 +197,7 @@ func (n *node) waitReached() error {
 		if err == nil {
 			return nil
 		}
-		if time.Now().After(deadline) {
+		if n.ctx.Err() != nil || time.Now().After(deadline) {
 			return fmt.Errorf("the ingress does not reach the node: %w", err)
 		}
 		time.Sleep(lookEvery)
@@ -212,11 +213,11 @@ func (n *node) reached() error {
 	if err != nil {
 		return err
 	}
-	if err := n.ingress.findWay(to.Addr()); err != nil {
+	if err := n.ingress.findWay(n.ctx, to.Addr()); err != nil {
 		return err
 	}
 	var conn net.Conn
-	if conn, err = n.ingress.reach(to); err != nil {
+	if conn, err = n.ingress.reach(n.ctx, to); err != nil {
 		return err
 	}
 	return conn.Close()
@@ -233,7 +234,7 @@ func (n *node) waitFor(what string, so func(*ipnstate.Status) bool) error {
 		if !n.runs() {
 			return fmt.Errorf("waited for: %s, but tailscaled is gone (see tailscaled.log)", what)
 		}
-		if time.Now().After(deadline) {
+		if n.ctx.Err() != nil || time.Now().After(deadline) {
 			return fmt.Errorf("waited %v for: %s (%w)", nodePatience, what, errors.Join(err, describe(status)))
 		}
 		time.Sleep(lookEvery)
@@ -248,7 +249,7 @@ func describe(status *ipnstate.Status) error {
 }
 
 func (n *node) status() (*ipnstate.Status, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
+	ctx, cancel := context.WithTimeout(n.ctx, leavePatience)
 	defer cancel()
 	return n.local.StatusWithoutPeers(ctx)
 }
