@@ -186,6 +186,7 @@ fn a_tailscaled_that_was_killed_comes_back_with_every_door_shut() {
     assert_eq!(lab.pid("tailscaled"), None);
     lab.tell("start-tailscaled");
     assert_ne!(lab.pid("tailscaled"), first);
+    assert!(lab.try_tell("start-tailscaled").is_err(), "there is one tailscaled");
     assert_eq!(lab.local_api().status()["BackendState"], "Running");
     assert!(foreground(&lab.local_api()).is_null(), "the session is gone, and its config with it");
     assert_eq!(lab.visit("/files/", &[]).status.code(), Some(TLS_CUT));

@@ -26,6 +26,8 @@ const (
 	lookEvery = 20 * time.Millisecond
 	// How long tailscaled may take to leave when it is asked to.
 	leavePatience = 10 * time.Second
+	// How long a start waits for one that somebody else has just killed: the kernel tells us a moment later.
+	newsPatience = 500 * time.Millisecond
 )
 
 // node is the real thing: a tailscaled, and the tailscale that logs it in.
@@ -103,7 +105,11 @@ func (n *node) command(program string, arguments ...string) (*exec.Cmd, *os.File
 // start starts tailscaled, and does not wait.
 func (n *node) start() error {
 	if n.runs() {
-		return errors.New("tailscaled runs already")
+		select {
+		case <-n.process.gone:
+		case <-time.After(newsPatience):
+			return errors.New("tailscaled runs already")
+		}
 	}
 	command, log, err := n.command("tailscaled",
 		"--tun=userspace-networking", "--statedir="+n.state(), "--socket="+n.socket(), "--port="+strconv.Itoa(n.port), "--no-logs-no-support")
