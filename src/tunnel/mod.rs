@@ -4,9 +4,11 @@
 //! its door in [`Doors`] is open: so a closed share gives nothing, even where a tunnel still stands around it.
 //!
 //! * `direct.rs`: no tunnel, the recipient listener is public by itself: the embedded default.
+//! * `tailscale/`: by a Tailscale node; so far what asks the node, not yet a tunnel.
 //! * `fake.rs`: one that fails, hangs and gets lost on command, for tests. `contract.rs`: the promises.
 
 pub mod direct;
+pub mod tailscale;
 #[cfg(test)]
 pub(crate) mod contract;
 #[cfg(test)]
