@@ -3,6 +3,7 @@
 //!
 //! `tests/lab/build` makes what these need, and `tests/run lab` runs them where it can.
 
+mod asked;
 mod ends;
 mod origin;
 

@@ -80,7 +80,12 @@ impl Lab {
     }
 
     pub(crate) fn local_api(&self) -> LocalApi {
-        LocalApi::new(Path::new(self.text("socket")))
+        LocalApi::new(self.socket())
+    }
+
+    /// Returns the path of tailscaled's socket.
+    pub(crate) fn socket(&self) -> &Path {
+        Path::new(self.text("socket"))
     }
 
     /// Returns the node's public name.
