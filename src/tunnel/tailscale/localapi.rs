@@ -262,10 +262,9 @@ impl LocalApi {
             let first = bus.next().await?.ok_or_else(|| LocalApiError::broken(what, "the bus ended at once"))?;
             let session = first["SessionID"].as_str().filter(|id| is_session_id(id));
             session.ok_or_else(|| LocalApiError::broken(what, "the first message names no session"))?.clone_into(&mut bus.session);
-            Ok((bus, first))
+            Ok(bus)
         };
-        let (bus, _first) = in_time(what, ANSWER_TIMEOUT, begin).await?;
-        Ok(bus)
+        in_time(what, ANSWER_TIMEOUT, begin).await
     }
 
     async fn json(&self, what: &'static str, method: Method, path: &str) -> Result<Value, LocalApiError> {
