@@ -446,31 +446,25 @@ async fn a_stop_shuts_every_door_and_the_next_start_opens_them_again() {
     assert!(scene.doors.is_open(view.share.id));
 }
 
-/// The process may die between any two saves, and anywhere behind one. Whatever was saved then, the next process brings
-/// the share to a good end: no second use, nothing open in the end, the events in order.
-#[tokio::test(start_paused = true)]
-async fn a_stop_shuts_a_door_that_was_just_being_opened() {
+/// Stops while a share's way in is being opened, which takes so long, and waits until it would be open.
+async fn stopped_while_opening(takes: Duration) -> Scene {
     let scene = Scene::new().await;
-    *scene.tunnel.opening.lock().unwrap() = Mood::ActsLate(Duration::from_secs(1));
-    let handle = scene.handle.clone();
-    let path = CatalogPath::parse("film.mkv").unwrap();
-    let create = handle.create(NewShare { path, policy: PolicyRequest::default(), note: None, message: None });
-    assert!(tokio::time::timeout(Duration::from_millis(500), create).await.is_err(), "it is being opened");
+    *scene.tunnel.opening.lock().unwrap() = Mood::ActsLate(takes);
+    assert!(tokio::time::timeout(Duration::from_millis(500), scene.try_share()).await.is_err(), "it is being opened");
     let scene = scene.stop().await;
     sleep(Duration::from_secs(5)).await;
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_shuts_a_door_that_was_just_being_opened() {
+    let scene = stopped_while_opening(Duration::from_secs(1)).await;
     assert!(scene.doors.all_open().is_empty(), "what was asked for before the stop opens behind it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_shuts_a_door_that_opens_when_nobody_waits_for_it_any_more() {
-    let scene = Scene::new().await;
-    *scene.tunnel.opening.lock().unwrap() = Mood::ActsLate(Duration::from_millis(4500));
-    let handle = scene.handle.clone();
-    let path = CatalogPath::parse("film.mkv").unwrap();
-    let create = handle.create(NewShare { path, policy: PolicyRequest::default(), note: None, message: None });
-    assert!(tokio::time::timeout(Duration::from_millis(500), create).await.is_err(), "it is being opened");
-    let scene = scene.stop().await;
-    sleep(Duration::from_secs(5)).await;
+    let scene = stopped_while_opening(Duration::from_millis(4500)).await;
     assert!(scene.doors.all_open().is_empty(), "what was given up opens behind the stop");
 }
 
@@ -689,6 +683,8 @@ async fn a_close_does_not_wait_because_opens_have_failed() {
     assert!(scene.handle.living().is_empty(), "it is closed at once");
 }
 
+/// The process may die between any two saves, and anywhere behind one. Whatever was saved then, the next process brings
+/// the share to a good end: no second use, nothing open in the end, the events in order.
 #[tokio::test(start_paused = true)]
 async fn a_life_that_is_cut_short_after_any_save_is_taken_up_again() {
     let mut ends = Vec::new();
