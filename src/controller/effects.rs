@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,7 @@ pub(super) async fn open(tunnel: Arc<dyn Tunnel>, metrics: Metrics, share: Share
     tokio::select! {
         biased;
         () = given_up.cancelled() => return Opening::GivenUp(None),
-        () = sleep(pause(failures)) => {}
+        () = rest(pause(failures), tunnel.changes()) => {}
     }
     let began = Instant::now();
     let mut opening = async move { within(tunnel.open(share)).await }.boxed();
@@ -54,6 +55,14 @@ pub(super) async fn open(tunnel: Arc<dyn Tunnel>, metrics: Metrics, share: Share
     };
     metrics.tunnel_opened(began.elapsed(), opened.is_ok());
     Opening::Answered(opened)
+}
+
+/// Waits so long, or until the backend says that it may succeed now.
+async fn rest(pause: Duration, mut changes: watch::Receiver<u64>) {
+    tokio::select! {
+        () = sleep(pause) => {}
+        Ok(()) = changes.changed() => {}
+    }
 }
 
 /// Closes a way in, once what was cut has told how far it got.

@@ -1,12 +1,12 @@
 //! The task: inputs in, one at a time; decide, save, then act.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::share::{Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, State, Steady};
 use crate::store::audit::AuditEntry;
 use crate::store::{Record, Save, StoreError};
-use crate::tunnel::TunnelError;
+use crate::tunnel::{Standing, TunnelError};
 
 /// The longest sleep: what was not told is told, and a jump of the wall clock is noticed, within it.
 const TICK: Duration = Duration::from_millis(250);
@@ -33,6 +33,8 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How often the store and what is really open are compared.
 const RECONCILE_EVERY: Duration = Duration::from_secs(15);
+/// How soon, where one of a share's ways in looked gone while something else was being done about the share.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a save that failed waits before it is tried again.
 const RETRY_SAVE: Duration = Duration::from_secs(1);
 /// How long a way in that never opened is tried for.
@@ -57,7 +59,12 @@ pub struct Controller {
     /// Whether who moves bytes is heard before who asks, the next time.
     is_reports_turn: bool,
     is_reconciling: bool,
-    reconciled: Steady,
+    /// Whether something has changed since the list was asked for that is on its way.
+    is_list_stale: bool,
+    /// Tells when what stands open may have changed.
+    changes: watch::Receiver<u64>,
+    /// When the store and what is really open are compared again.
+    reconcile_at: Steady,
     /// The wall clock minus the steady one at the last look.
     drift_ms: i64,
     /// When the time was last looked at.
@@ -79,7 +86,7 @@ enum Done {
     OpenedLate(ShareId),
     Closed(ShareId, Result<(), TunnelError>),
     StrayClosed(ShareId, Result<(), TunnelError>),
-    Listed(Steady, Result<HashSet<ShareId>, TunnelError>),
+    Listed(Steady, Result<Standing, TunnelError>),
 }
 
 enum Input {
@@ -87,6 +94,7 @@ enum Input {
     Command(Command),
     Report(Report),
     Digest(FileIdentity),
+    TunnelChanged,
     Tick,
     Stop,
 }
@@ -111,7 +119,9 @@ impl Controller {
             work: FuturesUnordered::new(),
             is_reports_turn: false,
             is_reconciling: false,
-            reconciled: now.steady,
+            is_list_stale: false,
+            changes: parts.tunnel.changes(),
+            reconcile_at: now.steady,
             drift_ms: now.wall.0.saturating_sub(now.steady.0),
             ticked: Instant::now(),
             leave_at: None,
@@ -165,6 +175,7 @@ impl Controller {
             () = sleep_until(self.ticked + until_timer.clamp(BREATH, TICK)) => Input::Tick,
             Some(done) = self.work.next(), if !self.work.is_empty() => Input::Done(done),
             Ok((identity, _)) = self.digests.recv() => Input::Digest(identity),
+            Ok(()) = self.changes.changed() => Input::TunnelChanged,
             said = said => said,
         }
     }
@@ -187,6 +198,7 @@ impl Controller {
                     self.follow(id);
                 }
             }
+            Input::TunnelChanged => self.reconcile(),
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),
         }
@@ -659,7 +671,7 @@ impl Controller {
         for id in behind {
             self.refresh(id, now);
         }
-        if now.steady.since(self.reconciled) >= RECONCILE_EVERY {
+        if now.steady >= self.reconcile_at {
             self.reconcile();
         }
     }
@@ -688,8 +700,12 @@ impl Controller {
 
     fn reconcile(&mut self) {
         let now = self.parts.clock.now().steady;
-        self.reconciled = now;
-        if self.is_reconciling || self.leave_at.is_some() {
+        self.reconcile_at = now.plus(RECONCILE_EVERY);
+        if self.leave_at.is_some() {
+            return;
+        }
+        if self.is_reconciling {
+            self.is_list_stale = true;
             return;
         }
         self.is_reconciling = true;
@@ -707,24 +723,34 @@ impl Controller {
         self.work.push(work.boxed());
     }
 
-    fn listed(&mut self, asked: Steady, result: Result<HashSet<ShareId>, TunnelError>) {
+    fn listed(&mut self, asked: Steady, result: Result<Standing, TunnelError>) {
         self.is_reconciling = false;
-        let open = match result {
-            Ok(open) => open,
+        if std::mem::take(&mut self.is_list_stale) {
+            // It was asked for before something changed, and may speak of before or after.
+            return self.reconcile();
+        }
+        let standing = match result {
+            Ok(standing) => standing,
             Err(error) => return tracing::warn!(%error, "Could not see which ways in stand open"),
         };
         if self.leave_at.is_some() {
             // None is wanted any more, and one that is shut now is not lost.
-            return open.into_iter().for_each(|id| self.close_stray(id, Vec::new()));
+            return standing.open.into_iter().for_each(|id| self.close_stray(id, Vec::new()));
         }
         let living = self.slots.iter().map(|(id, slot)| {
             let is_settled = !slot.is_saving && slot.settled_since.is_some_and(|since| since < asked);
             (*id, &slot.share.phase, is_settled)
         });
-        for fix in reconcile::fixes(living, &open) {
+        let (fixes, now) = (reconcile::fixes(living, &standing), self.parts.clock.now().steady);
+        for fix in fixes {
             match fix {
+                Fix::LookAgain => self.reconcile_at = self.reconcile_at.min(now.plus(LOOK_AGAIN)),
                 Fix::Lost(id) => self.decide(id, Job::of(Event::TunnelLost)),
                 Fix::Close(id) => self.close_stray(id, Vec::new()),
+                Fix::Revoke(id) => {
+                    tracing::warn!(share.id = %id, "The way in to share {id} was taken away by somebody else; closing it");
+                    self.decide(id, Job::of(Event::Revoked));
+                }
             }
         }
     }

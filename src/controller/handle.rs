@@ -126,7 +126,7 @@ impl Shared {
     /// Returns a share's link. It is made anew each time: the store holds nothing that anybody could use.
     pub(super) fn link(&self, share: &Share) -> String {
         let token = self.keys.mint(share.id, share.link, share.created.wall, share.minted_expiry);
-        self.tunnel.public_url().at(&format!("/{}/{token}/{}", share.id, name_in_link(share)))
+        self.tunnel.public_url(share.id).at(&format!("/{}/{token}/{}", share.id, name_in_link(share)))
     }
 
     /// Returns the view of a share that is not among the living.
@@ -420,11 +420,6 @@ impl Handle {
     /// Returns where is counted what happens.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
-    }
-
-    /// Returns where the outside finds shares.
-    pub fn public_url(&self) -> String {
-        self.0.tunnel.public_url().to_string()
     }
 
     /// Waits until every way in that was open before a restart is open again, or its backend said why not; at most so long.

@@ -405,6 +405,35 @@ async fn doors_that_no_share_wants_are_shut_and_a_door_that_fell_shut_is_opened_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_somebody_else_took_away_is_closed_and_not_opened_again() {
+    let scene = Scene::new().await;
+    let (view, other) = (scene.share().await, scene.share().await);
+    scene.clock.advance(Duration::from_millis(1));
+    scene.tunnel.removed.lock().unwrap().insert(view.share.id);
+    scene.doors.shut(view.share.id);
+    scene.tunnel.changes.send_modify(|n| *n += 1);
+    assert_eq!(scene.closed(view.share.id).await.share.outcome(), Some(Outcome::Revoked));
+    assert!(!scene.doors.is_open(view.share.id) && scene.doors.is_open(other.share.id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_in_that_came_back_is_opened_at_once_however_long_it_was_away() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    *scene.tunnel.opening.lock().unwrap() = Mood::FailsForNow;
+    scene.doors.shut(view.share.id);
+    for _ in 0..40 {
+        scene.clock.advance(Duration::from_secs(5));
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert_eq!(scene.handle.show(view.share.id).await.unwrap().unwrap().state, State::Opening, "the pauses have grown to half a minute");
+    *scene.tunnel.opening.lock().unwrap() = Mood::Works;
+    scene.tunnel.changes.send_modify(|n| *n += 1);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(scene.handle.show(view.share.id).await.unwrap().unwrap().state, State::Offered);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_saved_does_not_happen() {
     let scene = Scene::new().await;
     let view = scene.share().await;

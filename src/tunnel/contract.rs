@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Tunnel;
+use super::{Standing, Tunnel};
 use crate::share::ShareId;
 
 /// Holds `tunnel` to its promises. `reaches` says whether the share's path leads in, asked from outside the tunnel.
@@ -15,19 +15,19 @@ pub(crate) async fn holds(tunnel: Arc<dyn Tunnel>, reaches: impl Fn(ShareId) -> 
     tunnel.open(ours).await.expect("it opens");
     assert!(reaches(ours) && !reaches(other), "it opens what was asked for and nothing else");
     tunnel.open(ours).await.expect("opening twice is fine");
-    assert!(tunnel.list().await.expect("it lists").contains(&ours));
+    assert!(tunnel.list().await.expect("it lists").open.contains(&ours));
 
     tunnel.open(other).await.expect("two stand side by side");
     tunnel.close(ours).await.expect("it closes");
     assert!(!reaches(ours) && reaches(other), "it closes what was asked for and nothing else");
     tunnel.close(ours).await.expect("closing twice is fine");
-    assert_eq!(tunnel.list().await.expect("it lists").into_iter().collect::<Vec<_>>(), [other]);
+    assert_eq!(tunnel.list().await.expect("it lists").open.into_iter().collect::<Vec<_>>(), [other]);
 
     tunnel.open(ours).await.expect("it opens again");
     assert!(reaches(ours));
     for share in [ours, other] {
         tunnel.close(share).await.expect("it closes");
     }
-    assert!(tunnel.list().await.expect("it lists").is_empty());
-    assert_eq!(tunnel.public_url(), tunnel.public_url(), "its address stays");
+    assert_eq!(tunnel.list().await.expect("it lists"), Standing::default(), "and nobody else took any away");
+    assert_eq!(tunnel.public_url(ours), tunnel.public_url(ours), "its address stays");
 }

@@ -1,10 +1,8 @@
 //! No tunnel: the recipient listener is reached at `BASE_URL` as it is, by a port forwarding or within the LAN.
 
-use std::collections::HashSet;
-
 use futures_util::future::{BoxFuture, FutureExt, ready};
 
-use super::{Doors, PublicUrl, Tunnel, TunnelError};
+use super::{Doors, PublicUrl, Standing, Tunnel, TunnelError};
 use crate::share::ShareId;
 
 /// Opens and shuts doors of our own listener.
@@ -26,7 +24,7 @@ impl Tunnel for Direct {
         "direct"
     }
 
-    fn public_url(&self) -> PublicUrl {
+    fn public_url(&self, _: ShareId) -> PublicUrl {
         self.base.clone()
     }
 
@@ -44,8 +42,8 @@ impl Tunnel for Direct {
         ready(Ok(())).boxed()
     }
 
-    fn list(&self) -> BoxFuture<'_, Result<HashSet<ShareId>, TunnelError>> {
-        ready(Ok(self.doors.all_open())).boxed()
+    fn list(&self) -> BoxFuture<'_, Result<Standing, TunnelError>> {
+        ready(Ok(Standing::open(self.doors.all_open()))).boxed()
     }
 }
 
@@ -66,6 +64,6 @@ mod tests {
     #[test]
     fn a_base_url_joins_with_one_slash() {
         let direct = Direct::new(PublicUrl::new("https://example.org/files//"), Doors::default());
-        assert_eq!(direct.public_url().at("/abc/x"), "https://example.org/files/abc/x");
+        assert_eq!(direct.public_url(ShareId::from_random(1)).at("/abc/x"), "https://example.org/files/abc/x");
     }
 }

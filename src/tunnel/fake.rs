@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Doors, PublicUrl, Tunnel, TunnelError};
+use super::{Doors, PublicUrl, Standing, Tunnel, TunnelError};
 use crate::share::ShareId;
 
 /// How long a slow one thinks: longer than from one tick of the controller to the next.
@@ -33,6 +34,9 @@ pub(crate) struct Fake {
     pub(crate) opening: Mutex<Mood>,
     pub(crate) closing: Mutex<Mood>,
     pub(crate) calls: AtomicUsize,
+    /// What somebody else has taken away, and how it tells that something has changed.
+    pub(crate) removed: Mutex<HashSet<ShareId>>,
+    pub(crate) changes: watch::Sender<u64>,
     /// Whether it says that it opens at once; its mood must let it.
     pub(crate) opens_at_once: AtomicBool,
     /// Whether it thinks for long about what it is called, as on a machine that has no time, and from when until when it did.
@@ -68,7 +72,7 @@ impl Tunnel for Fake {
         "fake"
     }
 
-    fn public_url(&self) -> PublicUrl {
+    fn public_url(&self, _: ShareId) -> PublicUrl {
         PublicUrl::new("https://fake.example")
     }
 
@@ -104,8 +108,12 @@ impl Tunnel for Fake {
         .boxed()
     }
 
-    fn list(&self) -> BoxFuture<'_, Result<HashSet<ShareId>, TunnelError>> {
-        async move { Ok(self.doors.all_open()) }.boxed()
+    fn list(&self) -> BoxFuture<'_, Result<Standing, TunnelError>> {
+        async move { Ok(Standing { open: self.doors.all_open(), removed: self.removed.lock().unwrap().clone() }) }.boxed()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 

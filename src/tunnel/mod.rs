@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::share::ShareId;
 
@@ -69,8 +70,9 @@ pub trait Tunnel: Send + Sync + 'static {
     /// Returns the backend's name, as `direct`.
     fn backend(&self) -> &'static str;
 
-    /// Returns where the outside finds shares. The same for all of them, and over restarts.
-    fn public_url(&self) -> PublicUrl;
+    /// Returns where the outside finds `share`, as far as it is known. It stays while the way in stands, and over restarts; where it
+    /// changes all the same, as with a node that gets another name, the way in counts as lost and is opened anew.
+    fn public_url(&self, share: ShareId) -> PublicUrl;
 
     /// Returns whether [`Tunnel::open`] asks nobody and never fails: it answers at once. A share's way in is then saved as open
     /// together with the share, and opened right behind that.
@@ -90,11 +92,33 @@ pub trait Tunnel: Send + Sync + 'static {
     /// [`TunnelError`]; it may still be open then.
     fn close(&self, share: ShareId) -> BoxFuture<'_, Result<(), TunnelError>>;
 
-    /// Returns which shares' ways in stand open, of those that are ours.
+    /// Returns which shares' ways in stand open, of those that are ours, and which somebody else took away.
     ///
     /// # Errors
     /// [`TunnelError`] where that cannot be known at the moment.
-    fn list(&self) -> BoxFuture<'_, Result<HashSet<ShareId>, TunnelError>>;
+    fn list(&self) -> BoxFuture<'_, Result<Standing, TunnelError>>;
+
+    /// Returns what changes whenever a list may say something else than before without a call of ours, and when an open that failed
+    /// may succeed now. Where nothing of the kind happens nobody holds the other end.
+    fn changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+}
+
+/// Which ways in stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Of these shares.
+    pub open: HashSet<ShareId>,
+    /// Of these they did, until somebody else took them away: the operator of the machine wants them shut.
+    pub removed: HashSet<ShareId>,
+}
+
+impl Standing {
+    /// Returns that these are open and nobody has taken any away.
+    pub fn open(open: HashSet<ShareId>) -> Self {
+        Self { open, removed: HashSet::new() }
+    }
 }
 
 /// The shares that the recipient side answers for. Cheap to clone.

@@ -3,13 +3,12 @@
 //! Whatever stands here was asked for and has not happened. What happens first, what fails, what never comes back and
 //! what a crash cuts short is the simulation's choice; so a crash between two of its steps is a crash at an `await`.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use portcullis::share::ShareId;
 use portcullis::store::{Save, StoreError};
-use portcullis::tunnel::{Doors, PublicUrl, Tunnel, TunnelError};
+use portcullis::tunnel::{Doors, PublicUrl, Standing, Tunnel, TunnelError};
 use tokio::sync::oneshot::{Sender, channel};
 
 /// Something that was asked for, and who waits for it.
@@ -18,7 +17,7 @@ pub(crate) enum Op {
     Save(Save, Sender<Result<Vec<u64>, StoreError>>),
     Open(ShareId, Sender<Result<(), TunnelError>>),
     Close(ShareId, Sender<Result<(), TunnelError>>),
-    List(Sender<Result<HashSet<ShareId>, TunnelError>>),
+    List(Sender<Result<Standing, TunnelError>>),
 }
 
 impl Op {
@@ -63,7 +62,7 @@ impl Tunnel for SimTunnel {
         "simulated"
     }
 
-    fn public_url(&self) -> PublicUrl {
+    fn public_url(&self, _: ShareId) -> PublicUrl {
         PublicUrl::new("https://gate.example")
     }
 
@@ -97,9 +96,9 @@ impl Tunnel for SimTunnel {
         .boxed()
     }
 
-    fn list(&self) -> BoxFuture<'_, Result<HashSet<ShareId>, TunnelError>> {
+    fn list(&self) -> BoxFuture<'_, Result<Standing, TunnelError>> {
         if let Some(doors) = &self.own {
-            return ready(Ok(doors.all_open())).boxed();
+            return ready(Ok(Standing::open(doors.all_open()))).boxed();
         }
         let (answer, answered) = channel();
         async move {

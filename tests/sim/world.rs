@@ -17,7 +17,7 @@ use portcullis::metrics::Metrics;
 use portcullis::share::{Event, FileIdentity, Limits, Moment, Phase, Recipient as Who, Share, ShareId, Timestamp, Transfer, TransferId};
 use portcullis::store::{EventQuery, MAX_PAGE, Save, StoreError};
 use portcullis::token::{Key, Keys, random};
-use portcullis::tunnel::{Doors, TunnelError};
+use portcullis::tunnel::{Doors, Standing, TunnelError};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -360,7 +360,7 @@ impl<'a> World<'a> {
                 self.shut(share);
                 let _ = answer.send(Ok(()));
             }
-            Op::List(answer) => drop(answer.send(Ok(self.doors.iter().copied().collect()))),
+            Op::List(answer) => drop(answer.send(Ok(Standing::open(self.doors.iter().copied().collect())))),
         }
     }
 
