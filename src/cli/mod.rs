@@ -47,6 +47,9 @@ use self::interrupt::Interrupts;
 use self::server::ServerArgs;
 use self::terminal::Terminal;
 use crate::config::{Config, Mistake, RemoteMistake, Settings};
+use crate::shutdown::{Hangups, Signals};
+use crate::tunnel::tailscale::keeper;
+use crate::tunnel::tailscale::localapi::LocalApi;
 use crate::{app, telemetry};
 
 /// How long work that cannot be interrupted (a read from a NAS that hangs) may hold up the end of the program.
@@ -201,6 +204,16 @@ enum Command {
     /// Print a link that signs a browser in to the owner's page
     #[command(after_help = "Example: portcullis sign-in")]
     SignIn(ServerArgs),
+    /// Hold a session with tailscaled for a server, until it gives no more signs of life on standard input
+    #[command(name = crate::tunnel::tailscale::keeper::COMMAND, hide = true)]
+    HoldSession(HoldArgs),
+}
+
+#[derive(Debug, Args)]
+struct HoldArgs {
+    /// tailscaled's socket
+    #[arg(long)]
+    socket: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -237,7 +250,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Whoever only holds a session needs no second thread.
+    let mut builder = match cli.command {
+        Command::HoldSession(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             Terminal::of_process().say(&format!("The program cannot start its threads: {error}."));
@@ -246,6 +264,7 @@ pub fn main() -> ExitCode {
     };
     let code = match cli.command {
         Command::Serve(args) => serve(&runtime, args),
+        Command::HoldSession(args) => runtime.block_on(hold(args)),
         command => ExitCode::from(runtime.block_on(run(command, &mut Terminal::of_process())) as u8),
     };
     runtime.shutdown_timeout(LAST_WAIT);
@@ -273,6 +292,22 @@ fn serve(runtime: &tokio::runtime::Runtime, args: ServeArgs) -> ExitCode {
     })
 }
 
+/// Holds a session for the server that started this process. It ends with that server and not by a signal: Ctrl-C and a service
+/// manager mean the server, which shuts its doors in good order first.
+async fn hold(args: HoldArgs) -> ExitCode {
+    let held = async {
+        let _signals = (Signals::take()?, Hangups::take()?);
+        keeper::run(LocalApi::new(args.socket)).await
+    };
+    match held.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            Terminal::of_process().say(&format!("A server starts this command, with pipes as its standard input and output ({error})."));
+            ExitCode::from(Exit::Usage as u8)
+        }
+    }
+}
+
 async fn run(command: Command, terminal: &mut Terminal) -> Exit {
     let result = match command {
         Command::Share(args) => match Interrupts::listen() {
@@ -291,7 +326,7 @@ async fn run(command: Command, terminal: &mut Terminal) -> Exit {
 /// Runs a command that is over when it has its answer: an interrupt just ends it.
 async fn ask(command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     match command {
-        Command::Serve(_) | Command::Share(_) | Command::Watch(_) => unreachable!("they are run by themselves"),
+        Command::Serve(_) | Command::HoldSession(_) | Command::Share(_) | Command::Watch(_) => unreachable!("they are run by themselves"),
         Command::Ls(args) => list::ls(&args.server.client()?, &args, terminal).await,
         Command::Show(args) => show::run(&args.server.client()?, &args, terminal).await,
         Command::Close(args) => change::close(&args.server.client()?, &args, terminal).await,

@@ -1,9 +1,8 @@
-//! What every tunnel promises.
+//! What every tunnel promises. `tests/it` holds tunnels to it that need the real thing, so it names nothing but its parent.
 
 use std::sync::Arc;
 
-use super::{Standing, Tunnel};
-use crate::share::ShareId;
+use super::{ShareId, Standing, Tunnel};
 
 /// Holds `tunnel` to its promises. `reaches` says whether the share's path leads in, asked from outside the tunnel.
 pub(crate) async fn holds(tunnel: Arc<dyn Tunnel>, reaches: impl Fn(ShareId) -> bool) {

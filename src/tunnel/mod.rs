@@ -57,6 +57,12 @@ pub enum TunnelError {
 }
 
 impl TunnelError {
+    /// Returns the same, as one that may succeed later where `is_retryable`.
+    pub(crate) fn retryable_if(self, is_retryable: bool) -> Self {
+        let (Self::Unavailable(why) | Self::NotPossible(why)) = self;
+        if is_retryable { Self::Unavailable(why) } else { Self::NotPossible(why) }
+    }
+
     /// Returns whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_))

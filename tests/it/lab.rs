@@ -5,6 +5,7 @@
 
 mod asked;
 mod ends;
+mod funnel;
 mod origin;
 
 use std::io::Read;

@@ -92,6 +92,14 @@ pub enum LocalApiError {
         /// How long was waited.
         after: Duration,
     },
+    /// Whoever holds the session for us could not.
+    #[error("{text}")]
+    Keeper {
+        /// Why, as a sentence.
+        text: String,
+        /// Whether it may succeed later.
+        is_retryable: bool,
+    },
     /// The connection broke, or what came is no answer of tailscaled's.
     #[error("tailscaled did not {what}: {why}")]
     Broken {
@@ -103,7 +111,7 @@ pub enum LocalApiError {
 }
 
 impl LocalApiError {
-    fn broken(what: &'static str, why: impl fmt::Display) -> Self {
+    pub(super) fn broken(what: &'static str, why: impl fmt::Display) -> Self {
         Self::Broken { what, why: short(&why.to_string()) }
     }
 
@@ -113,6 +121,7 @@ impl LocalApiError {
             Self::NotRunning { .. } | Self::Conflict | Self::NotYet { .. } | Self::Slow { .. } | Self::Broken { .. } => true,
             Self::Failed { status, .. } => status.is_server_error(),
             Self::NoAccess { .. } | Self::Denied { .. } => false,
+            Self::Keeper { is_retryable, .. } => *is_retryable,
         }
     }
 }
@@ -168,6 +177,28 @@ impl LocalApi {
     /// [`LocalApiError`].
     pub async fn status(&self) -> Result<Value, LocalApiError> {
         self.json("tell its status", Method::GET, "/localapi/v0/status?peers=false").await
+    }
+
+    /// Returns which process listens on the socket; `None` where that cannot be seen, as from within another container.
+    ///
+    /// # Errors
+    /// [`LocalApiError`] where nobody does.
+    pub async fn process(&self) -> Result<Option<i32>, LocalApiError> {
+        let what = "say that it is there";
+        in_time(what, ANSWER_TIMEOUT, async {
+            let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.not_connected(what, &error))?;
+            let peer = stream.peer_cred().map_err(|error| LocalApiError::broken(what, error))?;
+            Ok(peer.pid().filter(|pid| *pid > 0))
+        })
+        .await
+    }
+
+    /// Asks for what only who may change the node is told, and does nothing.
+    ///
+    /// # Errors
+    /// [`LocalApiError::Denied`] where this account may not; [`LocalApiError`].
+    pub async fn may_change(&self) -> Result<(), LocalApiError> {
+        self.ask("let this account change anything", request(Method::GET, "/localapi/v0/metrics"), ANSWER_TIMEOUT).await.map(drop)
     }
 
     /// Asks for the node's settings.
@@ -258,10 +289,9 @@ impl LocalApi {
             if !response.status().is_success() {
                 return Err(refusal(what, response).await);
             }
-            let mut bus = Bus { body: response.into_body(), _connection: connection, buffer: BytesMut::new(), session: String::new() };
+            let mut bus = Bus { body: response.into_body(), _connection: connection, lines: Lines::default(), session: String::new() };
             let first = bus.next().await?.ok_or_else(|| LocalApiError::broken(what, "the bus ended at once"))?;
-            let session = first["SessionID"].as_str().filter(|id| is_session_id(id));
-            session.ok_or_else(|| LocalApiError::broken(what, "the first message names no session"))?.clone_into(&mut bus.session);
+            bus.session = session_of(what, &first)?;
             Ok(bus)
         };
         in_time(what, ANSWER_TIMEOUT, begin).await
@@ -305,13 +335,40 @@ impl LocalApi {
     }
 }
 
+/// Messages as they come, each JSON on a line of its own.
+#[derive(Debug, Default)]
+pub(super) struct Lines(pub(super) BytesMut);
+
+impl Lines {
+    /// Takes the first message off, if it is there as a whole.
+    ///
+    /// # Errors
+    /// [`LocalApiError::Broken`] where it is no message, or has no end.
+    pub(super) fn take(&mut self, what: &'static str) -> Result<Option<Value>, LocalApiError> {
+        if let Some(end) = memchr::memchr(b'\n', &self.0) {
+            let line = self.0.split_to(end + 1);
+            return serde_json::from_slice(&line).map(Some).map_err(|error| LocalApiError::broken(what, error));
+        }
+        if self.0.len() > MAX_LINE_BYTES {
+            return Err(LocalApiError::broken(what, "a message without end"));
+        }
+        Ok(None)
+    }
+}
+
+/// Returns which session the first message of the bus names.
+pub(super) fn session_of(what: &'static str, first: &Value) -> Result<String, LocalApiError> {
+    let session = first["SessionID"].as_str().filter(|id| is_session_id(id));
+    session.map(str::to_owned).ok_or_else(|| LocalApiError::broken(what, "the first message names no session"))
+}
+
 /// A session on tailscaled's bus. What is served in its name ends when this is dropped, or its process dies: tailscaled sees the
 /// connection close.
 #[derive(Debug)]
 pub struct Bus {
     body: Incoming,
     _connection: JoinSet<()>,
-    buffer: BytesMut,
+    lines: Lines,
     session: String,
 }
 
@@ -329,12 +386,8 @@ impl Bus {
     pub async fn next(&mut self) -> Result<Option<Value>, LocalApiError> {
         let what = "go on with its session";
         loop {
-            if let Some(end) = memchr::memchr(b'\n', &self.buffer) {
-                let line = self.buffer.split_to(end + 1);
-                return serde_json::from_slice(&line).map(Some).map_err(|error| LocalApiError::broken(what, error));
-            }
-            if self.buffer.len() > MAX_LINE_BYTES {
-                return Err(LocalApiError::broken(what, "a message without end"));
+            if let Some(message) = self.lines.take(what)? {
+                return Ok(Some(message));
             }
             match self.body.frame().await {
                 None => return Ok(None),
@@ -342,7 +395,7 @@ impl Bus {
                 Some(Err(_)) => return Ok(None),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
+                        self.lines.0.extend_from_slice(&data);
                     }
                 }
             }

@@ -117,6 +117,13 @@ impl Node {
     }
 }
 
+impl Missing {
+    /// Returns whether it may pass by itself, or by what an operator does about a node that worked before: then it is waited for.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Approval | Self::Running(_))
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -74,6 +74,14 @@ impl Lab {
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("no JSON ({e}): {line}"))
     }
 
+    /// Runs `tailscale`, as the operator of the node does.
+    pub(crate) fn tailscale(&self, arguments: &[&str]) -> Output {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab/bin/current/tailscale");
+        let mut command = Command::new(program);
+        command.arg(format!("--socket={}", self.socket().display())).args(arguments).stdin(Stdio::null());
+        command.output().expect("tests/lab/build makes it")
+    }
+
     /// Where everything of the lab lies while it lives.
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().join("lab")

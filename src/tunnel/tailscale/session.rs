@@ -1,0 +1,515 @@
+//! The one session, and the task that owns it: what is to stand, what stands, and every edit in a row.
+//!
+//! All shares stand in one session's name. The task begins it, takes it up again when it ends, asks the node what it is
+//! ready for, and edits what is served: many wishes that come at once become one edit, which is read back before anybody is told that it
+//! stands.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::certificate::{Certificate, Install};
+use super::editor::{self, EditError};
+use super::keeper::{Beats, Held, Hold, Over, Said};
+use super::localapi::{LocalApi, LocalApiError};
+use super::shape::{self, Shape, Way};
+use super::status::{Missing, Node};
+use crate::share::ShareId;
+use crate::tunnel::{Doors, Standing, TunnelError};
+
+/// How many wishes may wait: a thousand shares that open at once, and as many that close.
+pub(super) const MAX_ASKS: usize = 2048;
+/// How many of them become one edit at most.
+const MAX_BATCH: usize = 512;
+/// The first and the longest pause before the session is begun anew. The first is short: tailscaled is back within a second when it
+/// is restarted, and every link with it.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How often what is served is compared with what should be, though nobody said that anything has changed.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+/// How long the bus may go on talking before the node is asked what has changed: it says several things in a row.
+const SETTLING: Duration = Duration::from_millis(20);
+/// How long a tailscaled whose session ended is watched: one that is going away may still answer for a moment, one that threw us
+/// out goes on.
+const GOING_AWAY: Duration = Duration::from_millis(400);
+
+/// What the task is asked.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Open(ShareId, oneshot::Sender<Result<(), TunnelError>>),
+    Close(ShareId, oneshot::Sender<Result<(), TunnelError>>),
+    List(oneshot::Sender<Result<Standing, TunnelError>>),
+}
+
+/// What everybody may know of the node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Known(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    name: RwLock<Option<String>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Known {
+    pub(super) fn new(name: Option<String>) -> Self {
+        Self(Arc::new(Shared { name: RwLock::new(name), changes: watch::Sender::new(0) }))
+    }
+
+    /// Returns the node's name, the last that was known.
+    pub(super) fn name(&self) -> Option<String> {
+        self.0.name.read().expect("nobody panics while holding the name").clone()
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    fn set_name(&self, name: &str) {
+        *self.0.name.write().expect("nobody panics while holding the name") = Some(name.to_owned());
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|n| *n += 1);
+    }
+}
+
+/// What a session is made of.
+pub(super) struct Setup {
+    pub(super) api: LocalApi,
+    pub(super) shape: Shape,
+    pub(super) hold: Hold,
+    pub(super) beats: Beats,
+    pub(super) doors: Doors,
+    pub(super) known: Known,
+    /// Takes the node's certificate, where we end TLS.
+    pub(super) install: Option<Install>,
+    /// Is told the node's name whenever that is another.
+    pub(super) on_name: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// The task.
+pub struct Session {
+    setup: Setup,
+    asks: mpsc::Receiver<Ask>,
+    held: Option<Held>,
+    /// Which process answered when the session began.
+    process: Option<i32>,
+    node: Node,
+    missing: Vec<Missing>,
+    certificate: Certificate,
+    /// What is to stand.
+    wanted: BTreeSet<ShareId>,
+    /// What was said to stand, of what is wanted, in this session and under this name.
+    open: BTreeSet<ShareId>,
+    /// What somebody else took away.
+    removed: HashSet<ShareId>,
+    /// For which shares something was served when that was read back last; `None` where an edit may or may not have been done since.
+    stood: Option<BTreeSet<ShareId>>,
+    /// Why there is no session, or the node is not known.
+    trouble: Option<TunnelError>,
+    failures: u32,
+    begin_at: Instant,
+    check_at: Instant,
+    /// When the node is asked again, since the bus said something.
+    look_at: Option<Instant>,
+}
+
+impl Session {
+    pub(super) fn new(setup: Setup, asks: mpsc::Receiver<Ask>) -> Self {
+        let now = Instant::now();
+        let certificate = Certificate::new(setup.api.clone());
+        Self {
+            setup,
+            asks,
+            held: None,
+            process: None,
+            node: Node::default(),
+            missing: Vec::new(),
+            certificate,
+            wanted: BTreeSet::new(),
+            open: BTreeSet::new(),
+            removed: HashSet::new(),
+            stood: None,
+            trouble: None,
+            failures: 0,
+            begin_at: now,
+            check_at: now + CHECK_EVERY,
+            look_at: None,
+        }
+    }
+
+    /// Does what is asked until `shutdown`; the session ends then, and everything that stands in its name.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                said = said(&mut self.held) => self.heard(said).await,
+                () = sleep_until(self.begin_at), if self.held.is_none() => self.begin().await,
+                () = sleep_until(self.look_at.unwrap_or(self.check_at)), if self.look_at.is_some() => self.look().await,
+                () = sleep_until(self.check_at) => self.check().await,
+                pair = self.certificate.made() => self.certified(pair),
+                ask = self.asks.recv() => match ask {
+                    Some(ask) => self.asked(ask).await,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Begins a session, and has it serve what is to stand.
+    async fn begin(&mut self) {
+        match self.try_to_begin().await {
+            Ok(()) => {
+                self.failures = 0;
+                tracing::info!(node = self.node.name.as_deref(), "Holding a session with tailscaled");
+                self.restore().await;
+                self.setup.known.changed();
+            }
+            Err(error) => {
+                let trouble = of_local_api(error);
+                // Said once, and again when it is something else.
+                if self.trouble.as_ref().map(ToString::to_string) != Some(trouble.to_string()) {
+                    tracing::warn!("No session with tailscaled: {trouble}");
+                }
+                self.trouble = Some(trouble);
+                let pause = PAUSES.0.saturating_mul(1 << self.failures.min(10)).min(PAUSES.1);
+                self.failures = self.failures.saturating_add(1);
+                self.begin_at = Instant::now() + pause;
+            }
+        }
+    }
+
+    async fn try_to_begin(&mut self) -> Result<(), LocalApiError> {
+        self.process = self.setup.api.process().await?;
+        let held = Held::begin(&self.setup.api, &self.setup.hold, &self.setup.beats).await?;
+        self.read_node().await?;
+        (self.held, self.stood, self.trouble) = (Some(held), None, None);
+        self.check_at = Instant::now() + CHECK_EVERY;
+        Ok(())
+    }
+
+    /// Asks the node what it is, and whether it is ready.
+    async fn read_node(&mut self) -> Result<(), LocalApiError> {
+        let (status, prefs) = tokio::join!(self.setup.api.status(), self.setup.api.prefs());
+        let node = Node::of(&status?);
+        self.missing = node.missing(&prefs?, self.setup.shape.port);
+        if let Some(name) = &node.name
+            && self.setup.known.name().as_ref() != Some(name)
+        {
+            tracing::info!(node = name, "The node's name is {name}");
+            self.setup.known.set_name(name);
+            (self.setup.on_name)(name);
+            // Every link begins with it: what stood under another name is lost.
+            self.open.clear();
+            self.stood = None;
+        }
+        self.node = node;
+        if self.missing.is_empty() && self.setup.install.is_some() {
+            self.certificate.want(self.node.name.as_deref());
+        }
+        Ok(())
+    }
+
+    /// Puts back what is to stand. What comes of it whoever wants it is told when they ask.
+    async fn restore(&mut self) {
+        if !self.wanted.is_empty()
+            && let Err(error) = self.settle().await
+        {
+            tracing::warn!("Could not open what was open before: {error}");
+        }
+    }
+
+    /// Returns whether the node lets anybody in.
+    fn readiness(&self) -> Result<(), TunnelError> {
+        if let Some(missing) = self.missing.first() {
+            return Err(TunnelError::NotPossible(missing.to_string()).retryable_if(missing.may_pass()));
+        }
+        match self.setup.install {
+            Some(_) => self.certificate.is_there(self.node.name.as_deref()).map_err(TunnelError::Unavailable),
+            None => Ok(()),
+        }
+    }
+
+    /// Has the session serve what is wanted. While the node is not ready nothing is added, and what is not wanted any more goes
+    /// all the same.
+    async fn settle(&mut self) -> Result<(), TunnelError> {
+        if self.held.is_none() {
+            return Err(self.trouble.as_ref().map_or_else(not_yet, again));
+        }
+        let ready = if self.wanted.is_empty() { Ok(()) } else { self.readiness() };
+        if ready.is_ok() {
+            return self.serve(self.wanted.clone()).await;
+        }
+        let stood = self.stood.clone().unwrap_or_default();
+        let left: BTreeSet<ShareId> = self.wanted.intersection(&stood).copied().collect();
+        if self.stood.as_ref() != Some(&left) {
+            self.serve(left).await?;
+        }
+        ready
+    }
+
+    /// Has the session serve these shares, and reads that back.
+    async fn serve(&mut self, shares: BTreeSet<ShareId>) -> Result<(), TunnelError> {
+        let Some(held) = &self.held else { return Err(not_yet()) };
+        // Without a name nothing was ever served.
+        let Some(name) = self.node.name.clone() else { return if shares.is_empty() { Ok(()) } else { Err(not_yet()) } };
+        self.stood = None;
+        match editor::serve(&self.setup.api, &self.setup.shape, held.session(), &name, &shares).await {
+            Ok(()) => {
+                self.stood = Some(shares);
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, EditError::SessionOver) {
+                    self.let_go();
+                }
+                Err(of_edit(error))
+            }
+        }
+    }
+
+    /// Takes up what was asked, and whatever waits behind it.
+    async fn asked(&mut self, first: Ask) {
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH
+            && let Ok(ask) = self.asks.try_recv()
+        {
+            batch.push(ask);
+        }
+        let before = self.wanted.clone();
+        for ask in &batch {
+            match ask {
+                Ask::Open(share, _) => {
+                    self.wanted.insert(*share);
+                    self.removed.remove(share);
+                }
+                Ask::Close(share, _) => {
+                    self.setup.doors.shut(*share);
+                    self.wanted.remove(share);
+                    self.open.remove(share);
+                    self.removed.remove(share);
+                }
+                Ask::List(_) => {}
+            }
+        }
+        let opens = batch.iter().any(|ask| matches!(ask, Ask::Open(..)));
+        // What has not changed is looked at all the same before it is called open.
+        let result = if opens || self.wanted != before { self.settle().await } else { Ok(()) };
+        let mut listed = None;
+        for ask in batch {
+            match ask {
+                Ask::Open(share, answer) => self.answer_open(share, &result, answer),
+                Ask::Close(share, answer) => drop(answer.send(self.how_closed(share, &result))),
+                Ask::List(answer) => {
+                    if listed.is_none() {
+                        listed = Some(self.list().await);
+                    }
+                    let standing = listed.as_ref().expect("it was just listed");
+                    drop(answer.send(standing.as_ref().map(Standing::clone).map_err(again)));
+                }
+            }
+        }
+    }
+
+    fn answer_open(&mut self, share: ShareId, result: &Result<(), TunnelError>, answer: oneshot::Sender<Result<(), TunnelError>>) {
+        // A close of the same share may have come in the same batch.
+        if !self.wanted.contains(&share) {
+            return drop(answer.send(Err(TunnelError::Unavailable("it was closed meanwhile".to_owned()))));
+        }
+        match result {
+            Ok(()) => {
+                self.open.insert(share);
+                self.setup.doors.open(share);
+                let _ = answer.send(Ok(()));
+            }
+            Err(error) => {
+                // What never stood is not put back behind anybody's back; what did is, as soon as that can be.
+                if !self.open.contains(&share) {
+                    self.wanted.remove(&share);
+                }
+                let _ = answer.send(Err(again(error)));
+            }
+        }
+    }
+
+    /// Says what became of closing a way in. Its door is shut whatever the tunnel says. Without a session nothing of ours is served.
+    fn how_closed(&self, share: ShareId, result: &Result<(), TunnelError>) -> Result<(), TunnelError> {
+        let may_stand = self.held.is_some() && self.stood.as_ref().is_none_or(|stood| stood.contains(&share));
+        match result {
+            Err(error) if may_stand => Err(again(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Says what stands, having looked.
+    async fn list(&mut self) -> Result<Standing, TunnelError> {
+        if self.held.is_some() {
+            self.compare().await.map_err(of_local_api)?;
+        }
+        Ok(Standing { open: self.open.iter().copied().collect(), removed: self.removed.clone() })
+    }
+
+    /// Compares what is served with what was read back last: whoever changed that was somebody else.
+    async fn compare(&mut self) -> Result<(), LocalApiError> {
+        let (Some(held), Some(stood), Some(name)) = (&self.held, &self.stood, &self.node.name) else { return Ok(()) };
+        let config = self.setup.api.serve_config().await?.json;
+        // Where there is nothing at all in its name the session is over, and the bus will say so: then it is judged why.
+        if let Some(served) = shape::of_session(&config, held.session())
+            && !shape::stands(served, &self.setup.shape.of(name, stood))
+        {
+            self.taken_away();
+        }
+        Ok(())
+    }
+
+    /// Somebody else has changed what we serve: an operator of this node wants it shut.
+    fn taken_away(&mut self) {
+        tracing::warn!("Somebody else has taken our ways in away from tailscaled; taking it for the operator's will");
+        self.stood = None;
+        self.open.clear();
+        for share in std::mem::take(&mut self.wanted) {
+            self.setup.doors.shut(share);
+            self.removed.insert(share);
+        }
+        self.setup.known.changed();
+    }
+
+    fn let_go(&mut self) {
+        (self.held, self.stood) = (None, None);
+        self.open.clear();
+        self.begin_at = Instant::now();
+    }
+
+    async fn heard(&mut self, said: Said) {
+        match said {
+            Said::Message(message) => {
+                let tells = ["State", "Prefs", "SelfChange", "NetMap", "LoginFinished"];
+                if tells.iter().any(|what| !message[*what].is_null()) {
+                    self.look_at.get_or_insert(Instant::now() + SETTLING);
+                }
+            }
+            Said::Over(over) => self.over(over).await,
+        }
+    }
+
+    /// The session has ended, and with it everything that stood in its name.
+    async fn over(&mut self, over: Over) {
+        tracing::warn!(?over, "The session with tailscaled has ended");
+        self.let_go();
+        if over == Over::Ended && !self.wanted.is_empty() && self.goes_on().await {
+            self.taken_away();
+        }
+        self.setup.known.changed();
+        self.begin().await;
+    }
+
+    /// Returns whether the tailscaled that ended our session lives on: then somebody has overwritten what it served.
+    async fn goes_on(&self) -> bool {
+        let is_the_same = async |api: &LocalApi| match (api.process().await, self.process) {
+            (Ok(Some(now)), Some(then)) => now == then,
+            // From another container it cannot be told; one that is restarted does not listen for longer than we look.
+            (Ok(_), _) => true,
+            (Err(_), _) => false,
+        };
+        if !is_the_same(&self.setup.api).await {
+            return false;
+        }
+        sleep(GOING_AWAY).await;
+        is_the_same(&self.setup.api).await && self.setup.api.serve_config().await.is_ok()
+    }
+
+    /// Asks the node what has changed, and follows it.
+    async fn look(&mut self) {
+        self.look_at = None;
+        let before = (self.node.name.clone(), self.missing.clone());
+        if let Err(error) = self.read_node().await {
+            return tracing::debug!(%error, "The node does not say what has changed");
+        }
+        if before == (self.node.name.clone(), self.missing.clone()) {
+            return;
+        }
+        match self.missing.first() {
+            Some(missing) => {
+                tracing::warn!("The node can no longer be reached from the internet: {missing}");
+                self.open.clear();
+            }
+            None => {
+                tracing::info!(node = self.node.name.as_deref(), "The node can be reached from the internet");
+                self.restore().await;
+            }
+        }
+        self.setup.known.changed();
+    }
+
+    /// Compares from time to time, asked or not, and renews what runs out.
+    async fn check(&mut self) {
+        self.check_at = Instant::now() + CHECK_EVERY;
+        if self.held.is_none() {
+            return;
+        }
+        self.look().await;
+        if let Err(error) = self.compare().await {
+            tracing::debug!(%error, "Could not compare what is served");
+        }
+        if self.stood.is_none() {
+            self.restore().await;
+        }
+    }
+
+    fn certified(&mut self, pair: Result<super::localapi::CertPair, LocalApiError>) {
+        let Some(install) = &self.setup.install else { return };
+        if self.certificate.take(pair, install) {
+            self.setup.known.changed();
+        }
+    }
+}
+
+/// Waits for what a session says; for ever where there is none.
+async fn said(held: &mut Option<Held>) -> Said {
+    match held {
+        Some(held) => held.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn not_yet() -> TunnelError {
+    TunnelError::Unavailable("tailscaled has not been reached yet".to_owned())
+}
+
+fn again(error: &TunnelError) -> TunnelError {
+    match error {
+        TunnelError::Unavailable(why) => TunnelError::Unavailable(why.clone()),
+        TunnelError::NotPossible(why) => TunnelError::NotPossible(why.clone()),
+    }
+}
+
+fn of_local_api(error: LocalApiError) -> TunnelError {
+    TunnelError::NotPossible(error.to_string()).retryable_if(error.is_retryable())
+}
+
+fn of_edit(error: EditError) -> TunnelError {
+    let is_retryable = match &error {
+        EditError::LocalApi(error) => error.is_retryable(),
+        EditError::Taken(_) => false,
+        EditError::SessionOver | EditError::Crowded => true,
+    };
+    TunnelError::NotPossible(error.to_string()).retryable_if(is_retryable)
+}
+
+/// Returns the public way to a node's port.
+pub(super) fn public_url(way_to: &str, port: u16) -> String {
+    if port == 443 { format!("https://{way_to}") } else { format!("https://{way_to}:{port}") }
+}
+
+/// Returns the way that a shape leads, in words.
+pub(super) fn backend(way: Way) -> &'static str {
+    match way {
+        Way::Passthrough => "tailscale",
+        Way::Mount => "tailscale-mount",
+    }
+}
