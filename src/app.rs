@@ -8,7 +8,7 @@ mod retention;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,8 +28,8 @@ pub use self::reload::Load;
 use self::retention::Retention;
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AuthMode, Config, Secret};
-use crate::controller::{Controller, Parts};
+use crate::config::{AuthMode, Config, Secret, TunnelKind};
+use crate::controller::{Controller, Handle, Parts};
 use crate::delivery::{self, Passes, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
@@ -44,7 +44,11 @@ use crate::store::sqlite::SqliteStore;
 use crate::telemetry::LogControl;
 use crate::token::{Key, Keys, random};
 use crate::tunnel::direct::Direct;
-use crate::tunnel::{Doors, PublicUrl};
+use crate::tunnel::tailscale::funnel::Funnel;
+use crate::tunnel::tailscale::keeper::{self, Beats, Hold};
+use crate::tunnel::tailscale::session::Session;
+use crate::tunnel::tailscale::shape::{Shape, Way};
+use crate::tunnel::{Doors, PublicUrl, Tunnel, tailscale};
 
 /// The socket in the state folder over which this machine's owner is served without a token.
 pub const OWNER_SOCKET: &str = "owner.sock";
@@ -52,6 +56,12 @@ pub const OWNER_SOCKET: &str = "owner.sock";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the start waits for ways in that were open before: not for a tunnel that is away.
 const MAX_REOPENING: Duration = Duration::from_secs(5);
+/// How long the start waits for what a tunnel's links begin with.
+const MAX_NAMING: Duration = Duration::from_secs(2);
+/// The file of the state folder in which the node's name is kept: after a restart links are shown before tailscaled has answered.
+const NODE_NAME: &str = "tailscale.name";
+/// The program that runs, also where its file was replaced meanwhile.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 /// The longest secret that is kept in a file of the state folder.
 const MAX_KEPT_BYTES: u64 = 4096;
 
@@ -65,6 +75,7 @@ pub struct Running {
     pub sign_in_url: Option<String>,
     /// What every link begins with.
     pub public_url: String,
+    tunnel: Arc<dyn Tunnel>,
     /// The folder whose files can be shared.
     pub root: PathBuf,
     stop: CancellationToken,
@@ -143,7 +154,10 @@ fn greet(running: &Running, auth: AuthMode) {
     if auth == AuthMode::None {
         lines.push("  AUTH=none: everybody in your network can make and close shares.".to_owned());
     }
-    lines.push(format!("  Links begin with {}", running.public_url));
+    match running.tunnel.trouble() {
+        None => lines.push(format!("  Links begin with {}", running.public_url)),
+        Some(trouble) => lines.push(format!("  No link works yet: {trouble}")),
+    }
     lines.push("  Ctrl-C stops it and closes every door.".to_owned());
     lines.push(String::new());
     // Nobody may be reading.
@@ -168,19 +182,16 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
 
     let recipients = delivery::listen(config.recipient_listen)
         .with_context(|| format!("listening for recipients on {} (RECIPIENT_LISTEN)", config.recipient_listen))?;
-    let base = config
-        .base_url
-        .clone()
-        .unwrap_or_else(|| format!("http://{}", reachable(recipients.local_addr().unwrap_or(config.recipient_listen))));
+    let recipients_at = recipients.local_addr().unwrap_or(config.recipient_listen);
     let (doors, passes) = (Doors::default(), Passes::default());
-    let tunnel = Arc::new(Direct::new(PublicUrl::new(&base), doors.clone()));
+    let WayIn { tunnel, session } = WayIn::of(&config, recipients_at, doors.clone());
     let (reports, incoming) = meter::channel();
     let metrics = Metrics::new(VERSION, clock.now().wall);
     let parts = Parts {
         store: store.clone(),
         catalog: catalog.clone(),
         digests: digests.clone(),
-        tunnel,
+        tunnel: tunnel.clone(),
         clock: clock.clone(),
         keys: keys.clone(),
         passes: passes.clone(),
@@ -193,6 +204,8 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let pages = RecipientPages { controller: handle.clone(), keys: Arc::new(keys), clock: clock.clone() };
     let proxies = Arc::new(RwLock::new(config.trusted_proxies.clone()));
     let (trusted, (bounds, bounds_now)) = (proxies.clone(), watch::channel(reload::bounds_of(&config)));
+    // The tunnel's own end is on this machine: who else is, is trusted with more than addresses.
+    let is_mounted = config.tunnel == TunnelKind::TailscaleMount;
     let recipient_side = Arc::new(RecipientSide {
         passes,
         doors,
@@ -203,7 +216,8 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         clock: clock.clone(),
         bounds: bounds_now,
         is_trusted_proxy: Box::new(move |address: IpAddr| {
-            trusted.read().expect("nobody panics while holding the proxies").iter().any(|range| range.contains(address))
+            is_mounted && address.is_loopback()
+                || trusted.read().expect("nobody panics while holding the proxies").iter().any(|range| range.contains(address))
         }),
     });
 
@@ -229,7 +243,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         state_dir: config.state_dir.clone(),
         version: VERSION,
         store_kind: "embedded",
-        tunnel: "direct",
+        tunnel: tunnel.backend(),
     };
     let (kept_for, kept_for_now) = watch::channel(config.retention);
     let retention = Retention { store: store.clone(), clock: clock.clone(), metrics, kept_for: kept_for_now };
@@ -239,18 +253,34 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         (AuthMode::Token | AuthMode::None, _) => None,
     };
 
-    let running = Running {
+    let mut running = Running {
         socket,
         owner_url,
         sign_in_url,
-        public_url: base,
+        public_url: String::new(),
+        tunnel: tunnel.clone(),
         root: fs::canonicalize(&config.root).unwrap_or_else(|_| config.root.clone()),
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
         failed: CancellationToken::new(),
     };
     let router = owner::router(owner_side.clone());
-    running.spawn("controller", controller.run(running.stop.clone()));
+    // The way in lives as long as there is somebody who shuts it.
+    let over = CancellationToken::new();
+    let deciding = controller.run(running.stop.clone());
+    let is_over = over.clone();
+    running.spawn("controller", async move {
+        deciding.await;
+        is_over.cancel();
+    });
+    if let Some(InSession { session, beats }) = session {
+        let mut changes = tunnel.changes();
+        running.spawn("session with tailscaled", session.run(over.clone()));
+        running.spawn("signs of life", live_signs(beats, handle.clone(), over));
+        // What links begin with, and what is wrong, is told at the start where it can be.
+        let _ = tokio::time::timeout(MAX_NAMING, changes.changed()).await;
+    }
+    running.public_url = tunnel.address().to_string();
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
     running.spawn("recipient side", recipient_side.run(recipients, running.stop.clone()));
@@ -284,6 +314,79 @@ impl Running {
             }
         });
     }
+}
+
+/// The public way in, and the task behind it where there is one.
+struct WayIn {
+    tunnel: Arc<dyn Tunnel>,
+    session: Option<InSession>,
+}
+
+/// What runs for a way in that is held by a session.
+struct InSession {
+    session: Session,
+    beats: Beats,
+}
+
+impl WayIn {
+    fn of(config: &Config, recipients: SocketAddr, doors: Doors) -> Self {
+        let way = match config.tunnel {
+            TunnelKind::Direct => {
+                let base = config.base_url.clone().unwrap_or_else(|| format!("http://{}", reachable(recipients)));
+                return Self { tunnel: Arc::new(Direct::new(PublicUrl::new(&base), doors)), session: None };
+            }
+            TunnelKind::Tailscale => Way::Passthrough,
+            TunnelKind::TailscaleMount => Way::Mount,
+        };
+        let target = config.tailscale.target.clone().unwrap_or_else(|| on_this_machine(recipients).to_string());
+        let kept_at = config.state_dir.join(NODE_NAME);
+        let options = tailscale::funnel::Options {
+            socket: config.tailscale.socket.clone(),
+            shape: Shape { way, port: config.tailscale.port, target },
+            hold: Hold::Child(PathBuf::from(THIS_PROGRAM)),
+            install: None,
+            last_name: kept_name(&kept_at),
+            on_name: Box::new(move |name| {
+                let (path, name) = (kept_at.clone(), name.to_owned());
+                // It is a hint for the next start; that it cannot be kept is no reason not to serve.
+                drop(tokio::task::spawn_blocking(move || fs::write(path, name)));
+            }),
+        };
+        let (funnel, session) = Funnel::new(options, doors);
+        let beats = funnel.beats();
+        Self { tunnel: Arc::new(funnel), session: Some(InSession { session, beats }) }
+    }
+}
+
+/// Tells whoever holds our session that we live, as long as what decides here answers.
+async fn live_signs(beats: Beats, controller: Handle, over: CancellationToken) {
+    while !over.is_cancelled() {
+        if controller.answers_within(keeper::PATIENCE / 2).await {
+            beats.beat();
+        }
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = tokio::time::sleep(keeper::BEAT_EVERY) => {}
+        }
+    }
+}
+
+/// Reads the node's name as it was last known; one that is no name is none.
+fn kept_name(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(MAX_KEPT_BYTES).read_to_string(&mut text).ok()?;
+    let is_name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    is_name.then_some(text)
+}
+
+/// Returns where an address that we listen on is reached from this machine.
+fn on_this_machine(listening: SocketAddr) -> SocketAddr {
+    let ip = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listening.port())
 }
 
 /// What is opened before anything runs; all of it blocks.

@@ -30,7 +30,7 @@ pub use self::settings::{SETTINGS, Setting, Settings, env_example};
 pub use self::source::Origin;
 use self::source::{Source, Variables};
 pub use self::values::Secret;
-use self::values::{base_url, host, list, listen, network, word, yes_or_no};
+use self::values::{base_url, funnel_port, host, list, listen, network, target, word, yes_or_no};
 use crate::share::{Limits, Network};
 use crate::telemetry::{LogFormat, check_filter};
 
@@ -52,6 +52,21 @@ pub enum AuthMode {
 pub enum TunnelKind {
     /// The recipient listener itself.
     Direct,
+    /// A Tailscale node's Funnel, which brings connections as they come; we end TLS.
+    Tailscale,
+    /// A Tailscale node's Funnel, which ends TLS and proxies.
+    TailscaleMount,
+}
+
+/// Which node, and how it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tailscale {
+    /// tailscaled's socket.
+    pub socket: PathBuf,
+    /// The node's public port.
+    pub port: u16,
+    /// Where tailscaled finds the recipient listener: `host:port`; `None` for the listener's own address.
+    pub target: Option<String>,
 }
 
 /// Who sends the bytes.
@@ -88,6 +103,8 @@ pub struct Config {
     pub limits: Limits,
     /// Which way in is opened.
     pub tunnel: TunnelKind,
+    /// Which node, where one is used.
+    pub tailscale: Tailscale,
     /// Who sends the bytes.
     pub delivery: DeliveryKind,
     /// Proxies whose word about a recipient's address is believed.
@@ -164,8 +181,15 @@ impl Config {
             jwt_secrets: source.jwt_secrets(),
             limits,
             tunnel: source.required("TUNNEL", |text| {
-                word(text, &[("direct", TunnelKind::Direct)], &["tailscale", "tailscale-mount", "tailscale-cli", "tailscale-node"])
+                let tunnels =
+                    [("direct", TunnelKind::Direct), ("tailscale", TunnelKind::Tailscale), ("tailscale-mount", TunnelKind::TailscaleMount)];
+                word(text, &tunnels, &["tailscale-cli", "tailscale-node"])
             }),
+            tailscale: Tailscale {
+                socket: source.path("TAILSCALE_SOCKET"),
+                port: source.required("TAILSCALE_PORT", funnel_port),
+                target: source.optional("TAILSCALE_TARGET", target),
+            },
             delivery: source.required("DELIVERY", |text| word(text, &[("embedded", DeliveryKind::Embedded)], &["nginx"])),
             trusted_proxies: source.optional("TRUSTED_PROXIES", |text| list(text, network)).unwrap_or_default(),
             show_hidden: source.required("SHOW_HIDDEN", yes_or_no),

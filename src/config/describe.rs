@@ -47,7 +47,7 @@ pub(super) fn of(source: &mut Source<'_>, setting: &'static Setting) -> Describe
     }
     let (value, origin) = match source.raw(name) {
         Some((value, origin)) => (Some(value.to_string_lossy().into_owned()), origin),
-        None => (Some(setting.default.to_owned()).filter(|default| !default.is_empty()), Origin::Default),
+        None => (Some(source.default_of(setting).to_owned()).filter(|default| !default.is_empty()), Origin::Default),
     };
     let chosen_by_itself = || source.file.as_ref().map(|file| file.path.to_string_lossy().into_owned());
     let value = if name == "CONFIG_FILE" { value.or_else(chosen_by_itself) } else { value };

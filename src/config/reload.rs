@@ -60,7 +60,7 @@ impl Config {
 }
 
 /// Each setting: its name, whether it can change while the program runs, and whether it is another.
-pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 24] {
+pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 27] {
     let ([signing, previous], [new_signing, new_previous]) =
         [old, new].map(|config| [config.jwt_secrets.first(), config.jwt_secrets.get(1)]).into();
     [
@@ -80,6 +80,9 @@ pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, b
         ("STALL_TIMEOUT_SECONDS", true, old.limits.stall_timeout != new.limits.stall_timeout),
         ("GRACE_PERIOD_SECONDS", true, old.limits.grace_period != new.limits.grace_period),
         ("TUNNEL", false, old.tunnel != new.tunnel),
+        ("TAILSCALE_SOCKET", false, old.tailscale.socket != new.tailscale.socket),
+        ("TAILSCALE_PORT", false, old.tailscale.port != new.tailscale.port),
+        ("TAILSCALE_TARGET", false, old.tailscale.target != new.tailscale.target),
         ("DELIVERY", false, old.delivery != new.delivery),
         ("TRUSTED_PROXIES", true, old.trusted_proxies != new.trusted_proxies),
         ("SHOW_HIDDEN", false, old.show_hidden != new.show_hidden),

@@ -67,7 +67,12 @@ pub const SETTINGS: &[Setting] = &[
     value("NAS_MOUNT_PATH", "nas-mount-path", "/data", "The folder whose files can be shared; it is only read."),
     value("STATE_DIR", "state-dir", "./state", "Where shares, keys and the control socket are kept; on a local disk."),
     value("OWNER_LISTEN", "owner-listen", "0.0.0.0:8000", "Where owners reach their page and the API: address and port on the LAN."),
-    value("RECIPIENT_LISTEN", "recipient-listen", "0.0.0.0:8001", "Where recipients reach their links: the only port to make public."),
+    value(
+        "RECIPIENT_LISTEN",
+        "recipient-listen",
+        "0.0.0.0:8001",
+        "Where recipients reach their links: the only port to make public (with a Tailscale tunnel 127.0.0.1:8001 unless set).",
+    ),
     value(
         "BASE_URL",
         "base-url",
@@ -112,7 +117,25 @@ pub const SETTINGS: &[Setting] = &[
         "3600",
         "How long after delivery the same recipient may fetch again; nobody else may.",
     ),
-    value("TUNNEL", "tunnel", "direct", "The public way in: direct (the recipient listener itself)."),
+    value(
+        "TUNNEL",
+        "tunnel",
+        "direct",
+        "The public way in: direct (the recipient listener itself), tailscale, or tailscale-mount (tailscaled ends TLS).",
+    ),
+    value(
+        "TAILSCALE_SOCKET",
+        "tailscale-socket",
+        "/var/run/tailscale/tailscaled.sock",
+        "The socket of the tailscaled whose Funnel is used.",
+    ),
+    value("TAILSCALE_PORT", "tailscale-port", "443", "The node's public port: 443, 8443 or 10000."),
+    value(
+        "TAILSCALE_TARGET",
+        "tailscale-target",
+        "",
+        "Where tailscaled finds the recipient listener, as portcullis:8001; unset: its own address, on this machine.",
+    ),
     value("DELIVERY", "delivery", "embedded", "Who sends the bytes: embedded (portcullis itself)."),
     list(
         "TRUSTED_PROXIES",
@@ -136,8 +159,11 @@ pub const SETTINGS: &[Setting] = &[
         "Which log lines are written: error, warn, info, debug or trace, or a filter as info,portcullis::store=debug.",
     ),
     value("LOG_FORMAT", "log-format", "text", "How log lines look: text or json."),
-    later("TAILSCALE_AUTH_KEY", "The key of the Tailscale sidecar.", "this version opens no Tailscale tunnel; use TUNNEL=direct"),
-    later("TAILSCALE_SOCKET", "The socket of tailscaled.", "this version opens no Tailscale tunnel; use TUNNEL=direct"),
+    later(
+        "TAILSCALE_AUTH_KEY",
+        "The key of the Tailscale sidecar.",
+        "this version does not log nodes in; give the key to the sidecar itself",
+    ),
     later("REDIS_URL", "State that several controllers share.", "this version keeps its state in STATE_DIR only"),
     later("NGINX_ACCESS_LOG", "The log of an nginx that sends the bytes.", "this version sends the bytes itself; use DELIVERY=embedded"),
     later(

@@ -10,14 +10,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{self, SettingsFile};
-use super::settings::{self, SETTINGS, Settings, setting};
+use super::settings::{self, SETTINGS, Setting, Settings, setting};
 use super::values::{Secret, shown, whole};
 use super::{Config, Mistake};
-use crate::config::AuthMode;
+use crate::config::{AuthMode, TunnelKind};
 use crate::token::Key;
 
 /// The longest secret that is read from a file; what is longer is the wrong file.
 const MAX_SECRET_BYTES: u64 = 4096;
+
+/// Where recipients are served, unless it is set, where a tunnel brings them.
+const TUNNELLED_LISTEN: &str = "127.0.0.1:8001";
 
 /// The environment: its variables whose names are text.
 pub(super) type Variables = BTreeMap<String, OsString>;
@@ -125,7 +128,14 @@ impl<'a> Source<'a> {
 
     /// Reads a setting that has a default; after a mistake the default stands in, so that the rest can be looked at.
     pub(super) fn required<T>(&mut self, name: &'static str, read: impl Fn(&str) -> Result<T, String>) -> T {
-        self.optional(name, &read).unwrap_or_else(|| read(setting(name).default).expect("the default in the table is good"))
+        self.optional(name, &read).unwrap_or_else(|| read(self.default_of(setting(name))).expect("the default in the table is good"))
+    }
+
+    /// Returns what holds where a setting is not set. A tunnel's recipients come from this machine: nobody else needs to reach
+    /// where they are served.
+    pub(super) fn default_of(&self, setting: &Setting) -> &'static str {
+        let is_tunnelled = || self.raw("TUNNEL").is_some_and(|(tunnel, _)| tunnel.to_string_lossy().trim() != "direct");
+        if setting.name == "RECIPIENT_LISTEN" && is_tunnelled() { TUNNELLED_LISTEN } else { setting.default }
     }
 
     pub(super) fn seconds(&mut self, name: &'static str, bounds: RangeInclusive<u64>) -> Duration {
@@ -215,6 +225,9 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn refuse_contradictions(&mut self, config: &Config) {
+        if config.tunnel != TunnelKind::Direct && config.base_url.is_some() {
+            self.mistake("BASE_URL", "with this TUNNEL links begin with the node's own name; leave BASE_URL unset".to_owned());
+        }
         let (owner, recipient) = (config.owner_listen, config.recipient_listen);
         let overlap = owner.ip() == recipient.ip() || owner.ip().is_unspecified() || recipient.ip().is_unspecified();
         if owner.port() != 0 && owner.port() == recipient.port() && overlap {

@@ -136,10 +136,11 @@ fn numbers_have_bounds() {
 
 #[test]
 fn words_of_later_versions_are_known_and_refused() {
-    assert_eq!(mistake(&[("TUNNEL", "tailscale-mount")]), "TUNNEL: tailscale-mount is not built yet in this version; use direct");
+    let sentence = "TUNNEL: tailscale-node is not built yet in this version; use direct or tailscale or tailscale-mount";
+    assert_eq!(mistake(&[("TUNNEL", "tailscale-node")]), sentence);
     assert_eq!(mistake(&[("DELIVERY", "nginx")]), "DELIVERY: nginx is not built yet in this version; use embedded");
     assert_eq!(mistake(&[("AUTH", "None")]), "AUTH: \"None\" is not known; use token or none");
-    for name in ["REDIS_URL", "TAILSCALE_SOCKET", "TAILSCALE_AUTH_KEY", "NGINX_ACCESS_LOG", "TLS_CERT", "TLS_KEY"] {
+    for name in ["REDIS_URL", "TAILSCALE_AUTH_KEY", "NGINX_ACCESS_LOG", "TLS_CERT", "TLS_KEY"] {
         let sentence = mistake(&[(name, "tskey-auth-abc")]);
         assert!(sentence.starts_with(name) && sentence.contains("this version") && !sentence.contains("tskey"), "{sentence}");
     }
@@ -447,6 +448,28 @@ fn what_holds_is_told_with_where_it_comes_from_and_without_secrets() {
 }
 
 #[test]
+fn with_a_tunnel_recipients_are_served_on_this_machine_and_links_begin_with_the_node() {
+    let listens = |set: &[(&str, &str)]| read(set).unwrap().recipient_listen.to_string();
+    assert_eq!(listens(&[]), "0.0.0.0:8001");
+    for tunnel in ["tailscale", "tailscale-mount"] {
+        assert_eq!(listens(&[("TUNNEL", tunnel)]), "127.0.0.1:8001");
+        assert_eq!(listens(&[("TUNNEL", tunnel), ("RECIPIENT_LISTEN", "0.0.0.0:9")]), "0.0.0.0:9");
+        let sentence = mistake(&[("TUNNEL", tunnel), ("BASE_URL", "https://files.example.org")]);
+        assert_eq!(sentence, "BASE_URL: with this TUNNEL links begin with the node's own name; leave BASE_URL unset");
+        let (flags, variables) = (parse(&[]).unwrap(), environment_of(&[("TUNNEL", tunnel)]));
+        let described = describe::of(&mut Source::new(&flags, &variables), settings::setting("RECIPIENT_LISTEN"));
+        assert_eq!(described.value.as_deref(), Some("127.0.0.1:8001"));
+    }
+    assert_eq!(mistake(&[("TAILSCALE_PORT", "80")]), "TAILSCALE_PORT: \"80\" is no port of Funnel's; it has 443, 8443 and 10000");
+    for good in ["portcullis:8001", "10.0.0.2:1", "[fd00::1]:65535"] {
+        assert_eq!(read(&[("TAILSCALE_TARGET", good)]).unwrap().tailscale.target.as_deref(), Some(good));
+    }
+    for wrong in ["portcullis", "portcullis:0", ":8001", "http://portcullis:8001", "a b:1", "fd00::1:8001x"] {
+        assert!(mistake(&[("TAILSCALE_TARGET", wrong)]).contains("write it as portcullis:8001"), "{wrong}");
+    }
+}
+
+#[test]
 fn what_changes_takes_effect_or_waits_for_the_next_start() {
     let old = read(&[]).unwrap();
     let values = [
@@ -462,6 +485,9 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
         ("MAX_TUNNEL_SECONDS", "1", true),
         ("STALL_TIMEOUT_SECONDS", "1", true),
         ("GRACE_PERIOD_SECONDS", "1", true),
+        ("TAILSCALE_SOCKET", "/run/tailscaled.sock", false),
+        ("TAILSCALE_PORT", "8443", false),
+        ("TAILSCALE_TARGET", "portcullis:8001", false),
         ("TRUSTED_PROXIES", "10.0.0.1", true),
         ("SHOW_HIDDEN", "yes", false),
         ("MAX_CONNECTIONS", "1", true),

@@ -111,6 +111,23 @@ pub(super) fn base_url(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}{path}"))
 }
 
+/// Reads a port that Funnel knows.
+pub(super) fn funnel_port(text: &str) -> Result<u16, String> {
+    match text {
+        "443" => Ok(443),
+        "8443" => Ok(8443),
+        "10000" => Ok(10_000),
+        _ => Err(format!("{} is no port of Funnel's; it has 443, 8443 and 10000", shown(text))),
+    }
+}
+
+/// Reads where somebody else finds us: a name or an address, with a port.
+pub(super) fn target(text: &str) -> Result<String, String> {
+    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| whole(port, 1..=65535).is_ok());
+    let wrong = || format!("{} is no name or address with a port; write it as portcullis:8001", shown(text));
+    authority_of(text).filter(|_| has_port).ok_or_else(wrong)
+}
+
 fn authority_of(text: &str) -> Option<String> {
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),

@@ -25,6 +25,10 @@ impl Tunnel for Direct {
     }
 
     fn public_url(&self, _: ShareId) -> PublicUrl {
+        self.address()
+    }
+
+    fn address(&self) -> PublicUrl {
         self.base.clone()
     }
 

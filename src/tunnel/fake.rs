@@ -76,6 +76,10 @@ impl Tunnel for Fake {
         PublicUrl::new("https://fake.example")
     }
 
+    fn address(&self) -> PublicUrl {
+        PublicUrl::new("https://fake.example")
+    }
+
     fn opens_at_once(&self) -> bool {
         self.opens_at_once.load(Ordering::Relaxed)
     }

@@ -4,7 +4,7 @@
 //! its door in [`Doors`] is open: so a closed share gives nothing, even where a tunnel still stands around it.
 //!
 //! * `direct.rs`: no tunnel, the recipient listener is public by itself: the embedded default.
-//! * `tailscale/`: by a Tailscale node; so far what asks the node, not yet a tunnel.
+//! * `tailscale/`: by a Tailscale node and its Funnel.
 //! * `fake.rs`: one that fails, hangs and gets lost on command, for tests. `contract.rs`: the promises.
 
 pub mod direct;
@@ -80,6 +80,9 @@ pub trait Tunnel: Send + Sync + 'static {
     /// changes all the same, as with a node that gets another name, the way in counts as lost and is opened anew.
     fn public_url(&self, share: ShareId) -> PublicUrl;
 
+    /// Returns what the links of most shares begin with, as far as it is known: for who starts the program.
+    fn address(&self) -> PublicUrl;
+
     /// Returns whether [`Tunnel::open`] asks nobody and never fails: it answers at once. A share's way in is then saved as open
     /// together with the share, and opened right behind that.
     fn opens_at_once(&self) -> bool {
@@ -103,6 +106,11 @@ pub trait Tunnel: Send + Sync + 'static {
     /// # Errors
     /// [`TunnelError`] where that cannot be known at the moment.
     fn list(&self) -> BoxFuture<'_, Result<Standing, TunnelError>>;
+
+    /// Returns what keeps it from opening anything at the moment, as a sentence with what to do; `None` where nothing is known to.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 
     /// Returns what changes whenever a list may say something else than before without a call of ours, and when an open that failed
     /// may succeed now. Where nothing of the kind happens nobody holds the other end.

@@ -66,6 +66,10 @@ impl Tunnel for SimTunnel {
         PublicUrl::new("https://gate.example")
     }
 
+    fn address(&self) -> PublicUrl {
+        PublicUrl::new("https://gate.example")
+    }
+
     fn opens_at_once(&self) -> bool {
         self.own.is_some()
     }

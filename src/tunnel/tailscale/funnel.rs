@@ -88,6 +88,10 @@ impl Tunnel for Funnel {
     }
 
     fn public_url(&self, _: ShareId) -> PublicUrl {
+        self.address()
+    }
+
+    fn address(&self) -> PublicUrl {
         PublicUrl::new(&public_url(self.known.name().as_deref().unwrap_or(NO_NAME_YET), self.port))
     }
 
@@ -103,6 +107,10 @@ impl Tunnel for Funnel {
 
     fn list(&self) -> BoxFuture<'_, Result<Standing, TunnelError>> {
         self.ask(Ask::List).boxed()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.known.trouble()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

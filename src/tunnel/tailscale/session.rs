@@ -51,12 +51,14 @@ pub(super) struct Known(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     name: RwLock<Option<String>>,
+    trouble: RwLock<Option<String>>,
     changes: watch::Sender<u64>,
 }
 
 impl Known {
     pub(super) fn new(name: Option<String>) -> Self {
-        Self(Arc::new(Shared { name: RwLock::new(name), changes: watch::Sender::new(0) }))
+        let trouble = RwLock::new(Some(not_yet().to_string()));
+        Self(Arc::new(Shared { name: RwLock::new(name), trouble, changes: watch::Sender::new(0) }))
     }
 
     /// Returns the node's name, the last that was known.
@@ -72,7 +74,13 @@ impl Known {
         *self.0.name.write().expect("nobody panics while holding the name") = Some(name.to_owned());
     }
 
-    fn changed(&self) {
+    /// Returns why nothing can be opened at the moment.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.0.trouble.read().expect("nobody panics while holding a sentence").clone()
+    }
+
+    fn changed(&self, trouble: Option<String>) {
+        *self.0.trouble.write().expect("nobody panics while holding a sentence") = trouble;
         self.0.changes.send_modify(|n| *n += 1);
     }
 }
@@ -168,7 +176,7 @@ impl Session {
                 self.failures = 0;
                 tracing::info!(node = self.node.name.as_deref(), "Holding a session with tailscaled");
                 self.restore().await;
-                self.setup.known.changed();
+                self.tell();
             }
             Err(error) => {
                 let trouble = of_local_api(error);
@@ -177,6 +185,7 @@ impl Session {
                     tracing::warn!("No session with tailscaled: {trouble}");
                 }
                 self.trouble = Some(trouble);
+                self.tell();
                 let pause = PAUSES.0.saturating_mul(1 << self.failures.min(10)).min(PAUSES.1);
                 self.failures = self.failures.saturating_add(1);
                 self.begin_at = Instant::now() + pause;
@@ -367,6 +376,16 @@ impl Session {
         Ok(())
     }
 
+    /// Tells everybody who waits that what is open, or what keeps it shut, may be another.
+    fn tell(&self) {
+        let trouble = match (&self.held, &self.trouble) {
+            (None, Some(trouble)) => Some(trouble.to_string()),
+            (None, None) => Some(not_yet().to_string()),
+            (Some(_), _) => self.readiness().err().map(|error| error.to_string()),
+        };
+        self.setup.known.changed(trouble);
+    }
+
     /// Somebody else has changed what we serve: an operator of this node wants it shut.
     fn taken_away(&mut self) {
         tracing::warn!("Somebody else has taken our ways in away from tailscaled; taking it for the operator's will");
@@ -376,7 +395,7 @@ impl Session {
             self.setup.doors.shut(share);
             self.removed.insert(share);
         }
-        self.setup.known.changed();
+        self.tell();
     }
 
     fn let_go(&mut self) {
@@ -404,7 +423,7 @@ impl Session {
         if over == Over::Ended && !self.wanted.is_empty() && self.goes_on().await {
             self.taken_away();
         }
-        self.setup.known.changed();
+        self.tell();
         self.begin().await;
     }
 
@@ -443,7 +462,7 @@ impl Session {
                 self.restore().await;
             }
         }
-        self.setup.known.changed();
+        self.tell();
     }
 
     /// Compares from time to time, asked or not, and renews what runs out.
@@ -464,7 +483,7 @@ impl Session {
     fn certified(&mut self, pair: Result<super::localapi::CertPair, LocalApiError>) {
         let Some(install) = &self.setup.install else { return };
         if self.certificate.take(pair, install) {
-            self.setup.known.changed();
+            self.tell();
         }
     }
 }
