@@ -30,7 +30,7 @@ use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, Secret, TunnelKind};
 use crate::controller::{Controller, Handle, Parts};
-use crate::delivery::{self, Passes, RecipientSide};
+use crate::delivery::{self, Arrival, Passes, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
 use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
@@ -283,7 +283,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.public_url = tunnel.address().to_string();
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
-    running.spawn("recipient side", recipient_side.run(recipients, running.stop.clone()));
+    running.spawn("recipient side", recipient_side.run(recipients, Arrival::Plain, running.stop.clone()));
     running.spawn("catalog", catalog.run(running.stop.clone()));
     running.spawn("checksums", digests.run(running.stop.clone()));
     for listener in [Some(OwnerListener::Unix(local)), owners.map(OwnerListener::Tcp)].into_iter().flatten() {

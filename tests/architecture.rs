@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Outside crates, and the only places where each may appear, as paths below `src/`: a file, or a folder with its slash.
 const HOMES: &[(&str, &[&str])] = &[
+    ("rustls", &["delivery/"]),
     ("rusqlite", &["store/sqlite.rs", "store/sqlite/"]),
     ("jsonwebtoken", &["token/"]),
     ("hmac", &["token/"]),

@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{RecipientSide, h1};
+use super::arrival::Arrival;
+use super::{Bounds, RecipientSide, h1};
 
 /// How much of a connection the kernel buffers: the counter of what was written runs ahead of what arrived by no more,
 /// and a revoke leaks no more. The kernel doubles it for its own book-keeping; what is left carries 40 MB/s over 25 ms.
@@ -43,7 +44,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 impl RecipientSide {
     /// Answers until `shutdown`; then accepts nobody, lets what runs go on and closes what is idle. Comes back when every
     /// connection has ended.
-    pub async fn run(self: Arc<Self>, listener: TcpListener, shutdown: CancellationToken) {
+    pub async fn run(self: Arc<Self>, listener: TcpListener, arrival: Arrival, shutdown: CancellationToken) {
         let (connections, threads) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_SENDING)));
         let crowd = Arc::new(Crowd::default());
         loop {
@@ -63,21 +64,47 @@ impl RecipientSide {
             };
             let ip = address.ip().to_canonical();
             let is_proxy = (self.is_trusted_proxy)(ip);
+            if arrival.is_tunnelled() && !is_proxy && !ip.is_loopback() {
+                tracing::debug!("Closed a connection that did not come through the tunnel");
+                continue;
+            }
             let bounds = *self.bounds.borrow();
-            let per_address = if is_proxy { usize::MAX } else { bounds.connections_per_address };
             // One too many is closed without a word: an answer would cost what the bound saves.
-            let Some(place) = crowd.enter(ip, bounds.connections, per_address) else { continue };
+            let place = crowd.enter(ip, is_proxy || arrival.is_tunnelled(), bounds);
+            let Some(place) = place else { continue };
             let (side, shutdown, threads) = (self.clone(), shutdown.clone(), threads.clone());
-            connections.spawn(async move {
-                let _place = (place, side.metrics.connected());
-                if set_up(&tcp).is_ok() {
-                    h1::serve(tcp, ip, is_proxy, side, threads, shutdown).await;
-                }
-            });
+            let connection = Accepted { tcp, ip, is_proxy, place };
+            connections.spawn(connection.answer(arrival.clone(), side, threads, shutdown));
         }
         drop(listener);
         connections.close();
         connections.wait().await;
+    }
+}
+
+/// A connection that was accepted.
+struct Accepted {
+    tcp: TcpStream,
+    ip: IpAddr,
+    is_proxy: bool,
+    place: Place,
+}
+
+impl Accepted {
+    async fn answer(mut self, arrival: Arrival, side: Arc<RecipientSide>, threads: Arc<Semaphore>, shutdown: CancellationToken) {
+        let _counted = side.metrics.connected();
+        if set_up(&self.tcp).is_err() {
+            return;
+        }
+        // Most of what it takes to come in is over before the first request.
+        let welcome = Box::pin(arrival.welcome(self.tcp, self.ip, self.is_proxy, &mut self.place));
+        let welcomed = tokio::select! {
+            welcomed = welcome => welcomed,
+            () = shutdown.cancelled() => None,
+        };
+        if let Some(welcomed) = welcomed {
+            h1::serve(welcomed, side, threads, shutdown).await;
+        }
     }
 }
 
@@ -104,31 +131,62 @@ struct Counts {
 }
 
 /// A place in the crowd, until it is dropped.
-struct Place(Arc<Crowd>, IpAddr);
+pub(super) struct Place {
+    crowd: Arc<Crowd>,
+    network: IpAddr,
+    bounds: Bounds,
+}
 
 impl Crowd {
-    fn enter(self: &Arc<Self>, ip: IpAddr, most: usize, most_of_one: usize) -> Option<Place> {
+    /// Lets one more in. Of proxies and tunnels, which come for many, there is no bound but that of all.
+    fn enter(self: &Arc<Self>, ip: IpAddr, is_for_many: bool, bounds: Bounds) -> Option<Place> {
         let network = network(ip);
         let mut counts = self.0.lock().expect("nobody panics while counting");
-        let here = counts.by_network.get(&network).copied().unwrap_or(0);
-        if counts.all >= most || here >= most_of_one {
+        let most_of_one = if is_for_many { usize::MAX } else { bounds.connections_per_address };
+        if counts.all >= bounds.connections || !counts.add(network, most_of_one) {
             return None;
         }
         counts.all += 1;
-        counts.by_network.insert(network, here + 1);
-        Some(Place(self.clone(), network))
+        Some(Place { crowd: self.clone(), network, bounds })
+    }
+}
+
+impl Place {
+    /// Counts it as a recipient's from here on. Returns whether they have room for it.
+    pub(super) fn move_to(&mut self, recipient: IpAddr) -> bool {
+        let network = network(recipient);
+        let mut counts = self.crowd.0.lock().expect("nobody panics while counting");
+        let has_room = counts.add(network, self.bounds.connections_per_address);
+        if has_room {
+            counts.take(self.network);
+            self.network = network;
+        }
+        has_room
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.0.0.lock().expect("nobody panics while counting");
+        let mut counts = self.crowd.0.lock().expect("nobody panics while counting");
         counts.all -= 1;
-        let here = counts.by_network.get(&self.1).copied().unwrap_or(1);
-        if here > 1 {
-            counts.by_network.insert(self.1, here - 1);
-        } else {
-            counts.by_network.remove(&self.1);
+        counts.take(self.network);
+    }
+}
+
+impl Counts {
+    fn add(&mut self, network: IpAddr, most: usize) -> bool {
+        let here = self.by_network.get(&network).copied().unwrap_or(0);
+        let has_room = here < most;
+        if has_room {
+            self.by_network.insert(network, here + 1);
+        }
+        has_room
+    }
+
+    fn take(&mut self, network: IpAddr) {
+        match self.by_network.get_mut(&network) {
+            Some(here) if *here > 1 => *here -= 1,
+            Some(_) | None => drop(self.by_network.remove(&network)),
         }
     }
 }
@@ -145,18 +203,35 @@ fn network(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { connections: 3, connections_per_address: 2 };
+
     #[test]
     fn a_crowd_has_a_most_and_one_address_has_fewer() {
         let crowd = Arc::new(Crowd::default());
         let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = crowd.enter(a, 3, 2).unwrap();
-        let _second = crowd.enter(a, 3, 2).unwrap();
-        assert!(crowd.enter(a, 3, 2).is_none());
-        let _third = crowd.enter(b, 3, 2).unwrap();
-        assert!(crowd.enter(b, 3, 2).is_none());
+        let first = crowd.enter(a, false, BOUNDS).unwrap();
+        let _second = crowd.enter(a, false, BOUNDS).unwrap();
+        assert!(crowd.enter(a, false, BOUNDS).is_none());
+        let _third = crowd.enter(b, false, BOUNDS).unwrap();
+        assert!(crowd.enter(b, false, BOUNDS).is_none());
         drop(first);
-        assert!(crowd.enter(a, 3, 2).is_some());
+        assert!(crowd.enter(a, false, BOUNDS).is_some());
         drop((_second, _third));
+        assert!(crowd.0.lock().unwrap().by_network.is_empty());
+    }
+
+    #[test]
+    fn what_comes_through_a_tunnel_counts_as_its_recipients() {
+        let crowd = Arc::new(Crowd::default());
+        let (tunnel, recipient) = ("127.0.0.1".parse().unwrap(), "203.0.113.7".parse().unwrap());
+        let mut places: Vec<Place> = (0..3).map(|_| crowd.enter(tunnel, true, BOUNDS).unwrap()).collect();
+        assert!(crowd.enter(tunnel, true, BOUNDS).is_none(), "all together have a bound, whoever brings them");
+        assert!(places[0].move_to(recipient) && places[1].move_to(recipient));
+        assert!(!places[2].move_to(recipient));
+        drop(places.pop());
+        drop(places.pop());
+        assert!(crowd.enter(tunnel, true, BOUNDS).unwrap().move_to(recipient));
+        drop(places);
         assert!(crowd.0.lock().unwrap().by_network.is_empty());
     }
 

@@ -15,6 +15,7 @@ use super::pace::Purse;
 use super::socket;
 use super::stream::Stream;
 use crate::catalog::OpenFile;
+use crate::share::ByteRange;
 
 /// The most that one `sendfile` is asked for, so that a cut is noticed within milliseconds.
 const MAX_CHUNK: u64 = 2 * 1024 * 1024;
@@ -27,14 +28,14 @@ const TURN: Duration = Duration::from_millis(100);
 /// How much the kernel holds unsent for a recipient who does not keep up. What is under way to them is bounded by their own
 /// window; the rest of a full buffer would be memory that nobody needs: 200 of them held 200 MB. It is woken for more at
 /// half of it, which is 60 ms at 1 MB/s.
-const MAX_UNSENT_BYTES: u32 = 128 * 1024;
+pub(super) const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 /// Who takes so much without once letting a thread wait for too long keeps up: they get all of the socket's buffer, since
 /// filling it seldom costs least.
 const KEEPS_UP_BYTES: usize = 512 * 1024;
 /// Over how many patiences a recipient is judged, where so much does not leave earlier: as long as it takes who is just fast enough.
 const GULPS: u32 = 8;
 /// How much is copied at a time for who does not keep up: what the kernel wakes us for.
-const PIECE_BYTES: usize = 64 * 1024;
+pub(super) const PIECE_BYTES: usize = 64 * 1024;
 /// How many of those in one turn of the runtime's thread, which then has others to serve. Who takes them all keeps up, and
 /// gets a thread.
 const MAX_PIECES_AT_ONCE: usize = KEEPS_UP_BYTES / PIECE_BYTES;
@@ -44,6 +45,15 @@ const MAX_PIECES_AT_ONCE: usize = KEEPS_UP_BYTES / PIECE_BYTES;
 pub(super) fn read_cached(file: &File, bytes: &mut [u8], at: u64) -> Option<usize> {
     let mut buffers = [io::IoSliceMut::new(bytes)];
     preadv2(file, &mut buffers, at, ReadWriteFlags::NOWAIT).ok().filter(|n| *n > 0)
+}
+
+/// Does something with what of a range lies in the page cache; the range is one piece at the most. `None` where that is nothing.
+pub(super) fn with_piece<T>(file: &File, range: ByteRange, work: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    PIECE.with_borrow_mut(|piece| {
+        let length = PIECE_BYTES.min(usize::try_from(range.len()).unwrap_or(PIECE_BYTES));
+        let n = read_cached(file, &mut piece[..length], range.start)?;
+        Some(work(&piece[..n]))
+    })
 }
 
 /// What a blocking thread sends.
@@ -146,10 +156,8 @@ impl Plan {
                 Ok(n) => n as usize,
                 Err(wait) => return Ok(Some(Burst::Early(wait))),
             };
-            let taken = PIECE.with_borrow_mut(|piece| {
-                let n = read_cached(&self.file.file, &mut piece[..length], at)?;
-                Some(socket::send_now(&self.stream.tcp, &piece[..n], false))
-            });
+            let range = ByteRange::new(at, at + length as u64);
+            let taken = with_piece(&self.file.file, range, |bytes| socket::send_now(&self.stream.tcp, bytes, false));
             match taken {
                 None => return Ok(None),
                 Some(Ok(n)) => self.sent(n, purse, hold),

@@ -1,26 +1,26 @@
 //! One connection of a recipient, from its first byte to its last.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::StreamExt;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{Extensions, HeaderValue, Method, Response, StatusCode, Uri, header};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::answer;
+use super::arrival::{Origin, Welcomed};
 use super::head::{self, BadHead, Head, MAX_HEAD_BYTES};
 use super::send::{self, End, Metered};
 use super::stream::Stream;
 use super::{Found, Pass, Peer, RecipientSide, next_request_id, socket};
 use crate::catalog::{CatalogError, OpenFile};
 use crate::meter::Request;
-use crate::share::{Evidence, ShareId, TransferId};
+use crate::share::{ShareId, TransferId};
 use crate::token::TransferSecret;
 
 /// How long a head may take from its first byte (or from the beginning of the connection).
@@ -73,24 +73,16 @@ pub struct Live(pub ShareId, pub TransferId);
 pub struct Streamed;
 
 /// Answers a connection until it ends.
-pub(super) async fn serve(
-    tcp: tokio::net::TcpStream,
-    ip: IpAddr,
-    is_proxy: bool,
-    side: Arc<RecipientSide>,
-    threads: Arc<Semaphore>,
-    shutdown: CancellationToken,
-) {
-    let Ok(stream) = Stream::new(tcp) else { return };
+pub(super) async fn serve(welcomed: Welcomed, side: Arc<RecipientSide>, threads: Arc<Semaphore>, shutdown: CancellationToken) {
+    let Welcomed { stream, origin } = welcomed;
     let connection =
-        Connection { stream: Arc::new(stream), ip, is_proxy, side, threads, shutdown, buffer: Vec::new(), unsettled: None, file: None };
+        Connection { stream: Arc::new(stream), origin, side, threads, shutdown, buffer: Vec::new(), unsettled: None, file: None };
     connection.run().await;
 }
 
 struct Connection {
     stream: Arc<Stream>,
-    ip: IpAddr,
-    is_proxy: bool,
+    origin: Origin,
     side: Arc<RecipientSide>,
     threads: Arc<Semaphore>,
     /// Cancelled when idle connections are to end.
@@ -161,7 +153,7 @@ impl Connection {
             };
             is_first = false;
         }
-        let may_talk = next == Next::Close && rustix::net::shutdown(&self.stream.tcp, rustix::net::Shutdown::Write).is_ok();
+        let may_talk = next == Next::Close && self.stream.finish();
         // First what was sent: while it is on its way a cut must be noticed.
         self.settle().await;
         if may_talk {
@@ -188,7 +180,7 @@ impl Connection {
                     self.abort().await;
                     return Err(NoHead::Quiet);
                 }
-                ready = self.stream.tcp.readable() => {
+                ready = self.stream.readable() => {
                     let was_empty = self.buffer.is_empty();
                     match ready.and_then(|()| self.read(MAX_HEAD_BYTES)) {
                         Ok(0) => return Err(NoHead::Quiet),
@@ -217,7 +209,7 @@ impl Connection {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.buffer.resize((length + 2048).min(most), 0);
-        let result = self.stream.tcp.try_read(&mut self.buffer[length..]);
+        let result = self.stream.try_read(&mut self.buffer[length..]);
         self.buffer.truncate(length + result.as_ref().copied().unwrap_or(0));
         result
     }
@@ -285,7 +277,7 @@ impl Connection {
         let deadline = Instant::now() + BODY_TIMEOUT;
         while self.buffer.len() < length {
             tokio::select! {
-                ready = self.stream.tcp.readable() => {
+                ready = self.stream.readable() => {
                     match ready.and_then(|()| self.read(MAX_HEAD_BYTES)) {
                         Ok(0) => return Ok(None),
                         Ok(_) => {}
@@ -365,7 +357,7 @@ impl Connection {
     async fn gone(&self) {
         let (mut waste, mut left) = ([0; 1024], LINGER.1);
         while left > 0 {
-            match self.stream.tcp.readable().await.and_then(|()| self.stream.tcp.try_read(&mut waste)) {
+            match self.stream.readable().await.and_then(|()| self.stream.try_read(&mut waste)) {
                 Ok(0) => return,
                 Ok(n) => left = left.saturating_sub(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -468,7 +460,7 @@ impl Connection {
         };
         // Only one body at a time is watched; the one before has arrived, or this request would not be here.
         self.settle().await;
-        let evidence = if peer.is_proxied { Evidence::HandedOver } else { Evidence::Acknowledged };
+        let evidence = self.origin.evidence_of_kernel();
         let body_at = self.stream.written() + answer.head.len() as u64;
         let metered = Metered { entered, request, reports: self.side.reports.clone(), evidence, range, body_at };
         Ok(Then::Bytes(Box::new(Bytes { head: answer.head, file, metered, keeps_alive })))
@@ -548,10 +540,7 @@ impl Connection {
     }
 
     fn peer(&self, head: &Head) -> Peer {
-        if !self.is_proxy {
-            return Peer { address: Some(self.ip), is_proxied: false };
-        }
-        Peer { address: forwarded_for(&head.headers, &*self.side.is_trusted_proxy), is_proxied: true }
+        self.origin.peer(&head.headers, &*self.side.is_trusted_proxy)
     }
 
     /// Tells the end of the body that was watched, if all of it has arrived.
@@ -602,7 +591,7 @@ impl Connection {
         let mut waste = [0; 4096];
         while left > 0 {
             tokio::select! {
-                ready = self.stream.tcp.readable() => match ready.and_then(|()| self.stream.tcp.try_read(&mut waste)) {
+                ready = self.stream.readable() => match ready.and_then(|()| self.stream.try_read(&mut waste)) {
                     Ok(0) => return,
                     Ok(n) => left = left.saturating_sub(n),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -618,13 +607,6 @@ fn with<T: Clone + Send + Sync + 'static>(value: T) -> Extensions {
     let mut extensions = Extensions::new();
     extensions.insert(value);
     extensions
-}
-
-/// Returns for whom our proxies asked. Each adds whom it saw at the end; the last one that is not ours is the recipient.
-pub(super) fn forwarded_for(headers: &HeaderMap, is_ours: &dyn Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let seen = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
-    let seen: Vec<Option<IpAddr>> = seen.map(|text| text.trim().parse().ok()).collect();
-    seen.into_iter().rev().find(|ip| ip.is_none_or(|ip| !is_ours(ip))).flatten()
 }
 
 /// Reads `/{share}/{what}/{secret}/…`.
@@ -644,7 +626,7 @@ mod tests {
     /// What one connection may hold while it says nothing, and again while its body is sent.
     const MOST: (usize, usize) = (2 * 1024, 4 * 1024);
 
-    fn size_of_serving<A, B, C, D, E, F, Serving: Future>(_: impl Fn(A, B, C, D, E, F) -> Serving) -> usize {
+    fn size_of_serving<A, B, C, D, Serving: Future>(_: impl Fn(A, B, C, D) -> Serving) -> usize {
         size_of::<Serving>()
     }
 

@@ -4,19 +4,24 @@
 //! of the page cache and past user space; every other request goes to a router that makes small pages. What it may send
 //! stands in [`Passes`], which the controller writes: a request that holds no pass gets no byte.
 //!
-//! * `accept.rs`: the listener and its caps. `h1.rs`: one connection. `head.rs`: one head, strictly.
+//! * `accept.rs`: the listener and its caps. `arrival.rs`: how connections come in, `proxy.rs` for whom a tunnel carries them.
+//!   `sealed.rs`: TLS, with one of `certificates.rs`. `h1.rs`: one connection. `head.rs`: one head, strictly.
 //! * `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`.
 //! * `send.rs`: the bytes themselves. `burst.rs`: what leaves of them at a time. `stream.rs`: what arrived. `pace.rs`: how fast they may leave. `socket.rs`: what the kernel offers beyond tokio.
 
 mod accept;
 mod answer;
+mod arrival;
 mod burst;
+mod certificates;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod h1;
 mod head;
 mod pace;
+mod proxy;
 mod range;
+mod sealed;
 mod send;
 mod socket;
 mod stream;
@@ -30,6 +35,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use accept::listen;
+pub use arrival::Arrival;
+pub use certificates::{BadCertificate, CertificateFacts, Certificates};
 pub use h1::{Live, NoBytes, SendBytes, Silence, Streamed};
 
 use self::pace::Pace;

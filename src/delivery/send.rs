@@ -7,6 +7,8 @@
 //! still in flight could change, and a file that changed must never look whole at the other side. A short body is copied,
 //! and proven, before it leaves.
 
+mod sealed;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -115,6 +117,9 @@ pub(super) async fn body(
     let pinned = metered.pass().file.identity;
     let end = if metered.range.len() <= MAX_COPIED {
         copied(stream, head, file, &metered, threads).await
+    } else if stream.is_sealed() {
+        // Most connections are not, and need not have the room.
+        Box::pin(sealed::send(stream, head, file, &metered, threads)).await
     } else {
         sent_by_kernel(stream, head, file, &metered, threads).await
     };

@@ -1,11 +1,13 @@
 //! The whole recipient side over a real socket, with a pass that the test wrote.
 
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::certificates::tests::Authority;
 use super::*;
 use crate::catalog::CatalogOptions;
 use crate::clock::FakeClock;
@@ -30,6 +32,32 @@ async fn bytes_take_an_open_door_and_the_transfers_own_share() {
     assert_eq!(scene.get(share).await, "", "the door is shut again, though the pass is still there");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_the_same_is_said_and_without_it_nothing() {
+    let (authority, certificates) = (Authority::new(), Certificates::none());
+    let scene = Scene::arriving(Arrival::Tls(certificates.clone())).await;
+    scene.doors.open(scene.share);
+    assert_eq!(scene.get_sealed(&authority, b"").await.err(), Some(io::ErrorKind::UnexpectedEof), "there is no certificate yet");
+    let pair = authority.pair_for(&["files.example.org"]);
+    certificates.set(&pair.chain, &pair.key).unwrap();
+    let answer = scene.get_sealed(&authority, b"").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("what was picked"), "{answer}");
+    assert_eq!(scene.get(scene.share).await, "", "a request in plain HTTP is met with silence");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_a_tunnel_the_recipient_is_whom_it_names_and_nobody_else() {
+    let (authority, certificates) = (Authority::new(), Certificates::none());
+    let pair = authority.pair_for(&["files.example.org"]);
+    certificates.set(&pair.chain, &pair.key).unwrap();
+    let scene = Scene::arriving(Arrival::Tunnelled(certificates)).await;
+    scene.doors.open(scene.share);
+    let carried = proxy::header_for("203.0.113.7".parse().unwrap(), b"");
+    let answer = scene.get_sealed(&authority, &carried).await.unwrap();
+    assert!(answer.ends_with("what was picked"), "{answer}");
+    assert!(scene.get_sealed(&authority, b"").await.is_err(), "it does not say for whom it is");
+}
+
 struct Scene {
     share: ShareId,
     doors: Doors,
@@ -39,8 +67,12 @@ struct Scene {
 }
 
 impl Scene {
-    #[expect(clippy::disallowed_methods, reason = "a test ends with its runtime")]
     async fn new() -> Self {
+        Self::arriving(Arrival::Plain).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test ends with its runtime")]
+    async fn arriving(arrival: Arrival) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("film.mkv"), CONTENT).unwrap();
         let catalog = Arc::new(Catalog::new(folder.path(), CatalogOptions::default()).unwrap());
@@ -74,7 +106,7 @@ impl Scene {
         };
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-        tokio::task::spawn(Arc::new(side).run(listener, shutdown.clone()));
+        tokio::task::spawn(Arc::new(side).run(listener, arrival, shutdown.clone()));
         Self { share: share.id, doors, address, shutdown, _folder: folder }
     }
 
@@ -86,6 +118,28 @@ impl Scene {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    /// As `get`, over TLS, behind what a tunnel says first.
+    async fn get_sealed(&self, authority: &Authority, before: &[u8]) -> Result<String, io::ErrorKind> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+        let request = format!("GET /{}/get/{SECRET}/film.mkv HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", self.share);
+        let (address, before) = (self.address, before.to_vec());
+        let talk = move || {
+            let mut socket = std::net::TcpStream::connect(address).unwrap();
+            socket.write_all(&before).unwrap();
+            let session = rustls::ClientConnection::new(config, "files.example.org".try_into().unwrap()).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, socket);
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok::<_, io::Error>(answer)
+        };
+        tokio::task::spawn_blocking(talk).await.unwrap().map_err(|error| error.kind())
     }
 }
 
