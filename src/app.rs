@@ -30,7 +30,7 @@ use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, Secret, TunnelKind};
 use crate::controller::{Controller, Handle, Parts};
-use crate::delivery::{self, Arrival, Passes, RecipientSide};
+use crate::delivery::{self, Arrival, Certificates, Passes, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
 use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
@@ -44,8 +44,10 @@ use crate::store::sqlite::SqliteStore;
 use crate::telemetry::LogControl;
 use crate::token::{Key, Keys, random};
 use crate::tunnel::direct::Direct;
+use crate::tunnel::tailscale::certificate::Install;
 use crate::tunnel::tailscale::funnel::Funnel;
 use crate::tunnel::tailscale::keeper::{self, Beats, Hold};
+use crate::tunnel::tailscale::localapi::CertPair;
 use crate::tunnel::tailscale::session::Session;
 use crate::tunnel::tailscale::shape::{Shape, Way};
 use crate::tunnel::{Doors, PublicUrl, Tunnel, tailscale};
@@ -184,7 +186,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         .with_context(|| format!("listening for recipients on {} (RECIPIENT_LISTEN)", config.recipient_listen))?;
     let recipients_at = recipients.local_addr().unwrap_or(config.recipient_listen);
     let (doors, passes) = (Doors::default(), Passes::default());
-    let WayIn { tunnel, session } = WayIn::of(&config, recipients_at, doors.clone());
+    let WayIn { tunnel, session, arrival } = WayIn::of(&config, recipients_at, doors.clone());
     let (reports, incoming) = meter::channel();
     let metrics = Metrics::new(VERSION, clock.now().wall);
     let parts = Parts {
@@ -283,7 +285,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.public_url = tunnel.address().to_string();
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
-    running.spawn("recipient side", recipient_side.run(recipients, Arrival::Plain, running.stop.clone()));
+    running.spawn("recipient side", recipient_side.run(recipients, arrival, running.stop.clone()));
     running.spawn("catalog", catalog.run(running.stop.clone()));
     running.spawn("checksums", digests.run(running.stop.clone()));
     for listener in [Some(OwnerListener::Unix(local)), owners.map(OwnerListener::Tcp)].into_iter().flatten() {
@@ -320,6 +322,8 @@ impl Running {
 struct WayIn {
     tunnel: Arc<dyn Tunnel>,
     session: Option<InSession>,
+    /// How it brings recipients.
+    arrival: Arrival,
 }
 
 /// What runs for a way in that is held by a session.
@@ -333,18 +337,27 @@ impl WayIn {
         let way = match config.tunnel {
             TunnelKind::Direct => {
                 let base = config.base_url.clone().unwrap_or_else(|| format!("http://{}", reachable(recipients)));
-                return Self { tunnel: Arc::new(Direct::new(PublicUrl::new(&base), doors)), session: None };
+                return Self { tunnel: Arc::new(Direct::new(PublicUrl::new(&base), doors)), session: None, arrival: Arrival::Plain };
             }
             TunnelKind::Tailscale => Way::Passthrough,
             TunnelKind::TailscaleMount => Way::Mount,
         };
         let target = config.tailscale.target.clone().unwrap_or_else(|| on_this_machine(recipients).to_string());
         let kept_at = config.state_dir.join(NODE_NAME);
+        let (arrival, install): (_, Option<Install>) = match way {
+            Way::Passthrough => {
+                let certificates = Certificates::none();
+                let ours = certificates.clone();
+                let install = move |pair: &CertPair| ours.set(&pair.chain, &pair.key).map_err(|error| error.to_string());
+                (Arrival::Tunnelled(certificates), Some(Box::new(install)))
+            }
+            Way::Mount => (Arrival::Plain, None),
+        };
         let options = tailscale::funnel::Options {
             socket: config.tailscale.socket.clone(),
             shape: Shape { way, port: config.tailscale.port, target },
             hold: Hold::Child(PathBuf::from(THIS_PROGRAM)),
-            install: None,
+            install,
             last_name: kept_name(&kept_at),
             on_name: Box::new(move |name| {
                 let (path, name) = (kept_at.clone(), name.to_owned());
@@ -354,7 +367,7 @@ impl WayIn {
         };
         let (funnel, session) = Funnel::new(options, doors);
         let beats = funnel.beats();
-        Self { tunnel: Arc::new(funnel), session: Some(InSession { session, beats }) }
+        Self { tunnel: Arc::new(funnel), session: Some(InSession { session, beats }), arrival }
     }
 }
 

@@ -7,6 +7,7 @@ mod asked;
 mod ends;
 mod funnel;
 mod origin;
+mod shared;
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
