@@ -1,4 +1,8 @@
 //! Tries what the settings name, without changing anything that stays.
+//!
+//! * `tailscale.rs`: the node, where one is used.
+
+mod tailscale;
 
 use std::fmt;
 use std::io;
@@ -10,7 +14,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AuthMode, Config};
+use crate::config::{AuthMode, Config, TunnelKind};
 use crate::http::owner::health::{LOW_DISK_BYTES, NO_DISK_BYTES, free_bytes_of};
 use crate::http::words::size_text;
 use crate::share::Timestamp;
@@ -106,7 +110,9 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
         disk(&config.state_dir).await,
         time(),
     ];
-    if config.base_url.is_none() {
+    let now = SystemClock::starting_after(None).now().wall;
+    findings.extend(tailscale::node(&config.tailscale, config.tunnel, *server != Server::None, now).await);
+    if config.base_url.is_none() && config.tunnel == TunnelKind::Direct {
         findings.push(Finding::odd(
             "BASE_URL: it is not set, so links begin with an address of this machine; set it to what recipients can reach, as https://files.example.org",
         ));

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::share::Timestamp;
+
 /// What Funnel needs at the least: 1.102.0 and 1.102.1 accept the configuration and let nobody in.
 const BROKEN_VERSIONS: [&str; 2] = ["1.102.0", "1.102.1"];
 /// The first version that is known to work as this program needs it.
@@ -24,6 +26,8 @@ pub struct Node {
     pub is_online: bool,
     /// Whether its key has expired.
     pub is_expired: bool,
+    /// When its key expires; `None` where it does not.
+    pub key_expires: Option<Timestamp>,
     /// Where it is logged in by a browser, while it waits for that.
     pub login_url: Option<String>,
     /// The names that it may have certificates for.
@@ -80,6 +84,9 @@ impl Node {
             name: text(&node["DNSName"]).map(|name| name.trim_end_matches('.').to_owned()),
             is_online: node["Online"].as_bool().unwrap_or(false),
             is_expired: node["Expired"].as_bool().unwrap_or(false),
+            key_expires: text(&node["KeyExpiry"])
+                .and_then(|time| time.parse::<jiff::Timestamp>().ok())
+                .map(|time| Timestamp(time.as_millisecond())),
             login_url: text(&status["AuthURL"]),
             certificate_names: names(&status["CertDomains"]),
             has_https: capabilities.contains(&"https"),
@@ -200,6 +207,10 @@ mod tests {
         assert_eq!(node.missing(&Value::Null, 443), []);
         assert_eq!(node.name.as_deref(), Some("nas.tail1234.ts.net"));
         assert!(node.is_online);
+        assert_eq!(node.key_expires, None);
+        let mut status = ready();
+        status["Self"]["KeyExpiry"] = "2027-01-15T08:00:00Z".into();
+        assert_eq!(Node::of(&status).key_expires, Some(Timestamp(1_800_000_000_000)));
         assert!([443, 8443, 10000, 10010].into_iter().all(|port| node.may_use(port)));
         assert!([80, 442, 10011].into_iter().all(|port| !node.may_use(port)));
     }
