@@ -54,6 +54,8 @@ use crate::tunnel::{Doors, PublicUrl, Tunnel, tailscale};
 
 /// The socket in the state folder over which this machine's owner is served without a token.
 pub const OWNER_SOCKET: &str = "owner.sock";
+/// The socket in the state folder to which `tailscale serve` may lead, where logins of the tailnet are owners.
+const TAILNET_SOCKET: &str = "tailnet.sock";
 /// This program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the start waits for ways in that were open before: not for a tunnel that is away.
@@ -232,6 +234,13 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let owner_url = owners.as_ref().map(|listener| format!("http://{}", reachable(listener.local_addr().unwrap_or(config.owner_listen))));
     let socket = config.state_dir.join(OWNER_SOCKET);
     let local = listen_locally(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+    let tailnet = match config.tailnet_owners[..] {
+        [] => None,
+        [..] => {
+            let socket = config.state_dir.join(TAILNET_SOCKET);
+            Some(OwnerListener::Tailnet(listen_locally(&socket).with_context(|| format!("listening on {}", socket.display()))?))
+        }
+    };
     let auth = match config.auth {
         AuthMode::Token => Auth::Token,
         AuthMode::None => Auth::None,
@@ -240,6 +249,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         auth,
         owner_token: SecretDigest::of(owner_token.expose()),
         hosts: config.owner_hosts.clone(),
+        tailnet_owners: config.tailnet_owners.clone(),
         address: owner_url.clone().unwrap_or_default(),
         root: config.root.clone(),
         state_dir: config.state_dir.clone(),
@@ -288,7 +298,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.spawn("recipient side", recipient_side.run(recipients, arrival, running.stop.clone()));
     running.spawn("catalog", catalog.run(running.stop.clone()));
     running.spawn("checksums", digests.run(running.stop.clone()));
-    for listener in [Some(OwnerListener::Unix(local)), owners.map(OwnerListener::Tcp)].into_iter().flatten() {
+    for listener in [Some(OwnerListener::Unix(local)), tailnet, owners.map(OwnerListener::Tcp)].into_iter().flatten() {
         let serving = owner::serve(listener, router.clone(), running.stop.clone());
         running.spawn("owner side", async {
             if let Err(error) = serving.await {

@@ -30,7 +30,7 @@ pub use self::settings::{SETTINGS, Setting, Settings, env_example};
 pub use self::source::Origin;
 use self::source::{Source, Variables};
 pub use self::values::Secret;
-use self::values::{base_url, funnel_port, host, list, listen, network, target, word, yes_or_no};
+use self::values::{base_url, funnel_port, host, list, listen, login, network, target, word, yes_or_no};
 use crate::share::{Limits, Network};
 use crate::telemetry::{LogFormat, check_filter};
 
@@ -97,6 +97,8 @@ pub struct Config {
     pub owner_token: Option<Secret>,
     /// More names that the owner side answers to, in lower case.
     pub owner_hosts: Vec<String>,
+    /// The logins of the tailnet that are owners, in lower case. None: tailscaled is not asked who comes.
+    pub tailnet_owners: Vec<String>,
     /// The keys of links, each taken by [`crate::token::Key::new`]: the first signs. Empty: one is made and kept.
     pub jwt_secrets: Vec<Secret>,
     /// The bounds of every share.
@@ -178,6 +180,7 @@ impl Config {
             auth: source.required("AUTH", |text| word(text, &[("token", AuthMode::Token), ("none", AuthMode::None)], &[])),
             owner_token: source.secret("OWNER_TOKEN", check_owner_token),
             owner_hosts: source.optional("OWNER_HOSTS", |text| list(text, host)).unwrap_or_default(),
+            tailnet_owners: source.optional("TAILNET_OWNERS", |text| list(text, login)).unwrap_or_default(),
             jwt_secrets: source.jwt_secrets(),
             limits,
             tunnel: source.required("TUNNEL", |text| {

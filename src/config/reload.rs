@@ -60,7 +60,7 @@ impl Config {
 }
 
 /// Each setting: its name, whether it can change while the program runs, and whether it is another.
-pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 27] {
+pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 28] {
     let ([signing, previous], [new_signing, new_previous]) =
         [old, new].map(|config| [config.jwt_secrets.first(), config.jwt_secrets.get(1)]).into();
     [
@@ -74,6 +74,7 @@ pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, b
         ("AUTH", false, old.auth != new.auth),
         ("OWNER_TOKEN", true, old.owner_token != new.owner_token),
         ("OWNER_HOSTS", true, old.owner_hosts != new.owner_hosts),
+        ("TAILNET_OWNERS", false, old.tailnet_owners != new.tailnet_owners),
         ("JWT_SECRET", false, signing != new_signing),
         ("JWT_SECRET_PREVIOUS", false, previous != new_previous),
         ("MAX_TUNNEL_SECONDS", true, old.limits.max_tunnel != new.limits.max_tunnel),

@@ -87,6 +87,11 @@ pub const SETTINGS: &[Setting] = &[
         "What owners sign in with, 16 characters or more; unset: made on first run.",
     ),
     list("OWNER_HOSTS", "owner-hosts", "More names the owner side answers to, with commas between, as nas.local,files.lan."),
+    list(
+        "TAILNET_OWNERS",
+        "tailnet-owners",
+        "Logins of your tailnet that are owners, as alice@example.com, by tailscale serve to tailnet.sock in STATE_DIR; unset: none.",
+    ),
     secret(
         "JWT_SECRET",
         "JWT_SECRET_FILE",

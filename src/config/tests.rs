@@ -448,6 +448,15 @@ fn what_holds_is_told_with_where_it_comes_from_and_without_secrets() {
 }
 
 #[test]
+fn owners_of_the_tailnet_are_named_by_their_logins() {
+    assert_eq!(read(&[]).unwrap().tailnet_owners, Vec::<String>::new());
+    assert_eq!(read(&[("TAILNET_OWNERS", " Alice@example.com,bob@github")]).unwrap().tailnet_owners, ["alice@example.com", "bob@github"]);
+    for wrong in ["alice", "a b@example.com", "caf\u{e9}@example.com", "a\u{7}@b"] {
+        assert!(mistake(&[("TAILNET_OWNERS", wrong)]).contains("is no login of a tailnet"), "{wrong}");
+    }
+}
+
+#[test]
 fn with_a_tunnel_recipients_are_served_on_this_machine_and_links_begin_with_the_node() {
     let listens = |set: &[(&str, &str)]| read(set).unwrap().recipient_listen.to_string();
     assert_eq!(listens(&[]), "0.0.0.0:8001");
@@ -481,6 +490,7 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
         ("AUTH", "none", false),
         ("OWNER_TOKEN", OTHER_SECRET, true),
         ("OWNER_HOSTS", "nas.local", true),
+        ("TAILNET_OWNERS", "alice@example.com", false),
         ("JWT_SECRET", GOOD_SECRET, false),
         ("MAX_TUNNEL_SECONDS", "1", true),
         ("STALL_TIMEOUT_SECONDS", "1", true),

@@ -111,6 +111,16 @@ pub(super) fn base_url(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}{path}"))
 }
 
+/// Reads a login of a tailnet, as tailscaled tells it.
+pub(super) fn login(text: &str) -> Result<String, String> {
+    const MOST: usize = 254;
+    if text.len() <= MOST && text.contains('@') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("{} is no login of a tailnet; write it as alice@example.com", shown(text)))
+    }
+}
+
 /// Reads a port that Funnel knows.
 pub(super) fn funnel_port(text: &str) -> Result<u16, String> {
     match text {

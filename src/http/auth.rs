@@ -3,7 +3,7 @@
 //! `guard` stands in front of every route. In this order it refuses what came through the public tunnel, what calls us by
 //! a foreign name, what a foreign page sends, whoever brings no credential, and whoever's credential is for less. Credentials
 //! are: the owner's token or an API token (`Authorization: Bearer` or `X-API-Key`), the cookie of a signed-in browser, or the
-//! local socket in the hands of root or of our own user. A browser signs in by a link that carries a sign-in code, or by
+//! local socket in the hands of root or of our own user, or a login that tailscaled vouches for on a socket of its own. A browser signs in by a link that carries a sign-in code, or by
 //! pasting the owner's token. An API token has a scope; all others may do everything.
 //!
 //! * `guard.rs`: the one place that lets in. `caller.rs`: who it is. `origin.rs`: from where. `guesses.rs`: how often.
@@ -109,6 +109,8 @@ pub enum Peer {
         /// The user it runs as, as the kernel says.
         uid: u32,
     },
+    /// tailscaled, which says on its own socket who of the tailnet asks.
+    Tailnet,
 }
 
 /// The owner's token, which may be changed while we run.
@@ -129,11 +131,13 @@ pub(super) struct Gate {
     tokens: tokens::Tokens,
     guesses: guesses::Guesses,
     names: origin::Names,
+    /// The logins of the tailnet that are owners.
+    tailnet: Vec<String>,
     our_uid: u32,
 }
 
 impl Gate {
-    pub(super) fn new(auth: Auth, owner_token: SecretDigest, hosts: &[String], store: Arc<dyn Store>) -> Self {
+    pub(super) fn new(auth: Auth, owner_token: SecretDigest, hosts: &[String], tailnet: &[String], store: Arc<dyn Store>) -> Self {
         Self {
             auth,
             owner_token: OwnerToken(RwLock::new(owner_token)),
@@ -142,6 +146,7 @@ impl Gate {
             tokens: tokens::Tokens::new(store),
             guesses: guesses::Guesses::new(),
             names: origin::Names::new(hosts, origin::machine_name().as_deref()),
+            tailnet: tailnet.to_vec(),
             our_uid: rustix::process::geteuid().as_raw(),
         }
     }
@@ -217,7 +222,7 @@ impl Gate {
     /// say, what held a moment ago holds.
     pub(super) async fn still_holds(&self, caller: &Caller, now: Moment) -> bool {
         let holds = match &caller.credential {
-            Credential::Nothing | Credential::LocalUser | Credential::OwnerToken => return true,
+            Credential::Nothing | Credential::LocalUser | Credential::TailnetLogin | Credential::OwnerToken => return true,
             Credential::Browser(session) => self.sessions.holds(*session, now.steady).await,
             Credential::ApiToken(id) => self.tokens.holds(id, now).await,
         };
@@ -235,11 +240,26 @@ impl Gate {
     fn check_source(&self, request: &Request, peer: Option<Peer>) -> Result<(), Problem> {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         origin::check_not_public(headers)?;
-        // No browser reaches the local socket, and its callers name any host.
-        if !matches!(peer, Some(Peer::Local { .. })) {
-            origin::check_host(uri, headers, &self.names)?;
+        match peer {
+            // No browser reaches the local socket, and its callers name any host. A proxy there would lend everybody its rights.
+            Some(Peer::Local { .. }) => origin::check_not_proxied(headers)?,
+            Some(Peer::Tailnet) => drop(self.tailnet_login(headers)?),
+            Some(Peer::Tcp(_)) | None => origin::check_host(uri, headers, &self.names)?,
         }
-        origin::check_origin(method, uri, headers)
+        // tailscaled calls a socket `localhost`, and says beside it what the browser called.
+        let host = if peer == Some(Peer::Tailnet) { "x-forwarded-host" } else { "host" };
+        origin::check_origin(method, uri, headers, host)
+    }
+
+    /// Returns who of the tailnet asks, where tailscaled says so and they are an owner.
+    fn tailnet_login<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Problem> {
+        let mut logins = headers.get_all(origin::TAILNET_LOGIN).iter().map(|login| login.to_str().unwrap_or_default());
+        let login = logins.next().filter(|_| logins.next().is_none()).unwrap_or_default();
+        if !login.is_empty() && self.tailnet.iter().any(|owner| owner.eq_ignore_ascii_case(login)) {
+            return Ok(login);
+        }
+        let detail = "This login of the tailnet is no owner here; TAILNET_OWNERS in the settings says who is.";
+        Err(Problem::new(StatusCode::FORBIDDEN, "not_an_owner", detail))
     }
 
     /// Says who a request is from. A good session is asked for first: wrong guesses from the same address never block it.
@@ -251,6 +271,9 @@ impl Gate {
             && (uid == 0 || uid == self.our_uid)
         {
             return Ok(Identified::as_caller(Caller::local(uid, peer)));
+        }
+        if peer == Some(Peer::Tailnet) {
+            return Ok(Identified::as_caller(Caller::of_tailnet(self.tailnet_login(headers)?, peer)));
         }
         if let Some(signed_in) = self.sessions.of(headers, now).await? {
             let caller = Caller::browser(signed_in.digest, peer);

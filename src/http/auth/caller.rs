@@ -12,6 +12,8 @@ pub enum Credential {
     Nothing,
     /// That they are our own user or root, over the local socket.
     LocalUser,
+    /// A login of the tailnet, by tailscaled's word.
+    TailnetLogin,
     /// The owner's token.
     OwnerToken,
     /// The cookie of a signed-in browser.
@@ -40,6 +42,10 @@ impl Caller {
 
     pub(super) fn local(uid: u32, peer: Option<Peer>) -> Self {
         Self::admin(Credential::LocalUser, format!("local user {uid}"), peer)
+    }
+
+    pub(super) fn of_tailnet(login: &str, peer: Option<Peer>) -> Self {
+        Self::admin(Credential::TailnetLogin, format!("tailnet login {login}"), peer)
     }
 
     pub(super) fn owner_token(peer: Option<Peer>) -> Self {
@@ -74,6 +80,7 @@ pub(in crate::http) fn from_of(peer: Option<Peer>) -> String {
     match peer {
         Some(Peer::Tcp(address)) => address.ip().to_canonical().to_string(),
         Some(Peer::Local { .. }) => "local socket".to_owned(),
+        Some(Peer::Tailnet) => "tailnet".to_owned(),
         None => String::new(),
     }
 }
@@ -82,6 +89,6 @@ pub(in crate::http) fn from_of(peer: Option<Peer>) -> String {
 pub(in crate::http) fn address_of(peer: Option<Peer>) -> Option<IpAddr> {
     match peer {
         Some(Peer::Tcp(address)) => Some(address.ip()),
-        Some(Peer::Local { .. }) | None => None,
+        Some(Peer::Local { .. } | Peer::Tailnet) | None => None,
     }
 }

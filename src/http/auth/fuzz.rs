@@ -33,7 +33,7 @@ pub(crate) fn origin(data: &[u8]) {
         headers.insert("sec-fetch-site", site);
     }
     let uri = Uri::from_static("/api/v1/shares");
-    if check_origin(&Method::POST, &uri, &headers).is_ok() {
+    if check_origin(&Method::POST, &uri, &headers, "host").is_ok() {
         let text = origin.to_ascii_lowercase();
         assert!(matches!(&text[..], b"http://nas:8000" | b"https://nas:8000"), "{:?}", origin.escape_ascii().to_string());
     }

@@ -10,6 +10,11 @@ use crate::http::problem::Problem;
 
 /// What tailscaled adds to every request that comes through Funnel, and lets no visitor add or remove.
 const FUNNEL_HEADER: &str = "tailscale-funnel-request";
+/// Whom of the tailnet a request is from. tailscaled drops what a client sends under this name, and sends none for Funnel's visitors
+/// (`addTailscaleIdentityHeaders` in `ipn/ipnlocal/serve.go` of github.com/tailscale/tailscale, v1.102.3).
+pub(super) const TAILNET_LOGIN: &str = "tailscale-user-login";
+/// What proxies add.
+const OF_PROXIES: [&str; 4] = ["x-forwarded-for", "forwarded", "via", TAILNET_LOGIN];
 
 /// The names under which the owner side may be called, besides every IP address and `localhost`.
 #[derive(Debug)]
@@ -64,6 +69,15 @@ pub(super) fn check_not_public(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Refuses what a proxy passes on where being the same account is credential enough: everybody whom it lets in would be that.
+pub(super) fn check_not_proxied(headers: &HeaderMap) -> Result<(), Problem> {
+    if OF_PROXIES.iter().any(|name| headers.contains_key(*name)) {
+        let detail = "This socket is for programs of this machine; lead a proxy to OWNER_LISTEN, and tailscale serve to tailnet.sock (TAILNET_OWNERS).";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "proxied", detail));
+    }
+    Ok(())
+}
+
 /// Refuses a request for a host that is not ours: a foreign page may have its own name point at us.
 pub(super) fn check_host(uri: &Uri, headers: &HeaderMap, names: &Names) -> Result<(), Problem> {
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -83,15 +97,15 @@ pub(super) fn check_host(uri: &Uri, headers: &HeaderMap, names: &Names) -> Resul
 
 /// Refuses a request that changes something and comes from a page of somebody else. Programs send neither header.
 ///
-/// A form sends `Origin: null` where the page asks for no referrer, so the form of the sign-in page may: whoever forges that
+/// `host` is the field that says by which host the browser asks. A form sends `Origin: null` where the page asks for no referrer, so the form of the sign-in page may: whoever forges that
 /// request would have to know the secret that is in it.
-pub(super) fn check_origin(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_origin(method: &Method, uri: &Uri, headers: &HeaderMap, host: &str) -> Result<(), Problem> {
     if method.is_safe() {
         return Ok(());
     }
     let site = headers.get("sec-fetch-site").map(|value| value.as_bytes());
     let site_is_ours = site.is_none_or(|site| site == b"same-origin" || site == b"none");
-    let host = headers.get(header::HOST).map(|value| value.as_bytes());
+    let host = headers.get(host).map(|value| value.as_bytes());
     let origin_is_ours = headers.get_all(header::ORIGIN).iter().all(|origin| {
         let origin = origin.as_bytes();
         let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));

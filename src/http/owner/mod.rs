@@ -97,6 +97,8 @@ pub struct OwnerSettings {
     pub owner_token: SecretDigest,
     /// Names under which the owner's side may be called, besides addresses, `localhost` and the machine's own name.
     pub hosts: Vec<String>,
+    /// The logins of the tailnet that are owners, where tailscaled says who asks.
+    pub tailnet_owners: Vec<String>,
     /// Where the owner's side is found, as `http://nas.local:8000`: for sign-in links that are asked for over the local socket.
     pub address: String,
     /// The folder whose files may be shared.
@@ -122,7 +124,7 @@ impl OwnerSide {
         settings: OwnerSettings,
     ) -> Self {
         Self {
-            gate: Gate::new(settings.auth, settings.owner_token, &settings.hosts, store.clone()),
+            gate: Gate::new(settings.auth, settings.owner_token, &settings.hosts, &settings.tailnet_owners, store.clone()),
             started: clock.now(),
             once: once::Once::new(store.clone()),
             streams: stream::Streams::default(),

@@ -56,6 +56,8 @@ pub enum OwnerListener {
     Tcp(TcpListener),
     /// From this machine: root and our own user need no credential there.
     Unix(UnixListener),
+    /// From the tailnet, by tailscaled: it says who asks. Nobody but root and our own user may connect.
+    Tailnet(UnixListener),
 }
 
 /// Tells an answer that would go on for ever (a stream) that the program stops.
@@ -87,9 +89,7 @@ pub async fn serve(listener: OwnerListener, router: Router, shutdown: Cancellati
                 Some(seat) => drop(connections.spawn(converse(stream, Peer::Tcp(address), router.clone(), shutdown.clone(), seat))),
                 None => debug!("An address holds too many connections; another of its was closed"),
             },
-            Ok(Accepted::Unix(stream, uid)) => {
-                connections.spawn(converse(stream, Peer::Local { uid }, router.clone(), shutdown.clone(), place));
-            }
+            Ok(Accepted::Unix(stream, peer)) => drop(connections.spawn(converse(stream, peer, router.clone(), shutdown.clone(), place))),
             Err(error) if is_about_one_connection(&error) => debug!(%error, "A connection was gone before it was accepted"),
             Err(error) if is_exhausted(&error) => {
                 warn!(%error, "No connection can be accepted at the moment");
@@ -108,7 +108,7 @@ pub async fn serve(listener: OwnerListener, router: Router, shutdown: Cancellati
 
 enum Accepted {
     Tcp(tokio::net::TcpStream, SocketAddr),
-    Unix(tokio::net::UnixStream, u32),
+    Unix(tokio::net::UnixStream, Peer),
 }
 
 /// How many connections each address holds; at most [`MAX_CONNECTIONS`] addresses.
@@ -159,7 +159,15 @@ async fn accept(listener: &OwnerListener) -> io::Result<Accepted> {
         OwnerListener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let uid = stream.peer_cred()?.uid();
-            Ok(Accepted::Unix(stream, uid))
+            Ok(Accepted::Unix(stream, Peer::Local { uid }))
+        }
+        OwnerListener::Tailnet(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let uid = stream.peer_cred()?.uid();
+            if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+                return Ok(Accepted::Unix(stream, Peer::Tailnet));
+            }
+            Err(io::ErrorKind::PermissionDenied.into())
         }
     }
 }

@@ -134,7 +134,7 @@ pub(super) async fn link(
     // Who came by a name of ours can come by it again; a page says whether that was over TLS. The local socket has no such name.
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let base = match (peer, text(header::ORIGIN), text(header::HOST)) {
-        (Some(Extension(Peer::Local { .. })), ..) | (_, _, None) => side.settings.address.trim_end_matches('/').to_owned(),
+        (Some(Extension(Peer::Local { .. } | Peer::Tailnet)), ..) | (_, _, None) => side.settings.address.trim_end_matches('/').to_owned(),
         (_, Some(origin), _) => origin.to_owned(),
         (_, None, Some(host)) => format!("http://{host}"),
     };

@@ -94,6 +94,7 @@ async fn scene_over(store: Arc<dyn Store>, change: impl FnOnce(&mut OwnerSetting
         auth: Auth::Token,
         owner_token: SecretDigest::of(&token),
         hosts: vec!["files.example".to_owned()],
+        tailnet_owners: vec!["alice@example.com".to_owned()],
         address: "http://nas.local:8000".to_owned(),
         root: folder.path().to_owned(),
         state_dir: folder.path().to_owned(),

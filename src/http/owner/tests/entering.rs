@@ -246,6 +246,41 @@ async fn a_foreign_page_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_proxy_before_the_local_socket_lends_nobody_its_rights() {
+    let scene = scene().await;
+    for (name, value) in [("x-forwarded-for", "100.64.0.7"), ("forwarded", "for=100.64.0.7"), ("tailscale-user-login", "alice@example.com")]
+    {
+        let ask = scene.ask("GET", "/api/v1/shares").from(Peer::Local { uid: 0 }).header(name, value);
+        ask.await.expect_problem(403, "proxied");
+    }
+}
+
+#[tokio::test]
+async fn a_login_of_the_tailnet_is_an_owner_where_tailscaled_vouches_for_it_and_nowhere_else() {
+    let scene = scene().await;
+    let ask = |login: &str| scene.ask("GET", "/api/v1/shares").from(Peer::Tailnet).host("localhost").header("tailscale-user-login", login);
+    ask("Alice@Example.com").await.expect(200);
+    for stranger in ["bob@example.com", "", "alice@example.com.evil.example", "alice@example.com,bob@example.com"] {
+        ask(stranger).await.expect_problem(403, "not_an_owner");
+    }
+    ask("alice@example.com").header("tailscale-user-login", "bob@example.com").await.expect_problem(403, "not_an_owner");
+    scene.ask("GET", "/").from(Peer::Tailnet).await.expect_problem(403, "not_an_owner");
+    ask("alice@example.com").header("tailscale-funnel-request", "?1").await.expect_problem(403, "not_public");
+    // In the LAN anybody can write such a field.
+    scene.ask("GET", "/api/v1/shares").header("tailscale-user-login", "alice@example.com").await.expect(401);
+    // What changes something must come from the page that the tailnet knows by this name.
+    let change = |origin: &str| {
+        let ask =
+            scene.ask("POST", "/admin/cleanup").from(Peer::Tailnet).host("localhost").header("tailscale-user-login", "alice@example.com");
+        ask.header("x-forwarded-host", "nas.tail1.ts.net").header("origin", origin)
+    };
+    change("https://nas.tail1.ts.net").await.expect(200);
+    for foreign in ["https://evil.example", "http://localhost", "null"] {
+        change(foreign).await.expect_problem(403, "foreign_origin");
+    }
+}
+
+#[tokio::test]
 async fn what_came_through_the_public_tunnel_is_refused_whatever_it_asks_for() {
     let scene = scene().await;
     for (method, path) in route_list() {
