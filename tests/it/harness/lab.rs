@@ -118,8 +118,13 @@ impl Lab {
 
     /// As [`Lab::visit`], by another name.
     pub(crate) fn visit_as(&self, name: &str, path: &str, arguments: &[&str]) -> Output {
-        let way_in = format!("{name}:443:{}", self.ingress(443));
-        let url = format!("https://{name}{path}");
+        self.visit_at(name, 443, path, arguments)
+    }
+
+    /// As [`Lab::visit`], at another of Funnel's ports.
+    pub(crate) fn visit_at(&self, name: &str, port: u16, path: &str, arguments: &[&str]) -> Output {
+        let way_in = format!("{name}:{port}:{}", self.ingress(port));
+        let url = format!("https://{name}:{port}{path}");
         let mut all = vec!["--silent", "--show-error", "--cacert", self.text("ca_file"), "--connect-to", &way_in];
         all.extend(arguments);
         all.push(&url);

@@ -244,3 +244,27 @@ fn what_the_node_lacks_is_said_and_nothing_half_made_is_left() {
     }
     poll(SOON, "nothing is left", || is_refused(&lab));
 }
+
+#[test]
+#[ignore = "needs the lab (tests/lab/build)"]
+fn an_operator_who_leads_funnel_to_the_owners_side_by_mistake_has_opened_nothing() {
+    let lab = Lab::start();
+    let server = beside(&lab, "tailscale").set("TAILNET_OWNERS", "alice@example.com").start();
+    let targets = [
+        format!("http://{}", server.owner),
+        format!("unix:{}", server.state.join("owner.sock").display()),
+        format!("unix:{}", server.state.join("tailnet.sock").display()),
+    ];
+    for target in targets {
+        let led = lab.tailscale(&["funnel", "--bg", "--yes", "--https=8443", &target]);
+        assert!(led.status.success(), "{}", String::from_utf8_lossy(&led.stderr));
+        for path in ["/", "/health", "/api/v1/shares", "/sign-in"] {
+            let authorization = format!("Authorization: Bearer {}", server.token);
+            for header in [&authorization[..], "Tailscale-User-Login: alice@example.com", "Tailscale-Funnel-Request: ?0"] {
+                let answer = lab.visit_at(lab.name(), 8443, path, &["--header", header, "--write-out", "\n%{http_code}"]);
+                let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+                assert!(text.ends_with("\n403") && text.contains("not_public"), "{target} {path} {header}: {text}");
+            }
+        }
+    }
+}
