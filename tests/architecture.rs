@@ -15,6 +15,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/sqlite.rs", "store/sqlite/"]),
     ("jsonwebtoken", &["token/"]),
     ("hmac", &["token/"]),
+    ("h2", &["delivery/"]),
     ("httparse", &["delivery/"]),
     ("hyper", &["http/", "cli/", "tunnel/"]),
     ("hyper_util", &["http/", "cli/", "tunnel/"]),

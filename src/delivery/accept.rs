@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::arrival::Arrival;
-use super::{Bounds, RecipientSide, h1};
+use super::{Bounds, RecipientSide, h1, h2};
 
 /// How much of a connection the kernel buffers: the counter of what was written runs ahead of what arrived by no more,
 /// and a revoke leaks no more. The kernel doubles it for its own book-keeping; what is left carries 40 MB/s over 25 ms.
@@ -102,8 +102,10 @@ impl Accepted {
             welcomed = welcome => welcomed,
             () = shutdown.cancelled() => None,
         };
-        if let Some(welcomed) = welcomed {
-            h1::serve(welcomed, side, threads, shutdown).await;
+        match welcomed {
+            Some(welcomed) if welcomed.stream.is_http_2() => Box::pin(h2::serve(welcomed, side, threads, shutdown)).await,
+            Some(welcomed) => h1::serve(welcomed, side, threads, shutdown).await,
+            None => {}
         }
     }
 }

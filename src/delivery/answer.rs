@@ -38,6 +38,9 @@ const ON_EVERY_ANSWER: &str = "Cache-Control: private, no-store, no-transform\r\
 /// Whoever shows such an answer instead of saving it gets no script, no form, no other file and no origin.
 const NOTHING_RUNS: &str = "Content-Security-Policy: sandbox; default-src 'none'\r\n";
 
+/// The most fields that any answer has; those of a page are the router's few.
+const MAX_FIELDS: usize = 40;
+
 /// An answer to a request for bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -110,6 +113,21 @@ pub(super) fn of_page(parts: &http::response::Parts, length: usize, keeps_alive:
 pub(super) fn of_stream(parts: &http::response::Parts, is_chunked: bool, now: Timestamp) -> Vec<u8> {
     let length = if is_chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
     with_fields(begin(&status_of(parts), length, false, now), parts)
+}
+
+/// Reads a head that was made here, for HTTP/2, which writes heads in its own way. What stands behind it comes back, too.
+pub(super) fn for_h2(answer: &[u8]) -> Option<(http::Response<()>, &[u8])> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut read = httparse::Response::new(&mut fields);
+    let Ok(httparse::Status::Complete(length)) = read.parse(answer) else { return None };
+    let mut response = http::Response::builder().status(read.code?);
+    for field in read.headers.iter() {
+        // They are about a connection of HTTP/1.1 (RFC 9113 8.2.2).
+        if !["connection", "transfer-encoding"].iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
+            response = response.header(field.name, field.value);
+        }
+    }
+    Some((response.body(()).ok()?, &answer[length..]))
 }
 
 fn status_of(parts: &http::response::Parts) -> String {
@@ -231,6 +249,22 @@ mod tests {
         let (head, body) = answer("GET /s/get/t/a HTTP/1.1\r\nIf-Match: \"old\"\r\n");
         assert!(head.starts_with("HTTP/1.1 412") && body.is_none());
         assert!(answer("GET /s/get/t/a HTTP/1.1\r\nIf-Match: \"x\", \"tag\"\r\n").0.starts_with("HTTP/1.1 200"));
+    }
+
+    #[test]
+    fn http_2_says_what_http_1_says_but_nothing_of_the_connection() {
+        let head = parse(b"GET /s/get/t/a HTTP/1.1\r\nHost: x\r\nRange: bytes=10-19\r\n\r\n").unwrap().unwrap();
+        let answer = [&to(&head, &pass("a.txt"), None, true, Timestamp(0)).head[..], b"rest"].concat();
+        let (response, rest) = for_h2(&answer).unwrap();
+        assert_eq!((response.status().as_u16(), rest), (206, &b"rest"[..]));
+        let text = String::from_utf8(answer.clone()).unwrap();
+        let lines: Vec<&str> = text.split("\r\n\r\n").next().unwrap().lines().skip(1).collect();
+        for line in &lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            let said = response.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(said, (name != "Connection").then_some(value), "{line}");
+        }
+        assert_eq!(response.headers().len(), lines.len() - 1);
     }
 
     #[test]

@@ -102,6 +102,15 @@ impl Origin {
             Self::Proxy | Self::Tunnel(_) => Evidence::HandedOver,
         }
     }
+
+    /// Returns how sure it is that the recipient has what stands before a PING that was answered.
+    pub(super) fn evidence_of_ping(self) -> Evidence {
+        match self {
+            Self::Recipient(_) | Self::Tunnel(_) => Evidence::Confirmed,
+            // It ends HTTP/2 itself.
+            Self::Proxy => Evidence::HandedOver,
+        }
+    }
 }
 
 /// Returns for whom our proxies asked. Each adds whom it saw at the end; the last one that is not ours is the recipient.
@@ -125,5 +134,14 @@ mod tests {
         assert_eq!(peer(Origin::Tunnel(Some(real))), Peer { address: Some(real), is_proxied: true });
         assert_eq!(peer(Origin::Tunnel(None)), Peer { address: None, is_proxied: true });
         assert_eq!(peer(Origin::Proxy), Peer { address: Some(claimed), is_proxied: true });
+    }
+
+    #[test]
+    fn only_what_ends_at_the_recipient_is_proof() {
+        let address = "203.0.113.7".parse().unwrap();
+        let of = |origin: Origin| (origin.evidence_of_kernel(), origin.evidence_of_ping());
+        assert_eq!(of(Origin::Recipient(address)), (Evidence::Acknowledged, Evidence::Confirmed));
+        assert_eq!(of(Origin::Tunnel(Some(address))), (Evidence::HandedOver, Evidence::Confirmed));
+        assert_eq!(of(Origin::Proxy), (Evidence::HandedOver, Evidence::HandedOver));
     }
 }

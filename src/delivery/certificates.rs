@@ -13,8 +13,10 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 pub use self::facts::CertificateFacts;
 
-/// What is spoken over TLS.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+/// What is spoken over TLS, the one that is preferred first.
+const PROTOCOLS: [&[u8]; 2] = [HTTP_2, b"http/1.1"];
+/// How HTTP/2 is called in a handshake.
+pub(super) const HTTP_2: &[u8] = b"h2";
 
 /// The certificate in use. Cheap to clone: all clones are one. It may be changed while connections run; those that run keep
 /// theirs.
@@ -117,4 +119,4 @@ impl fmt::Debug for Certificates {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::Pass;
 use super::answer::{self, disposition};
 use super::arrival::forwarded_for;
-use super::h1::secret_path;
+use super::exchange::secret_path;
 use super::head::{self, Head, MAX_BODY_BYTES, MAX_HEAD_BYTES};
 use super::range::{self, Wanted};
 use crate::share::{

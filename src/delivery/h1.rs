@@ -6,93 +6,53 @@ use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::StreamExt;
-use http::{Extensions, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::Response;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use super::answer;
-use super::arrival::{Origin, Welcomed};
+use super::arrival::Welcomed;
+use super::exchange::{Exchange, Fetch, PAGE_TIMEOUT, Reply};
 use super::head::{self, BadHead, Head, MAX_HEAD_BYTES};
 use super::send::{self, End, Metered};
 use super::stream::Stream;
-use super::{Found, Pass, Peer, RecipientSide, next_request_id, socket};
-use crate::catalog::{CatalogError, OpenFile};
-use crate::meter::Request;
-use crate::share::{ShareId, TransferId};
-use crate::token::TransferSecret;
+use super::{RecipientSide, socket};
+use crate::catalog::OpenFile;
 
 /// How long a head may take from its first byte (or from the beginning of the connection).
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be idle between two requests.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a body of at most a kilobyte may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a page may take to make, and again to send.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that an answer may be sent bit by bit, whatever the router says: it ends its streams sooner.
-const MAX_STREAM: Duration = Duration::from_secs(16 * 60);
-/// The longest page.
-const MAX_PAGE_BYTES: usize = 64 * 1024;
+pub(super) const MAX_STREAM: Duration = Duration::from_secs(16 * 60);
 /// How long what was written may go without an acknowledgement once the other side has closed its half: it is still
 /// alive, or its kernel would have reset the connection.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the other side may still talk after our last answer, and how much: closing at once would reset the
 /// connection and could take that answer from it (RFC 9112 9.6).
 const LINGER: (Duration, usize) = (Duration::from_secs(2), 64 * 1024);
-/// What an answer says that may be another in a moment.
-const WAIT: &str = "Retry-After: 2\r\n";
 /// The first and the longest pause between two looks at what was acknowledged.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
-
-/// Put into an answer's extensions by the router: nothing is said, the connection is closed.
-#[derive(Debug, Clone, Copy)]
-pub struct Silence;
-
-/// Put into an answer's extensions by the router: the bytes of this transfer are sent right here, as its own URL would, with
-/// the answer's `Content-Location`. For a client that asks the link and does not follow redirects.
-#[derive(Debug, Clone, Copy)]
-pub struct SendBytes(pub TransferSecret);
-
-/// Put into a request's extensions for the router: it is for the bytes of a transfer, and this is why none are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoBytes {
-    /// The transfer is over.
-    Over(ShareId, TransferId),
-    /// Whoever asks is in no network that the link is for.
-    NotAllowed,
-}
-
-/// Put into a request's extensions for the router: which transfer's progress is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Live(pub ShareId, pub TransferId);
-
-/// Put into an answer's extensions by the router: its body is sent as it comes, and the connection closed behind it.
-#[derive(Debug, Clone, Copy)]
-pub struct Streamed;
 
 /// Answers a connection until it ends.
 pub(super) async fn serve(welcomed: Welcomed, side: Arc<RecipientSide>, threads: Arc<Semaphore>, shutdown: CancellationToken) {
     let Welcomed { stream, origin } = welcomed;
-    let connection =
-        Connection { stream: Arc::new(stream), origin, side, threads, shutdown, buffer: Vec::new(), unsettled: None, file: None };
-    connection.run().await;
+    let exchange = Exchange::new(side, threads, origin);
+    Connection { stream: Arc::new(stream), exchange, shutdown, buffer: Vec::new(), unsettled: None }.run().await;
 }
 
 struct Connection {
     stream: Arc<Stream>,
-    origin: Origin,
-    side: Arc<RecipientSide>,
-    threads: Arc<Semaphore>,
+    exchange: Exchange,
     /// Cancelled when idle connections are to end.
     shutdown: CancellationToken,
     /// What was read and not yet used: at most a head, a body and what a pipelining client sent behind.
     buffer: Vec<u8>,
     /// A body that was written and whose arrival is still being watched.
     unsettled: Option<Metered>,
-    /// The file that the last request fetched from, kept open for the next.
-    file: Option<(TransferSecret, Arc<OpenFile>)>,
 }
 
 /// What happens to the connection behind an answer.
@@ -158,7 +118,7 @@ impl Connection {
         self.settle().await;
         if may_talk {
             // Its buffer would else be a part of every connection from the beginning.
-            Box::pin(self.linger()).await;
+            Box::pin(linger(&self.stream)).await;
         }
     }
 
@@ -221,56 +181,23 @@ impl Connection {
         let Some(body) = self.read_body(head.body_bytes).await? else { return Ok(Next::Drop.into()) };
         // What stands behind a request before it was answered is a pipeline: it is not answered, and the client is told.
         let keeps_alive = head.keeps_alive && self.buffer.is_empty() && !self.shutdown.is_cancelled();
-        if let Some((share, secret)) = secret_path(head.uri.path(), "live") {
-            return Box::pin(self.live(&head, share, secret, keeps_alive)).await.map(Then::Done);
-        }
-        if let Some((share, secret)) = secret_path(head.uri.path(), "get") {
-            match self.side.passes.find(&secret) {
-                Some(Found::Valid(pass)) if pass.share == share => {
-                    return if matches!(head.method, Method::GET | Method::HEAD) && self.side.doors.is_open(share) {
-                        self.bytes(&head, secret, pass, None, keeps_alive).await
-                    } else {
-                        Ok(Next::Drop.into())
-                    };
-                }
-                Some(Found::Over(of, transfer)) if of == share => {
-                    let response = Box::pin(self.ask(&head, body, with(NoBytes::Over(share, transfer)))).await;
-                    return self.write_page(&head, response, keeps_alive).await.map(Then::Done);
-                }
-                Some(_) | None => return Ok(Next::Drop.into()),
+        match self.exchange.answer(&head, body, keeps_alive).await {
+            Reply::Silence => Ok(Next::Drop.into()),
+            Reply::Whole(out) => self.send_page(&out, keeps_alive).await.map(Then::Done),
+            Reply::Streamed(response) => Box::pin(self.write_stream(&head, *response)).await.map(Then::Done),
+            Reply::Bytes(fetch) => {
+                // Only one body at a time is watched; the one before has arrived, or this request would not be here.
+                self.settle().await;
+                Ok(Then::Bytes(Box::new(self.prepared(*fetch, keeps_alive))))
             }
-        }
-        let response = Box::pin(self.ask(&head, body, Extensions::new())).await;
-        match response.as_ref().and_then(|response| response.extensions().get::<SendBytes>().copied()) {
-            Some(SendBytes(secret)) => {
-                let location = response.and_then(|response| response.headers().get(header::CONTENT_LOCATION).cloned());
-                Box::pin(self.bytes_at_link(&head, secret, location, keeps_alive)).await
-            }
-            None => self.write_page(&head, response, keeps_alive).await.map(Then::Done),
         }
     }
 
-    /// Answers a GET of a link with the bytes of the transfer that it made, or rejoined.
-    async fn bytes_at_link(
-        &mut self,
-        head: &Head,
-        secret: TransferSecret,
-        location: Option<HeaderValue>,
-        keeps_alive: bool,
-    ) -> io::Result<Then> {
-        match self.side.passes.find(&secret) {
-            Some(Found::Valid(pass)) if self.side.doors.is_open(pass.share) => {
-                self.bytes(head, secret, pass, location.as_ref(), keeps_alive).await
-            }
-            Some(Found::Valid(_)) => {
-                self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await.map(Then::Done)
-            }
-            // It ended while this was being decided.
-            Some(Found::Over(share, transfer)) => {
-                self.page_of(head, (share, secret), NoBytes::Over(share, transfer), keeps_alive).await.map(Then::Done)
-            }
-            None => Ok(Next::Drop.into()),
-        }
+    fn prepared(&self, fetch: Fetch, keeps_alive: bool) -> Bytes {
+        let Fetch { head, file, entered, request, range } = fetch;
+        let body_at = self.stream.written() + head.len() as u64;
+        let (reports, evidence) = (self.exchange.side.reports.clone(), self.exchange.origin.evidence_of_kernel());
+        Bytes { head, file, metered: Metered { entered, request, reports, evidence, range, body_at }, keeps_alive }
     }
 
     async fn read_body(&mut self, length: usize) -> io::Result<Option<Vec<u8>>> {
@@ -291,45 +218,13 @@ impl Connection {
         Ok(Some(self.buffer.drain(..length).collect()))
     }
 
-    /// Asks the router; `None` where it does not answer in time.
-    async fn ask(&self, head: &Head, body: Vec<u8>, extensions: Extensions) -> Option<Response<Body>> {
-        let mut request = http::Request::new(Body::from(body));
-        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method.clone(), head.uri.clone(), head.headers.clone());
-        *request.extensions_mut() = extensions;
-        request.extensions_mut().insert(self.peer(head));
-        let response = timeout(PAGE_TIMEOUT, self.side.pages.clone().oneshot(request)).await.ok()?;
-        Some(response.unwrap_or_else(|never| match never {}))
-    }
-
-    /// Answers a GET of a transfer's progress; for whoever has no transfer's secret there is nothing.
-    async fn live(&mut self, head: &Head, share: ShareId, secret: TransferSecret, keeps_alive: bool) -> io::Result<Next> {
-        if head.method != Method::GET {
-            return Ok(Next::Drop);
-        }
-        let live = match self.side.passes.find(&secret) {
-            Some(Found::Valid(pass)) if pass.share == share && self.side.doors.is_open(share) => {
-                if !pass.policy.allows(self.peer(head).address) {
-                    return self.page_of(head, (share, secret), NoBytes::NotAllowed, keeps_alive).await;
-                }
-                Live(share, pass.transfer)
-            }
-            Some(Found::Over(of, transfer)) if of == share => Live(share, transfer),
-            Some(_) | None => return Ok(Next::Drop),
-        };
-        let response = self.ask(head, Vec::new(), with(live)).await;
-        match response {
-            Some(response) if response.extensions().get::<Streamed>().is_some() => self.write_stream(head, response).await,
-            other => self.write_page(head, other, keeps_alive).await,
-        }
-    }
-
     /// Answers with what the router says bit by bit, until it has no more to say or nobody listens.
     async fn write_stream(&mut self, head: &Head, response: Response<Body>) -> io::Result<Next> {
         let (parts, body) = response.into_parts();
         // What is counted of a body that was sent before would be taken for these bytes.
         self.settle().await;
         let is_chunked = head.is_1_1;
-        let out = answer::of_stream(&parts, is_chunked, self.side.clock.now().wall);
+        let out = answer::of_stream(&parts, is_chunked, self.exchange.side.clock.now().wall);
         let mut next = self.send_page(&out, false).await?;
         let (mut pieces, ends) = (body.into_data_stream(), Instant::now() + MAX_STREAM);
         while next != Next::Drop {
@@ -366,33 +261,6 @@ impl Connection {
         }
     }
 
-    /// Answers with a page of the router.
-    async fn write_page(&mut self, head: &Head, response: Option<Response<Body>>, keeps_alive: bool) -> io::Result<Next> {
-        let is_head = head.method == Method::HEAD;
-        let Some(response) = response else {
-            let body = if is_head { "" } else { "One moment, please.\n" };
-            return self.plain("503 Service Unavailable", "Retry-After: 5\r\n", body, keeps_alive).await;
-        };
-        let (parts, body) = response.into_parts();
-        if parts.extensions.get::<Silence>().is_some() || parts.status == StatusCode::METHOD_NOT_ALLOWED {
-            return Ok(Next::Drop);
-        }
-        let bytes = axum::body::to_bytes(body, MAX_PAGE_BYTES).await.map_err(io::Error::other)?;
-        // An answer to HEAD says how long the page would be.
-        let said = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let length = if is_head { said.unwrap_or(bytes.len()) } else { bytes.len() };
-        let mut out = answer::of_page(&parts, length, keeps_alive, self.side.clock.now().wall);
-        if !is_head {
-            out.extend_from_slice(&bytes);
-        }
-        self.send_page(&out, keeps_alive).await
-    }
-
-    async fn plain(&mut self, status: &str, extra: &str, body: &str, keeps_alive: bool) -> io::Result<Next> {
-        let out = answer::plain(status, extra, body, keeps_alive, self.side.clock.now().wall);
-        self.send_page(&out, keeps_alive).await
-    }
-
     async fn send_page(&mut self, out: &[u8], keeps_alive: bool) -> io::Result<Next> {
         match timeout(PAGE_TIMEOUT, self.stream.send_all(out, false)).await {
             Ok(sent) => sent.map(|()| if keeps_alive { Next::KeepAlive } else { Next::Close }),
@@ -401,82 +269,23 @@ impl Connection {
     }
 
     async fn refuse(&mut self, bad: BadHead) -> Next {
-        let Some(status) = bad.status_line() else { return Next::Drop };
-        // The answer to a HEAD ends with its head, also where the rest of that head is not understood.
-        let body = if self.buffer.starts_with(b"HEAD ") { String::new() } else { format!("{status}\n") };
-        self.plain(status, "", &body, false).await.unwrap_or(Next::Drop)
-    }
-
-    /// Prepares the answer with bytes of a transfer. `location` is its own URL, where another was asked for.
-    async fn bytes(
-        &mut self,
-        head: &Head,
-        secret: TransferSecret,
-        pass: Arc<Pass>,
-        location: Option<&HeaderValue>,
-        keeps_alive: bool,
-    ) -> io::Result<Then> {
-        let (now, peer, url) = (self.side.clock.now(), self.peer(head), (pass.share, secret));
-        let over = NoBytes::Over(pass.share, pass.transfer);
-        if !pass.policy.allows(peer.address) {
-            return self.page_of(head, url, NoBytes::NotAllowed, keeps_alive).await.map(Then::Done);
+        match self.exchange.refuse(bad, self.buffer.starts_with(b"HEAD ")) {
+            Reply::Whole(out) => self.send_page(&out, false).await.unwrap_or(Next::Drop),
+            Reply::Silence | Reply::Streamed(_) | Reply::Bytes(_) => Next::Drop,
         }
-        if pass.is_over(now.steady) {
-            return self.page_of(head, url, over, keeps_alive).await.map(Then::Done);
-        }
-        let answer = answer::to(head, &pass, location, keeps_alive, now.wall);
-        let Some(range) = answer.body else {
-            return self.send_page(&answer.head, keeps_alive).await.map(Then::Done);
-        };
-        let Some(entered) = pass.enter() else {
-            return self
-                .plain("503 Service Unavailable", WAIT, "Too many requests of this download run at once.\n", keeps_alive)
-                .await
-                .map(Then::Done);
-        };
-        let file = match self.open(secret, &pass).await {
-            Ok(Some(file)) => file,
-            Ok(None) => {
-                self.side.reports.source_changed(pass.share).await;
-                return self.page_of(head, url, over, keeps_alive).await.map(Then::Done);
-            }
-            Err(error) => {
-                tracing::warn!(share.id = %pass.share, %error, "Could not open a shared file");
-                return self
-                    .plain("503 Service Unavailable", WAIT, "The sender's storage does not answer. Try again in a moment.\n", keeps_alive)
-                    .await
-                    .map(Then::Done);
-            }
-        };
-        let request = if pass.is_complete() {
-            None
-        } else {
-            let request = Request { share: pass.share, transfer: pass.transfer, id: next_request_id() };
-            match self.side.reports.open(request, range).await {
-                Some(Ok(())) => Some(request),
-                Some(Err(_)) => return self.page_of(head, url, over, keeps_alive).await.map(Then::Done),
-                None => return self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive).await.map(Then::Done),
-            }
-        };
-        // Only one body at a time is watched; the one before has arrived, or this request would not be here.
-        self.settle().await;
-        let evidence = self.origin.evidence_of_kernel();
-        let body_at = self.stream.written() + answer.head.len() as u64;
-        let metered = Metered { entered, request, reports: self.side.reports.clone(), evidence, range, body_at };
-        Ok(Then::Bytes(Box::new(Bytes { head: answer.head, file, metered, keeps_alive })))
     }
 
     /// Sends bytes, and leaves what is still to arrive of them under watch.
     async fn send(&mut self, bytes: Bytes) -> Next {
         let Bytes { head, file, metered, keeps_alive } = bytes;
         let share = metered.pass().share;
-        let (end, metered) = send::body(&self.stream, head, &file, metered, &self.threads).await;
+        let (end, metered) = send::body(&self.stream, head, &file, metered, &self.exchange.threads).await;
         self.unsettled = metered;
         match end {
             End::Sent if keeps_alive => Next::KeepAlive,
             End::Sent => Next::Close,
             End::Changed => {
-                self.side.reports.source_changed(share).await;
+                self.exchange.side.reports.source_changed(share).await;
                 Next::Drop
             }
             End::Cut => Next::Drop,
@@ -487,60 +296,6 @@ impl Connection {
                 Next::Drop
             }
         }
-    }
-
-    /// Opens the transfer's file and proves that it is what was pinned; `None` where it is not.
-    async fn open(&mut self, secret: TransferSecret, pass: &Arc<Pass>) -> Result<Option<Arc<OpenFile>>, CatalogError> {
-        let pinned = pass.file.identity;
-        let kept = self.file.take().filter(|(of, _)| *of == secret).map(|(_, file)| file);
-        let shared = || pass.open.lock().expect("nobody panics while holding a file").upgrade();
-        let file = match kept.or_else(shared) {
-            Some(file) => {
-                if send::identity(&file, pass, &self.threads).await.map_err(|source| CatalogError::Io { source })? != pinned {
-                    return Ok(None);
-                }
-                file
-            }
-            None => match self.side.catalog.open(&pass.file.path).await {
-                Ok(file) if file.identity == pinned => {
-                    let file = Arc::new(file);
-                    *pass.open.lock().expect("nobody panics while holding a file") = Arc::downgrade(&file);
-                    file
-                }
-                Ok(_) => return Ok(None),
-                Err(CatalogError::NotFound { .. } | CatalogError::IsFolder { .. } | CatalogError::NotRegular { .. })
-                    if self.side.catalog.is_reachable().await =>
-                {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        self.file = Some((secret, file.clone()));
-        Ok(Some(file))
-    }
-
-    /// Answers with the page that says why no bytes are sent: the one of the transfer's own URL, whichever was asked. (A
-    /// link that is asked twice could be redeemed twice.)
-    async fn page_of(
-        &mut self,
-        head: &Head,
-        (share, secret): (ShareId, TransferSecret),
-        why: NoBytes,
-        keeps_alive: bool,
-    ) -> io::Result<Next> {
-        let uri = Uri::try_from(format!("/{share}/get/{}", secret.expose())).map_err(io::Error::other)?;
-        let asked = Head { uri, ..head.clone() };
-        // It is rare, and would make every request as large as itself.
-        let page = async {
-            let response = self.ask(&asked, Vec::new(), with(why)).await;
-            self.write_page(&asked, response, keeps_alive).await
-        };
-        Box::pin(page).await
-    }
-
-    fn peer(&self, head: &Head) -> Peer {
-        self.origin.peer(&head.headers, &*self.side.is_trusted_proxy)
     }
 
     /// Tells the end of the body that was watched, if all of it has arrived.
@@ -583,40 +338,24 @@ impl Connection {
         self.end_unsettled().await;
         socket::abort(&self.stream.tcp);
     }
+}
 
-    /// Lets the other side, who heard that nothing more is answered, finish.
-    async fn linger(&mut self) {
-        let deadline = Instant::now() + LINGER.0;
-        let mut left = LINGER.1;
-        let mut waste = [0; 4096];
-        while left > 0 {
-            tokio::select! {
-                ready = self.stream.readable() => match ready.and_then(|()| self.stream.try_read(&mut waste)) {
-                    Ok(0) => return,
-                    Ok(n) => left = left.saturating_sub(n),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => return,
-                },
-                () = sleep_until(deadline) => return,
-            }
+/// Lets the other side, who heard that nothing more is answered, finish.
+pub(super) async fn linger(stream: &Stream) {
+    let deadline = Instant::now() + LINGER.0;
+    let mut left = LINGER.1;
+    let mut waste = [0; 4096];
+    while left > 0 {
+        tokio::select! {
+            ready = stream.readable() => match ready.and_then(|()| stream.try_read(&mut waste)) {
+                Ok(0) => return,
+                Ok(n) => left = left.saturating_sub(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            },
+            () = sleep_until(deadline) => return,
         }
     }
-}
-
-fn with<T: Clone + Send + Sync + 'static>(value: T) -> Extensions {
-    let mut extensions = Extensions::new();
-    extensions.insert(value);
-    extensions
-}
-
-/// Reads `/{share}/{what}/{secret}/…`.
-pub(super) fn secret_path(path: &str, what: &str) -> Option<(ShareId, TransferSecret)> {
-    let mut parts = path.strip_prefix('/')?.split('/');
-    let share = parts.next()?.parse().ok()?;
-    if parts.next() != Some(what) {
-        return None;
-    }
-    Some((share, TransferSecret::parse(parts.next()?.as_bytes())?))
 }
 
 #[cfg(test)]

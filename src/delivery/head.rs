@@ -89,6 +89,35 @@ pub(super) fn parse(buffer: &[u8]) -> Result<Option<Head>, BadHead> {
     Ok(Some(Head { method, uri, is_1_1, keeps_alive: keeps_alive(&headers, is_1_1), headers, body_bytes, length }))
 }
 
+/// Reads the head of a request that came by HTTP/2, by the same rules. `has_body` says whether anything may follow it; what it
+/// says of its length is read, and may be missing.
+pub(super) fn of_h2(parts: http::request::Parts, has_body: bool) -> Result<Head, BadHead> {
+    let (method, mut headers) = (parts.method, parts.headers);
+    if headers.len() > MAX_FIELDS {
+        return Err(BadHead::TooLarge);
+    }
+    let target = parts.uri.path_and_query().filter(|target| target.as_str().starts_with('/')).ok_or(BadHead::NotOurs)?;
+    let uri = target.as_str().parse::<Uri>().map_err(|_| BadHead::Malformed)?;
+    if let Some(authority) = parts.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| BadHead::Malformed)?;
+        if headers.get(http::header::HOST).is_some_and(|said| !said.as_bytes().eq_ignore_ascii_case(host.as_bytes())) {
+            return Err(BadHead::Malformed);
+        }
+        headers.entry(http::header::HOST).or_insert(host);
+    }
+    if headers.get_all(http::header::HOST).iter().count() != 1 {
+        return Err(BadHead::Malformed);
+    }
+    if headers.contains_key(http::header::EXPECT) {
+        return Err(BadHead::ExpectationFailed);
+    }
+    let body_bytes = body_bytes(&headers, &method)?;
+    if has_body && method != Method::POST {
+        return Err(BadHead::Malformed);
+    }
+    Ok(Head { method, uri, is_1_1: true, keeps_alive: true, headers, body_bytes, length: 0 })
+}
+
 /// A transfer coding is not read at all, and a length has one spelling: what could be smuggled in is not understood.
 fn body_bytes(headers: &HeaderMap, method: &Method) -> Result<usize, BadHead> {
     if headers.contains_key(http::header::TRANSFER_ENCODING) {
@@ -177,6 +206,34 @@ mod tests {
         assert_eq!(bad(&long), BadHead::TooLarge);
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(MAX_FIELDS));
         assert_eq!(bad(&many), BadHead::TooLarge);
+    }
+
+    fn of_h2(uri: &str, method: &str, fields: &[(&'static str, &'static str)], has_body: bool) -> Result<Head, BadHead> {
+        let mut request = http::Request::builder().uri(uri).method(method);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        super::of_h2(request.body(()).unwrap().into_parts().0, has_body)
+    }
+
+    #[test]
+    fn by_http_2_the_same_is_read_and_the_same_refused() {
+        let head = of_h2("https://x/a/b?c", "GET", &[("range", "bytes=1-")], false).unwrap();
+        assert_eq!((head.uri.to_string(), head.keeps_alive, head.is_1_1), ("/a/b?c".to_owned(), true, true));
+        assert_eq!((head.headers["host"].as_bytes(), head.headers["range"].as_bytes()), (&b"x"[..], &b"bytes=1-"[..]));
+        assert!(of_h2("https://x/", "GET", &[("host", "X")], false).is_ok() && of_h2("https://x/", "POST", &[], true).is_ok());
+        let bad = |uri: &str, method: &str, fields: &[_], has_body| of_h2(uri, method, fields, has_body).expect_err(uri);
+        assert_eq!(bad("https://x/", "GET", &[("host", "y")], false), BadHead::Malformed);
+        assert_eq!(bad("/", "GET", &[], false), BadHead::Malformed);
+        assert_eq!(bad("/", "GET", &[("host", "x"), ("host", "x")], false), BadHead::Malformed);
+        assert_eq!(bad("https://x/", "GET", &[], true), BadHead::Malformed);
+        assert_eq!(bad("https://x/", "GET", &[("content-length", "5")], false), BadHead::Malformed);
+        assert_eq!(bad("https://x/", "POST", &[("content-length", "1025")], true), BadHead::BodyTooLarge);
+        assert_eq!(bad("https://x/", "POST", &[("transfer-encoding", "chunked")], true), BadHead::Malformed);
+        assert_eq!(bad("https://x/", "POST", &[("expect", "100-continue")], true), BadHead::ExpectationFailed);
+        assert_eq!(bad("x:443", "CONNECT", &[], false), BadHead::NotOurs);
+        assert_eq!(bad("*", "OPTIONS", &[("host", "x")], false), BadHead::NotOurs);
+        assert_eq!(bad("https://x/", "GET", &[("x", "y"); MAX_FIELDS + 1], false), BadHead::TooLarge);
     }
 
     proptest! {

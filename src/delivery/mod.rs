@@ -6,7 +6,7 @@
 //!
 //! * `accept.rs`: the listener and its caps. `arrival.rs`: how connections come in, `proxy.rs` for whom a tunnel carries them.
 //!   `sealed.rs`: TLS, with one of `certificates.rs`. `h1.rs`: one connection. `head.rs`: one head, strictly.
-//! * `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`.
+//! * `exchange.rs`: what a request is answered with, however it came. `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`.
 //! * `send.rs`: the bytes themselves. `burst.rs`: what leaves of them at a time. `stream.rs`: what arrived. `pace.rs`: how fast they may leave. `socket.rs`: what the kernel offers beyond tokio.
 
 mod accept;
@@ -14,9 +14,11 @@ mod answer;
 mod arrival;
 mod burst;
 mod certificates;
+mod exchange;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod h1;
+mod h2;
 mod head;
 mod pace;
 mod proxy;
@@ -25,6 +27,7 @@ mod sealed;
 mod send;
 mod socket;
 mod stream;
+mod wire;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -36,8 +39,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use accept::listen;
 pub use arrival::Arrival;
+#[cfg(test)]
+pub(crate) use certificates::tests::Authority;
 pub use certificates::{BadCertificate, CertificateFacts, Certificates};
-pub use h1::{Live, NoBytes, SendBytes, Silence, Streamed};
+pub use exchange::{Live, NoBytes, SendBytes, Silence, Streamed};
 
 use self::pace::Pace;
 use crate::catalog::{Catalog, OpenFile};

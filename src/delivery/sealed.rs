@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::server::{Accepted, Acceptor, ServerConfig, ServerConnection};
 use tokio::net::TcpStream;
 
-use super::certificates::Certificates;
+use super::certificates::{Certificates, HTTP_2};
 use super::socket;
 
 /// How much plaintext one record takes, at the most: what TLS allows.
@@ -74,6 +74,11 @@ impl Sealed {
             }
         }
         Ok(sealed)
+    }
+
+    /// Returns whether the other side speaks HTTP/2.
+    pub(super) fn is_http_2(&self) -> bool {
+        self.session.alpn_protocol() == Some(HTTP_2)
     }
 
     /// Seals plaintext, as much as there is room for; `flush` sends it.

@@ -31,9 +31,9 @@ pub(super) const MAX_COPIED: u64 = 64 * 1024;
 /// How much of a long body is held back until the rest arrived. Small, since it is copied; it may not be zero.
 const HELD_BACK: u64 = 16 * 1024;
 /// How often what arrived is told while a request runs: 2 Hz, as the pages show it.
-const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+pub(super) const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// How long a recipient who has everything already may take no byte. Others are judged by the share's stall timeout.
-const MAX_SILENCE: Duration = Duration::from_secs(600);
+pub(super) const MAX_SILENCE: Duration = Duration::from_secs(600);
 /// The first and the longest pause between two looks at what was acknowledged.
 const SETTLE_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(25));
 
@@ -295,7 +295,12 @@ pub(super) async fn identity(file: &Arc<OpenFile>, pass: &Pass, threads: &Arc<Se
 }
 
 /// Reads a range; `None` where the file is not what was pinned, before or behind the reading.
-async fn proven_copy(file: &Arc<OpenFile>, range: ByteRange, pass: &Pass, threads: &Arc<Semaphore>) -> io::Result<Option<Vec<u8>>> {
+pub(super) async fn proven_copy(
+    file: &Arc<OpenFile>,
+    range: ByteRange,
+    pass: &Pass,
+    threads: &Arc<Semaphore>,
+) -> io::Result<Option<Vec<u8>>> {
     let pinned = pass.file.identity;
     if file.is_local
         && let Some(bytes) = read_from_memory(&file.file, range)

@@ -25,11 +25,12 @@ pub(super) fn is_writable_within(socket: BorrowedFd<'_>, timeout: Duration) -> b
 /// Waits until the socket takes bytes, or has an error to tell. `sendfile` runs past tokio, so its idea of readiness is
 /// put right by asking the kernel.
 pub(super) async fn writable(stream: &TcpStream) -> io::Result<()> {
-    stream
-        .async_io(Interest::WRITABLE, || {
-            if is_writable_within(stream.as_fd(), Duration::ZERO) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-        })
-        .await
+    stream.async_io(Interest::WRITABLE, || is_wanted(stream)).await
+}
+
+/// Returns whether the kernel wants more; `WouldBlock` where it does not. It would take more than it wants.
+pub(super) fn is_wanted(stream: &TcpStream) -> io::Result<()> {
+    if is_writable_within(stream.as_fd(), Duration::ZERO) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
 /// Lets the kernel hold no more than so much that it has not sent yet, beyond what is under way; `u32::MAX`: as much as the

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
 
@@ -36,6 +37,10 @@ impl Stream {
 
     pub(super) fn is_sealed(&self) -> bool {
         self.sealed.is_some()
+    }
+
+    pub(super) fn is_http_2(&self) -> bool {
+        self.sealed().is_some_and(|sealed| sealed.is_http_2())
     }
 
     pub(super) fn written(&self) -> u64 {
@@ -120,6 +125,15 @@ impl Stream {
     /// Waits until there is something to read, or the other side has ended.
     pub(super) async fn readable(&self) -> io::Result<()> {
         if self.has_unread() { Ok(()) } else { self.tcp.readable().await }
+    }
+
+    /// As `readable`, for whoever is polled.
+    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Asked for in any case: it lets others have a turn when this one has read for long.
+        match self.tcp.poll_read_ready(context) {
+            Poll::Pending if self.has_unread() => Poll::Ready(Ok(())),
+            ready => ready,
+        }
     }
 
     /// Reads what has come without waiting; none of it where the other side has ended.

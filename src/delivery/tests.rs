@@ -7,7 +7,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::certificates::tests::Authority;
 use super::*;
 use crate::catalog::CatalogOptions;
 use crate::clock::FakeClock;

@@ -4,11 +4,14 @@
 //! The interface is the channel: a meter needs no trait.
 //!
 //! * `tcp_info.rs`: what the recipient's kernel acknowledged on our own socket.
+//! * `ping.rs`: what the recipient's own HTTP/2 stack confirmed.
 
+mod ping;
 mod tcp_info;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use ping::{PingFrame, PingMeter};
 pub use tcp_info::{AckCounter, is_over};
 
 use crate::share::{ByteRange, Evidence, Refused, RequestId, ShareId, TransferId};

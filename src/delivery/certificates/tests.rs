@@ -4,16 +4,16 @@ use super::*;
 use crate::share::Timestamp;
 
 /// An authority that vouches for the certificates of tests.
-pub(in crate::delivery) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
-pub(in crate::delivery) struct Pair {
-    pub(in crate::delivery) chain: String,
-    pub(in crate::delivery) key: String,
+pub(crate) struct Pair {
+    pub(crate) chain: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
-    pub(in crate::delivery) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name = DistinguishedName::new();
@@ -21,7 +21,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    pub(in crate::delivery) fn pair_for(&self, names: &[&str]) -> Pair {
+    pub(crate) fn pair_for(&self, names: &[&str]) -> Pair {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
         params.not_after = rcgen::date_time_ymd(2049, 2, 28);
@@ -29,7 +29,7 @@ impl Authority {
         Pair { chain: format!("{}{}", leaf.pem(), self.0.pem()), key: key.serialize_pem() }
     }
 
-    pub(in crate::delivery) fn der(&self) -> CertificateDer<'static> {
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
         self.0.der().clone()
     }
 }
