@@ -1,7 +1,8 @@
 //! Puts the program together: the one file that names backends.
 //!
-//! * `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `notify.rs`: the service manager.
+//! * `certificate.rs`: an owner's own certificate, followed. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `notify.rs`: the service manager.
 
+mod certificate;
 mod notify;
 mod reload;
 mod retention;
@@ -23,12 +24,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::certificate::Follow;
 use self::reload::Live;
 pub use self::reload::Load;
 use self::retention::Retention;
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AuthMode, Config, Secret, TunnelKind};
+use crate::config::{AuthMode, Config, Secret, TlsFiles, TunnelKind};
 use crate::controller::{Controller, Handle, Parts};
 use crate::delivery::{self, Arrival, Certificates, Passes, RecipientSide};
 use crate::descriptors;
@@ -187,8 +189,13 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let recipients = delivery::listen(config.recipient_listen)
         .with_context(|| format!("listening for recipients on {} (RECIPIENT_LISTEN)", config.recipient_listen))?;
     let recipients_at = recipients.local_addr().unwrap_or(config.recipient_listen);
+    let certificate = match config.tls.clone() {
+        Some(files) => Some(shown(files).await?),
+        None => None,
+    };
+    let own = certificate.as_ref().map(|follow| follow.certificates.clone());
     let (doors, passes) = (Doors::default(), Passes::default());
-    let WayIn { tunnel, session, arrival } = WayIn::of(&config, recipients_at, doors.clone());
+    let WayIn { tunnel, session, arrival } = WayIn::of(&config, recipients_at, own, doors.clone());
     let (reports, incoming) = meter::channel();
     let metrics = Metrics::new(VERSION, clock.now().wall);
     let parts = Parts {
@@ -296,6 +303,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
     running.spawn("recipient side", recipient_side.run(recipients, arrival, running.stop.clone()));
+    if let Some(follow) = certificate {
+        running.spawn("certificate", follow.run(running.stop.clone()));
+    }
     running.spawn("catalog", catalog.run(running.stop.clone()));
     running.spawn("checksums", digests.run(running.stop.clone()));
     for listener in [Some(OwnerListener::Unix(local)), tailnet, owners.map(OwnerListener::Tcp)].into_iter().flatten() {
@@ -309,6 +319,16 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.spawn("retention", retention.run(running.stop.clone()));
     running.tasks.close();
     Ok((running, Live { config, controller: handle, owner_side, bounds, proxies, kept_for }))
+}
+
+/// Shows an owner's own certificate.
+async fn shown(files: TlsFiles) -> anyhow::Result<Follow> {
+    let certificates = Certificates::none();
+    let (read, into) = (files.clone(), certificates.clone());
+    let loaded = tokio::task::spawn_blocking(move || read.load(&into)).await.context("reading the certificate")?;
+    loaded.map_err(|mistake| anyhow::anyhow!("{mistake}"))?;
+    tracing::info!("Recipients are shown a certificate: {}", certificate::in_words(&certificates));
+    Ok(Follow { files, certificates })
 }
 
 impl Running {
@@ -343,11 +363,13 @@ struct InSession {
 }
 
 impl WayIn {
-    fn of(config: &Config, recipients: SocketAddr, doors: Doors) -> Self {
+    fn of(config: &Config, recipients: SocketAddr, own: Option<Certificates>, doors: Doors) -> Self {
         let way = match config.tunnel {
             TunnelKind::Direct => {
-                let base = config.base_url.clone().unwrap_or_else(|| format!("http://{}", reachable(recipients)));
-                return Self { tunnel: Arc::new(Direct::new(PublicUrl::new(&base), doors)), session: None, arrival: Arrival::Plain };
+                let scheme = if own.is_some() { "https" } else { "http" };
+                let base = config.base_url.clone().unwrap_or_else(|| format!("{scheme}://{}", reachable(recipients)));
+                let arrival = own.map_or(Arrival::Plain, Arrival::Tls);
+                return Self { tunnel: Arc::new(Direct::new(PublicUrl::new(&base), doors)), session: None, arrival };
             }
             TunnelKind::Tailscale => Way::Passthrough,
             TunnelKind::TailscaleMount => Way::Mount,

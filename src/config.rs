@@ -5,6 +5,7 @@
 //! or a file (`JWT_SECRET_FILE`) and never a flag. All mistakes are found at once, each a sentence with the setting's name.
 //!
 //! * `settings.rs`: the table. `source.rs`: the layers, and what wins. `file.rs`: the settings file. `values.rs`: how a value is read.
+//! * `tls.rs`: the files of an owner's own certificate.
 //! * `describe.rs`: what holds, and who said so. `reload.rs`: what may change while the program runs.
 
 mod describe;
@@ -15,6 +16,7 @@ mod reload;
 mod remote;
 mod settings;
 mod source;
+mod tls;
 mod values;
 
 use std::borrow::Cow;
@@ -29,6 +31,7 @@ pub use self::remote::{RemoteMistake, RemoteServer, remote_server};
 pub use self::settings::{SETTINGS, Setting, Settings, env_example};
 pub use self::source::Origin;
 use self::source::{Source, Variables};
+pub use self::tls::TlsFiles;
 pub use self::values::Secret;
 use self::values::{base_url, funnel_port, host, list, listen, login, network, target, word, yes_or_no};
 use crate::share::{Limits, Network};
@@ -91,6 +94,8 @@ pub struct Config {
     pub recipient_listen: SocketAddr,
     /// What every link begins with, without a slash at its end.
     pub base_url: Option<String>,
+    /// An owner's own certificate for the recipient side.
+    pub tls: Option<TlsFiles>,
     /// How owners sign in.
     pub auth: AuthMode,
     /// What owners sign in with; else one is made and kept.
@@ -177,6 +182,7 @@ impl Config {
             owner_tcp: true,
             recipient_listen: source.required("RECIPIENT_LISTEN", listen),
             base_url: source.optional("BASE_URL", base_url),
+            tls: source.tls_files(),
             auth: source.required("AUTH", |text| word(text, &[("token", AuthMode::Token), ("none", AuthMode::None)], &[])),
             owner_token: source.secret("OWNER_TOKEN", check_owner_token),
             owner_hosts: source.optional("OWNER_HOSTS", |text| list(text, host)).unwrap_or_default(),

@@ -14,14 +14,19 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AuthMode, Config, TunnelKind};
+use crate::config::{AuthMode, Config, TlsFiles, TunnelKind};
+use crate::delivery::Certificates;
 use crate::http::owner::health::{LOW_DISK_BYTES, NO_DISK_BYTES, free_bytes_of};
-use crate::http::words::size_text;
+use crate::http::words::{size_text, time_text};
 use crate::share::Timestamp;
 use crate::store::sqlite::{Look, look_at};
 
 /// How long the NAS may take for one answer; a mount whose server is gone hangs for minutes.
 const NAS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long before its end a certificate should have been renewed: authorities' tools do it at a third of its life, which is
+/// 15 days before the end of the shortest.
+const SOON_OVER: Duration = Duration::from_secs(10 * 24 * 3600);
 
 /// When this program was made, at the earliest: 2026-01-01.
 const EARLIEST: Timestamp = Timestamp(1_767_225_600_000);
@@ -110,6 +115,9 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
         disk(&config.state_dir).await,
         time(),
     ];
+    if let Some(files) = &config.tls {
+        findings.extend(certificate(files.clone(), config.base_url.clone()).await);
+    }
     let now = SystemClock::starting_after(None).now().wall;
     findings.extend(tailscale::node(&config.tailscale, config.tunnel, *server != Server::None, now).await);
     if config.base_url.is_none() && config.tunnel == TunnelKind::Direct {
@@ -195,6 +203,44 @@ async fn store(folder: &Path) -> Finding {
         }
         Err(_) => Finding::wrong("the store could not be looked at"),
     }
+}
+
+/// Looks at an owner's own certificate: whether it can be used, for how long, and whether links lead to its name.
+async fn certificate(files: TlsFiles, base_url: Option<String>) -> Vec<Finding> {
+    let look = tokio::task::spawn_blocking(move || {
+        let certificates = Certificates::none();
+        files.load(&certificates).map(|()| certificates.facts())
+    });
+    let facts = match look.await {
+        Ok(Ok(Some(facts))) => facts,
+        Ok(Err(mistake)) => return vec![Finding::wrong(mistake.to_string())],
+        Ok(Ok(None)) | Err(_) => return vec![Finding::wrong("TLS_CERT: it could not be looked at")],
+    };
+    let named = if facts.names.is_empty() { "no host".to_owned() } else { facts.names.join(", ") };
+    let now = SystemClock::starting_after(None).now().wall;
+    let mut findings = vec![match facts.not_after {
+        None => Finding::odd(format!("TLS_CERT: the certificate is for {named}; until when cannot be read")),
+        Some(end) if end <= now => {
+            Finding::wrong(format!("TLS_CERT: the certificate for {named} ended {}; browsers refuse it, so renew it", time_text(end, now)))
+        }
+        Some(end) if end <= now.plus(SOON_OVER) => {
+            Finding::odd(format!("TLS_CERT: the certificate for {named} ends {}; is it being renewed?", time_text(end, now)))
+        }
+        Some(end) => Finding::fine(format!("TLS_CERT: the certificate is for {named}, until {}", time_text(end, now))),
+    }];
+    match base_url.as_deref().map(|url| url.split_once("://").unwrap_or(("", url))) {
+        Some(("http", _)) => findings.push(Finding::odd(
+            "BASE_URL: it begins with http://, and TLS_CERT is set; links that begin so get no answer unless a proxy is before it",
+        )),
+        Some((_, rest)) => {
+            let host = rest.split(['/', ':']).next().unwrap_or_default();
+            if !facts.is_for(host) {
+                findings.push(Finding::odd(format!("BASE_URL: links lead to {host}, and the certificate is for {named}")));
+            }
+        }
+        None => {}
+    }
+    findings
 }
 
 async fn disk(folder: &Path) -> Finding {
@@ -285,6 +331,26 @@ mod tests {
         assert_eq!(verdicts(&beside)[2], Fine);
         let unwell = examine(&config, &Server::Unwell { why: "it sleeps".to_owned() }).await;
         assert!(unwell[4].is_wrong());
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_for_the_host_of_the_links_or_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = crate::delivery::Authority::new().pair_for(&["files.example.org"]);
+        let files = TlsFiles { cert: folder.path().join("cert"), key: folder.path().join("key") };
+        std::fs::write(&files.cert, &pair.chain).unwrap();
+        std::fs::write(&files.key, &pair.key).unwrap();
+        let look = |base_url: Option<&str>| certificate(files.clone(), base_url.map(str::to_owned));
+        for fine in [None, Some("https://files.example.org"), Some("https://files.example.org:8443/below")] {
+            let findings = look(fine).await;
+            assert_eq!(verdicts(&findings), [Verdict::Fine], "{findings:?}");
+            assert!(findings[0].to_string().contains("for files.example.org, until 28 Feb 2049"), "{findings:?}");
+        }
+        for odd in ["https://other.example.org", "http://files.example.org"] {
+            assert_eq!(verdicts(&look(Some(odd)).await), [Verdict::Fine, Verdict::Odd], "{odd}");
+        }
+        std::fs::write(&files.key, crate::delivery::Authority::new().pair_for(&["x.example"]).key).unwrap();
+        assert!(look(None).await[0].to_string().contains("is another certificate's"));
     }
 
     #[tokio::test]

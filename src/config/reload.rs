@@ -60,7 +60,7 @@ impl Config {
 }
 
 /// Each setting: its name, whether it can change while the program runs, and whether it is another.
-pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 28] {
+pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 30] {
     let ([signing, previous], [new_signing, new_previous]) =
         [old, new].map(|config| [config.jwt_secrets.first(), config.jwt_secrets.get(1)]).into();
     [
@@ -71,6 +71,9 @@ pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, b
         ("OWNER_LISTEN", false, old.owner_listen != new.owner_listen),
         ("RECIPIENT_LISTEN", false, old.recipient_listen != new.recipient_listen),
         ("BASE_URL", false, old.base_url != new.base_url),
+        // What is in them is followed anyway.
+        ("TLS_CERT", false, old.tls.as_ref().map(|files| &files.cert) != new.tls.as_ref().map(|files| &files.cert)),
+        ("TLS_KEY", false, old.tls.as_ref().map(|files| &files.key) != new.tls.as_ref().map(|files| &files.key)),
         ("AUTH", false, old.auth != new.auth),
         ("OWNER_TOKEN", true, old.owner_token != new.owner_token),
         ("OWNER_HOSTS", true, old.owner_hosts != new.owner_hosts),

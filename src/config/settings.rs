@@ -79,6 +79,13 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "What every link begins with, as https://files.example.org; unset: the address of the recipient listener.",
     ),
+    value(
+        "TLS_CERT",
+        "tls-cert",
+        "",
+        "A file with the certificate that recipients are shown, in PEM, with those that vouch for it; unset: they are served plain HTTP.",
+    ),
+    value("TLS_KEY", "tls-key", "", "A file with that certificate's private key, in PEM; both are read anew when they change."),
     value("AUTH", "auth", "token", "How owners sign in: token, or none (then everybody on the LAN is an owner)."),
     secret(
         "OWNER_TOKEN",
@@ -171,12 +178,6 @@ pub const SETTINGS: &[Setting] = &[
     ),
     later("REDIS_URL", "State that several controllers share.", "this version keeps its state in STATE_DIR only"),
     later("NGINX_ACCESS_LOG", "The log of an nginx that sends the bytes.", "this version sends the bytes itself; use DELIVERY=embedded"),
-    later(
-        "TLS_CERT",
-        "A certificate for the recipient side.",
-        "this version serves no TLS itself; put a proxy in front, and its URL into BASE_URL",
-    ),
-    later("TLS_KEY", "The key of that certificate.", "this version serves no TLS itself; put a proxy in front, and its URL into BASE_URL"),
 ];
 
 impl Setting {

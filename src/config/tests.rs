@@ -140,11 +140,48 @@ fn words_of_later_versions_are_known_and_refused() {
     assert_eq!(mistake(&[("TUNNEL", "tailscale-node")]), sentence);
     assert_eq!(mistake(&[("DELIVERY", "nginx")]), "DELIVERY: nginx is not built yet in this version; use embedded");
     assert_eq!(mistake(&[("AUTH", "None")]), "AUTH: \"None\" is not known; use token or none");
-    for name in ["REDIS_URL", "TAILSCALE_AUTH_KEY", "NGINX_ACCESS_LOG", "TLS_CERT", "TLS_KEY"] {
+    for name in ["REDIS_URL", "TAILSCALE_AUTH_KEY", "NGINX_ACCESS_LOG"] {
         let sentence = mistake(&[(name, "tskey-auth-abc")]);
         assert!(sentence.starts_with(name) && sentence.contains("this version") && !sentence.contains("tskey"), "{sentence}");
     }
     assert!(mistake(&[("TAILSCALE_AUTH_KEY_FILE", "/run/secrets/key")]).starts_with("TAILSCALE_AUTH_KEY: "));
+}
+
+/// The files of a certificate and its key, until it is dropped.
+struct Pair {
+    cert: tempfile::NamedTempFile,
+    key: tempfile::NamedTempFile,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let pair = crate::delivery::Authority::new().pair_for(&["files.example.org"]);
+        Self { cert: secret_file(pair.chain.as_bytes()), key: secret_file(pair.key.as_bytes()) }
+    }
+
+    fn variables(&self) -> [(&str, &str); 2] {
+        [("TLS_CERT", self.cert.path().to_str().unwrap()), ("TLS_KEY", self.key.path().to_str().unwrap())]
+    }
+}
+
+#[test]
+fn a_certificate_comes_with_its_own_key_or_a_sentence_says_what_is_wrong() {
+    let (pair, other) = (Pair::new(), Pair::new());
+    let [cert, key] = pair.variables();
+    let [(_, _), other_key] = other.variables();
+    let files = read(&[cert, key]).unwrap().tls.unwrap();
+    assert_eq!((files.cert.to_str(), files.key.to_str()), (Some(cert.1), Some(key.1)));
+    assert_eq!(read(&[]).unwrap().tls, None);
+    assert!(mistake(&[cert]).starts_with("TLS_KEY: it is not set, and TLS_CERT is; "));
+    assert!(mistake(&[key]).starts_with("TLS_CERT: it is not set, and TLS_KEY is; "));
+    let sentence = mistake(&[cert, other_key]);
+    assert!(sentence.starts_with("TLS_KEY: ") && sentence.contains("is another certificate's"), "{sentence}");
+    let sentence = mistake(&[("TLS_CERT", key.1), key]);
+    assert!(sentence.starts_with("TLS_CERT: ") && sentence.contains("there is no certificate in it"), "{sentence}");
+    let sentence = mistake(&[("TLS_CERT", "/nowhere/cert.pem"), key]);
+    assert!(sentence.starts_with("TLS_CERT: the file \"/nowhere/cert.pem\" cannot be read"), "{sentence}");
+    let long = secret_file(&vec![b'\n'; 300_000]);
+    assert!(mistake(&[("TLS_CERT", long.path().to_str().unwrap()), key]).contains("longer than"));
 }
 
 #[test]
@@ -518,8 +555,12 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
     }
     let rotated = [("JWT_SECRET", GOOD_SECRET), ("JWT_SECRET_PREVIOUS", OTHER_SECRET)];
     assert_eq!(old.changes_to(&read(&rotated).unwrap()).waiting, ["JWT_SECRET", "JWT_SECRET_PREVIOUS"]);
+    let pair = Pair::new();
+    let with_tls = read(&pair.variables()).unwrap();
+    assert_eq!(old.changes_to(&with_tls).waiting, ["TLS_CERT", "TLS_KEY"]);
     // Each setting of the table is compared; of these there is only one value so far.
-    let compared = values.iter().map(|(name, ..)| *name).chain(["CONFIG_FILE", "JWT_SECRET_PREVIOUS", "TUNNEL", "DELIVERY"]);
+    let compared =
+        values.iter().map(|(name, ..)| *name).chain(["CONFIG_FILE", "JWT_SECRET_PREVIOUS", "TLS_CERT", "TLS_KEY", "TUNNEL", "DELIVERY"]);
     let all: std::collections::BTreeSet<_> = SETTINGS.iter().filter(|s| s.later().is_none()).map(|s| s.name).collect();
     assert_eq!(compared.collect::<std::collections::BTreeSet<_>>(), all);
     assert_eq!(reload::comparisons(&old, &old).map(|(name, ..)| name).into_iter().collect::<std::collections::BTreeSet<_>>(), all);
