@@ -225,6 +225,12 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn refuse_contradictions(&mut self, config: &Config) {
+        if config.tunnel != TunnelKind::Direct && config.tls.is_some() {
+            self.mistake(
+                "TLS_CERT",
+                "with this TUNNEL recipients are shown the node's own certificate; leave TLS_CERT and TLS_KEY unset".to_owned(),
+            );
+        }
         if config.tunnel != TunnelKind::Direct && config.base_url.is_some() {
             self.mistake("BASE_URL", "with this TUNNEL links begin with the node's own name; leave BASE_URL unset".to_owned());
         }

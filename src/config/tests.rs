@@ -502,6 +502,9 @@ fn with_a_tunnel_recipients_are_served_on_this_machine_and_links_begin_with_the_
         assert_eq!(listens(&[("TUNNEL", tunnel), ("RECIPIENT_LISTEN", "0.0.0.0:9")]), "0.0.0.0:9");
         let sentence = mistake(&[("TUNNEL", tunnel), ("BASE_URL", "https://files.example.org")]);
         assert_eq!(sentence, "BASE_URL: with this TUNNEL links begin with the node's own name; leave BASE_URL unset");
+        let mistakes = read(&[("TUNNEL", tunnel), ("TLS_CERT", "/a.pem"), ("TLS_KEY", "/b.pem")]).unwrap_err();
+        let sentence = &mistakes.last().unwrap().sentence;
+        assert!(sentence.contains("the node's own certificate; leave TLS_CERT and TLS_KEY unset"), "{sentence}");
         let (flags, variables) = (parse(&[]).unwrap(), environment_of(&[("TUNNEL", tunnel)]));
         let described = describe::of(&mut Source::new(&flags, &variables), settings::setting("RECIPIENT_LISTEN"));
         assert_eq!(described.value.as_deref(), Some("127.0.0.1:8001"));

@@ -6,6 +6,7 @@
 mod asked;
 mod ends;
 mod funnel;
+mod measured;
 mod origin;
 mod shared;
 

@@ -15,12 +15,12 @@ const WAYS: [&str; 2] = ["tailscale", "tailscale-mount"];
 const FILE_BYTES: usize = 30_000_000;
 
 /// A server of ours beside the lab's node.
-fn beside(lab: &Lab, tunnel: &str) -> Setup {
+pub(super) fn beside(lab: &Lab, tunnel: &str) -> Setup {
     Setup::new().set("TUNNEL", tunnel).set("TAILSCALE_SOCKET", lab.socket().display()).set("BASE_URL", "")
 }
 
 /// Fetches a URL as somebody in the internet.
-fn curl(lab: &Lab, url: &str, arguments: &[&str]) -> Output {
+pub(super) fn curl(lab: &Lab, url: &str, arguments: &[&str]) -> Output {
     let path = url.strip_prefix(&format!("https://{}", lab.name())).unwrap_or_else(|| panic!("{url} is not the node's"));
     lab.visit(path, arguments)
 }
@@ -51,6 +51,7 @@ fn a_file_is_fetched_from_the_internet_and_nobody_comes_in_once_it_is_closed() {
         assert_eq!(server.outcome(&offer.id), "completed");
         let share = server.show(&offer.id);
         assert_eq!(share["progress"]["percent"], 100, "{share}");
+        assert_eq!(share["progress"]["evidence"], if way == "tailscale" { "confirmed" } else { "handed_over" }, "{share}");
         let transfer = &server.transfers(&offer.id)[0];
         assert_eq!(transfer["address"], "203.0.113.7", "{transfer}");
         assert!(is_refused(&lab), "{way}: the last share is closed");
