@@ -46,7 +46,7 @@ impl fmt::Display for PublicUrl {
 }
 
 /// Says why a way in could not be opened or closed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum TunnelError {
     /// The same call may succeed later.
     #[error("{0}")]

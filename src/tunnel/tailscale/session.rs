@@ -248,7 +248,7 @@ impl Session {
     /// all the same.
     async fn settle(&mut self) -> Result<(), TunnelError> {
         if self.held.is_none() {
-            return Err(self.trouble.as_ref().map_or_else(not_yet, again));
+            return Err(self.trouble.clone().unwrap_or_else(not_yet));
         }
         let ready = if self.wanted.is_empty() { Ok(()) } else { self.readiness() };
         if ready.is_ok() {
@@ -319,7 +319,7 @@ impl Session {
                         listed = Some(self.list().await);
                     }
                     let standing = listed.as_ref().expect("it was just listed");
-                    drop(answer.send(standing.as_ref().map(Standing::clone).map_err(again)));
+                    drop(answer.send(standing.clone()));
                 }
             }
         }
@@ -341,7 +341,7 @@ impl Session {
                 if !self.open.contains(&share) {
                     self.wanted.remove(&share);
                 }
-                let _ = answer.send(Err(again(error)));
+                let _ = answer.send(Err(error.clone()));
             }
         }
     }
@@ -350,7 +350,7 @@ impl Session {
     fn how_closed(&self, share: ShareId, result: &Result<(), TunnelError>) -> Result<(), TunnelError> {
         let may_stand = self.held.is_some() && self.stood.as_ref().is_none_or(|stood| stood.contains(&share));
         match result {
-            Err(error) if may_stand => Err(again(error)),
+            Err(error) if may_stand => Err(error.clone()),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -498,13 +498,6 @@ async fn said(held: &mut Option<Held>) -> Said {
 
 fn not_yet() -> TunnelError {
     TunnelError::Unavailable("tailscaled has not been reached yet".to_owned())
-}
-
-fn again(error: &TunnelError) -> TunnelError {
-    match error {
-        TunnelError::Unavailable(why) => TunnelError::Unavailable(why.clone()),
-        TunnelError::NotPossible(why) => TunnelError::NotPossible(why.clone()),
-    }
 }
 
 fn of_local_api(error: LocalApiError) -> TunnelError {

@@ -157,15 +157,14 @@ fn share(n: u64) -> ShareId {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the lab (tests/lab/build)"]
 async fn both_ways_keep_the_contract_on_a_real_tailscaled() {
-    let lab = Arc::new(Lab::start());
+    let lab = Lab::start();
     for way in [Way::Passthrough, Way::Mount] {
         for hold in [Hold::Here, child()] {
-            let held = Arc::new(Held::begin(&lab, way, hold, 443));
+            let held = Held::begin(&lab, way, hold, 443);
             // The session stands from here on.
             held.open(share(9)).await;
             held.funnel.close(share(9)).await.unwrap();
-            let (seen, visited) = (held.clone(), lab.clone());
-            contract::holds(held.funnel.clone(), move |share| seen.reaches(&visited, share)).await;
+            contract::holds(held.funnel.clone(), |share| held.reaches(&lab, share)).await;
             let left = foreground(&lab.local_api());
             let is_nothing = left.as_object().is_none_or(|sessions| sessions.values().all(|served| *served == json!({})));
             assert!(is_nothing, "no port is held for nobody: {left}");
