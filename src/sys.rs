@@ -6,6 +6,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use libc::{c_int, c_long, socklen_t};
 
@@ -89,6 +91,19 @@ pub(crate) fn compute_when_idle() -> io::Result<()> {
     // that int is initialised and outlives the call. (The C library's own `sched_setscheduler` does nothing in musl.)
     let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, THIS_THREAD, c_long::from(libc::SCHED_IDLE), &raw const parameters) };
     outcome(result)
+}
+
+/// Has the kernel kill the process that `command` starts when the thread that starts it ends, and so with this program, however
+/// it ends.
+pub(crate) fn ends_with_its_parent(command: &mut Command) {
+    let ask = || {
+        // SAFETY: the call takes numbers, each passed as wide as the C library reads it, and touches no memory of ours.
+        let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) };
+        outcome(c_long::from(result))
+    };
+    // SAFETY: `ask` runs in the child between fork and exec, where only what is safe within a signal handler may be called: it
+    // makes one call to the kernel and reads errno, takes no lock and no memory, and captures nothing.
+    unsafe { command.pre_exec(ask) };
 }
 
 fn outcome(result: c_long) -> io::Result<()> {

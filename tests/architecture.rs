@@ -40,6 +40,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("getrandom", &["token/random.rs"]),
     ("uuid", &["token/random.rs", "share/ids.rs"]),
     ("libc", &["sys.rs"]),
+    ("bollard", &["tunnel/tailscale/docker.rs"]),
 ];
 
 /// What the core may not name: I/O, tasks, clocks, randomness.

@@ -107,6 +107,20 @@ fn only_the_calling_thread_becomes_idle() {
     assert_eq!((io_priority(), scheduling()), before);
 }
 
+#[test]
+#[cfg_attr(miri, ignore = "it asks a kernel")]
+fn what_is_started_ends_with_whoever_started_it() {
+    let start = || {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        ends_with_its_parent(&mut command);
+        command.spawn().unwrap()
+    };
+    let mut child = std::thread::spawn(start).join().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
+}
+
 /// Returns how the calling thread is scheduled: the 39th field behind its name in `/proc/thread-self/stat`.
 fn scheduling() -> String {
     let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();

@@ -4,6 +4,7 @@
 //! `tests/lab/build` makes what these need, and `tests/run lab` runs them where it can.
 
 mod asked;
+mod cli;
 mod ends;
 mod funnel;
 mod measured;

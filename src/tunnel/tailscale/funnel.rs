@@ -14,7 +14,7 @@ use crate::share::ShareId;
 use crate::tunnel::{Doors, PublicUrl, Standing, Tunnel, TunnelError};
 
 /// What a link begins with before the node has ever told its name: a name that leads nowhere (RFC 2606).
-const NO_NAME_YET: &str = "the-node-has-told-no-name-yet.invalid";
+pub(super) const NO_NAME_YET: &str = "the-node-has-told-no-name-yet.invalid";
 
 /// How ways in by a node are opened.
 pub struct Options {

@@ -445,7 +445,7 @@ fn text_of(bytes: &[u8]) -> String {
 }
 
 /// Makes one line of a text that somebody else wrote, of a bounded length and without control characters.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
     let line = words.join(" ");
     match line.char_indices().nth(MAX_TEXT) {

@@ -5,8 +5,12 @@
 //! * `session.rs`: the task that holds the one session and decides what it serves. `keeper.rs`: the process that holds it for us, and
 //!   lets go when we hang. `certificate.rs`: the node's certificate, where we end TLS.
 //! * `funnel.rs`: the tunnel made of these.
+//! * `cli.rs`: by the program `tailscale`, where the socket cannot be shared. `docker.rs`: the Docker API.
 
 pub mod certificate;
+pub mod cli;
+#[cfg(feature = "docker")]
+pub mod docker;
 mod editor;
 pub mod funnel;
 pub mod keeper;
