@@ -9,6 +9,7 @@ mod ends;
 mod funnel;
 mod measured;
 mod origin;
+pub(crate) mod origin;
 mod shared;
 
 use std::io::Read;

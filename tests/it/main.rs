@@ -14,6 +14,7 @@ mod bodies;
 mod cli;
 mod crash;
 mod disk;
+mod docker;
 mod ends;
 mod harness;
 mod hostile_heads;

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,6 +45,8 @@ func (l *lab) obey(line string) (answer, error) {
 		return l.done(l.setCapabilities(granted))
 	case "ingress-src":
 		return l.done(l.setSource(argument))
+	case "certify":
+		return l.done(l.certify(argument))
 	case "counts":
 		return l.counts(), nil
 	default:
@@ -52,7 +55,7 @@ func (l *lab) obey(line string) (answer, error) {
 }
 
 const commands = "status, kill-tailscaled, start-tailscaled, restart-tailscaled, rename NAME, expire-key, renew-key, " +
-	"remove-cap funnel|https|funnel-ports, restore-caps, ingress-src IP:PORT|-, counts, quit"
+	"remove-cap funnel|https|funnel-ports, restore-caps, ingress-src IP:PORT|-, certify HOSTNAME FOLDER, counts, quit"
 
 func (l *lab) done(err error) (answer, error) {
 	if err != nil {
@@ -96,6 +99,15 @@ func (l *lab) rename(to string) error {
 	return l.node.waitFor("tailscaled knows its name", func(status *ipnstate.Status) bool {
 		return status.Self.DNSName == name+"." && slices.Equal(status.CertDomains, []string{name})
 	})
+}
+
+// certify puts a certificate where another node looks for it: one that is not the lab's own.
+func (l *lab) certify(arguments string) error {
+	name, folder, _ := strings.Cut(arguments, " ")
+	if !hostname.MatchString(name) || !filepath.IsAbs(folder) {
+		return fmt.Errorf("%q is no hostname and a folder", arguments)
+	}
+	return l.ca.put(folder, name+"."+magicDNSDomain)
 }
 
 // setKeyExpiry says until when the node's key is valid; zero: for ever.

@@ -115,9 +115,10 @@ func startRelay(ctx context.Context, ca *authority, logf logger.Logf) (*tailcfg.
 	}}}, nil
 }
 
-// find returns the node that has a name, as a visitor's TLS spells it.
+// find returns the node that has a name, as a visitor's TLS spells it. Names are not unique here, and a node that has
+// logged out is still known: the latest counts.
 func (t *tailnet) find(name string) *tailcfg.Node {
-	for _, node := range t.control.AllNodes() {
+	for _, node := range slices.Backward(t.control.AllNodes()) {
 		if strings.EqualFold(strings.TrimSuffix(node.Name, "."), strings.TrimSuffix(name, ".")) {
 			return node
 		}

@@ -5,12 +5,13 @@
 //! * always: `GET /version` (`VERSION`);
 //! * `tailscale-cli` within a container: `POST /containers/{name}/exec`, `POST /exec/{id}/start`, `GET /exec/{id}/json`
 //!   (`CONTAINERS`, `EXEC`, `POST`);
-//! * `tailscale-node`: `POST /containers/create`, `GET /containers/json`, `POST /containers/{id}/start` and `stop`,
-//!   `DELETE /containers/{id}`, `GET /images/{name}/json`, and `POST /images/create` where it may pull
-//!   (`CONTAINERS`, `IMAGES`, `POST`, `ALLOW_START`, `ALLOW_STOP`).
+//! * `tailscale-node`: `GET /containers/json`, `POST /containers/create`, `POST /containers/{name}/start` and `stop`,
+//!   `GET /containers/{name}/logs`, `DELETE /containers/{name}`, and `POST /images/create` where it may pull
+//!   (`CONTAINERS`, `POST`, `ALLOW_START`, `ALLOW_STOP`, `IMAGES`).
 //!
 //! Whoever may create containers may do anything to the machine: a proxy that looks at paths alone does not change that.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,17 +21,31 @@ use bollard::API_DEFAULT_VERSION;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::models::{
+    ContainerCreateBody, ContainerSummaryStateEnum, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
 use futures_util::StreamExt;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
 use super::cli::Said;
 use super::localapi::short;
+use super::node::{self, Spec};
 
 /// How long the engine may take for one answer. A machine that is short of memory takes seconds to start a container.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often is looked whether an exec has ended that nobody waits for any more.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long the engine may take to fetch an image: 40 MB, by whatever line there is.
+const PULL_TIMEOUT: Duration = Duration::from_secs(900);
+/// How many of a container's last lines are looked at, and how long the one that is told may be.
+const LAST_LINES: usize = 5;
+/// What keys begin with. containerboot prints none; should it ever, it is not passed on.
+const KEY_PREFIX: &str = "tskey-";
 
 /// Says why the engine did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +177,80 @@ impl Docker {
         timeout(most, ended).await.unwrap_or(Err(DockerError::Slow(what)))
     }
 
+    /// Finds the containers that have all these labels, those that have ended among them.
+    pub(super) async fn containers(&self, labels: Vec<String>) -> Result<Vec<Seen>, DockerError> {
+        let filters = HashMap::from([("label", labels)]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let found = self.ask("list containers", self.api().await?.list_containers(Some(options))).await?;
+        let seen = found
+            .into_iter()
+            .map(|one| Seen { labels: one.labels.unwrap_or_default(), is_running: one.state == Some(ContainerSummaryStateEnum::RUNNING) });
+        Ok(seen.collect())
+    }
+
+    /// Makes a container, and does not start it.
+    ///
+    /// # Errors
+    /// [`DockerError::NotThere`] where the image is missing; [`DockerError::Failed`] with 409 where there is one of that name.
+    pub(super) async fn create_container(&self, name: &str, spec: &Spec) -> Result<(), DockerError> {
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        self.ask("create a container", self.api().await?.create_container(Some(options), body(spec))).await.map(drop)
+    }
+
+    /// Starts a container; one that runs already is fine.
+    pub(super) async fn start_container(&self, name: &str) -> Result<(), DockerError> {
+        self.ask("start a container", self.api().await?.start_container(name, None)).await
+    }
+
+    /// Stops a container, which has so long to end by itself. One that has ended, or is gone, is fine.
+    pub(super) async fn stop_container(&self, name: &str, within: Duration) -> Result<(), DockerError> {
+        let seconds = i32::try_from(within.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        gone_is_fine(self.ask("stop a container", self.api().await?.stop_container(name, Some(options))).await)
+    }
+
+    /// Removes a container, also one that runs. One that is gone, or on its way, is fine.
+    pub(super) async fn remove_container(&self, name: &str) -> Result<(), DockerError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match gone_is_fine(self.ask("remove a container", self.api().await?.remove_container(name, Some(options))).await) {
+            Err(DockerError::Failed { status: 409, why, .. }) if why.contains("already in progress") => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Returns the last line that a container said, in words that hold no key.
+    pub(super) async fn last_words(&self, name: &str) -> Result<String, DockerError> {
+        let what = "tell what a container said";
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&LAST_LINES.to_string()).build();
+        let mut said = self.api().await?.logs(name, Some(options));
+        let mut last = String::new();
+        let read = async {
+            while let Some(line) = said.next().await {
+                let line = short(&String::from_utf8_lossy(&line?.into_bytes()));
+                if !line.is_empty() {
+                    last = line;
+                }
+            }
+            Ok(())
+        };
+        self.ask(what, read).await?;
+        Ok(last.split(' ').map(|word| if word.contains(KEY_PREFIX) { "(a key)" } else { word }).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Has the engine fetch an image.
+    pub(super) async fn pull(&self, image: &str) -> Result<(), DockerError> {
+        let what = "fetch the image";
+        let options = CreateImageOptionsBuilder::new().from_image(image).build();
+        let mut told = self.api().await?.create_image(Some(options), None, None);
+        let fetch = async {
+            while let Some(part) = told.next().await {
+                part.map_err(|error| self.error(what, error))?;
+            }
+            Ok(())
+        };
+        timeout(PULL_TIMEOUT, fetch).await.unwrap_or(Err(DockerError::Slow(what)))
+    }
+
     async fn api(&self) -> Result<&bollard::Docker, DockerError> {
         let what = "tell its version";
         let connect = || async {
@@ -210,6 +299,60 @@ impl Docker {
     }
 }
 
+/// A container that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) labels: HashMap<String, String>,
+    pub(super) is_running: bool,
+}
+
+fn gone_is_fine(result: Result<(), DockerError>) -> Result<(), DockerError> {
+    match result {
+        Err(DockerError::NotThere { .. }) => Ok(()),
+        result => result,
+    }
+}
+
+/// Puts a container into the engine's words (pure). Whatever a spec says, it has no rights, writes nowhere but into what is mounted
+/// and into memory, and does not come back by itself.
+fn body(spec: &Spec) -> ContainerCreateBody {
+    let log = HashMap::from([("max-size".to_owned(), spec.most_log.to_owned())]);
+    ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        env: Some(spec.environment.clone()),
+        user: Some(spec.user.clone()).filter(|user| !user.is_empty()),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        stop_timeout: Some(spec.stop_timeout),
+        host_config: Some(HostConfig {
+            mounts: Some(spec.mounts.iter().map(mount).collect()),
+            binds: Some(spec.more_mounts.clone()),
+            tmpfs: Some(HashMap::from([(spec.memory_folder.0.to_owned(), spec.memory_folder.1.to_owned())])),
+            network_mode: spec.network.clone(),
+            readonly_rootfs: Some(true),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
+            memory: Some(spec.memory_bytes),
+            // As much with swap as without: no swap.
+            memory_swap: Some(spec.memory_bytes),
+            pids_limit: Some(spec.most_processes),
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+            log_config: Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(log) }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn mount(of: &node::Mount) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(of.from.clone()),
+        target: Some(of.to.to_owned()),
+        read_only: Some(of.is_read_only),
+        ..Default::default()
+    }
+}
+
 /// Says an error with what lies behind it: what went wrong with a connection stands three causes deep.
 fn causes(error: &dyn std::error::Error) -> String {
     let all = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
@@ -233,6 +376,33 @@ mod tests {
             let error = Docker::new(bad).unwrap_err();
             assert!(error.to_string().contains("unix:///path/to/docker.sock or tcp://host:port") && !error.is_retryable(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_container_has_no_rights_and_does_not_come_back() {
+        let spec = Spec {
+            image: "i".to_owned(),
+            environment: vec!["A=b".to_owned()],
+            mounts: vec![node::Mount { from: "/a".to_owned(), to: "/b", is_read_only: true }],
+            more_mounts: vec!["/c:/d".to_owned()],
+            memory_folder: ("/tmp", "rw,size=1m"),
+            network: Some("n".to_owned()),
+            user: "1:2".to_owned(),
+            labels: [("l".to_owned(), "v".to_owned())].into(),
+            memory_bytes: 1000,
+            most_processes: 7,
+            stop_timeout: 35,
+            most_log: "1m",
+        };
+        let expected = serde_json::json!({
+            "Image": "i", "Env": ["A=b"], "User": "1:2", "Labels": { "l": "v" }, "StopTimeout": 35,
+            "HostConfig": {
+                "Mounts": [{ "Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true }], "Binds": ["/c:/d"], "Tmpfs": { "/tmp": "rw,size=1m" }, "NetworkMode": "n", "ReadonlyRootfs": true, "CapDrop": ["ALL"],
+                "SecurityOpt": ["no-new-privileges:true"], "Memory": 1000, "MemorySwap": 1000, "PidsLimit": 7,
+                "RestartPolicy": { "Name": "no" }, "LogConfig": { "Type": "json-file", "Config": { "max-size": "1m" } }
+            }
+        });
+        assert_eq!(serde_json::to_value(body(&spec)).unwrap(), expected);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //!   lets go when we hang. `certificate.rs`: the node's certificate, where we end TLS.
 //! * `funnel.rs`: the tunnel made of these.
 //! * `cli.rs`: by the program `tailscale`, where the socket cannot be shared. `docker.rs`: the Docker API.
+//! * `node.rs`: a node for each share, in a container of its own.
 
 pub mod certificate;
 pub mod cli;
@@ -15,6 +16,8 @@ mod editor;
 pub mod funnel;
 pub mod keeper;
 pub mod localapi;
+#[cfg(feature = "docker")]
+pub mod node;
 pub mod session;
 pub mod shape;
 pub mod status;

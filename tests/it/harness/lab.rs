@@ -96,6 +96,11 @@ impl Lab {
         Path::new(self.text("socket"))
     }
 
+    /// Returns where the control server is.
+    pub(crate) fn control_url(&self) -> &str {
+        self.text("control_url")
+    }
+
     /// Returns the node's public name.
     pub(crate) fn name(&self) -> &str {
         self.text("dns_name")

@@ -10,13 +10,13 @@ use crate::harness::SOON;
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Answers every request with the same bytes, as long as the test runs.
-pub(super) struct Origin {
-    pub(super) address: SocketAddr,
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Origin {
-    pub(super) fn serve(content: Vec<u8>) -> Self {
+    pub(crate) fn serve(content: Vec<u8>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("it has one");
         let heads = Arc::<Mutex<Vec<String>>>::default();
@@ -34,7 +34,7 @@ impl Origin {
 
     /// Returns how it was asked last.
     #[track_caller]
-    pub(super) fn last_head(&self) -> String {
+    pub(crate) fn last_head(&self) -> String {
         self.heads.lock().expect("nobody panics with it").last().expect("it was asked").clone()
     }
 }

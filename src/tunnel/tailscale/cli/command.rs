@@ -106,7 +106,7 @@ impl Runner {
                 let limits = ["timeout".to_owned(), "-s".to_owned(), "KILL".to_owned(), MOST_TIME.as_secs().to_string(), program.clone()];
                 let command = limits.into_iter().chain(arguments).collect();
                 if let Some(exec) = &self.unseen {
-                    docker.wait_exec_ended(exec, MOST_TIME).await?;
+                    docker.wait_exec_ended(exec, MOST_TIME.saturating_mul(2)).await?;
                 }
                 let exec = docker.create_exec(container, command).await?;
                 self.unseen = Some(exec.clone());
