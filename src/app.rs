@@ -6,10 +6,11 @@ mod certificate;
 mod notify;
 mod reload;
 mod retention;
+mod way_in;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,11 +29,12 @@ use self::certificate::Follow;
 use self::reload::Live;
 pub use self::reload::Load;
 use self::retention::Retention;
+use self::way_in::{WayIn, live_signs};
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AuthMode, Config, Secret, TlsFiles, TunnelKind};
-use crate::controller::{Controller, Handle, Parts};
-use crate::delivery::{self, Arrival, Certificates, Passes, RecipientSide};
+use crate::config::{AuthMode, Config, Secret, TlsFiles};
+use crate::controller::{Controller, Parts};
+use crate::delivery::{self, Certificates, Passes, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
 use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
@@ -45,14 +47,7 @@ use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::LogControl;
 use crate::token::{Key, Keys, random};
-use crate::tunnel::direct::Direct;
-use crate::tunnel::tailscale::certificate::Install;
-use crate::tunnel::tailscale::funnel::Funnel;
-use crate::tunnel::tailscale::keeper::{self, Beats, Hold};
-use crate::tunnel::tailscale::localapi::CertPair;
-use crate::tunnel::tailscale::session::Session;
-use crate::tunnel::tailscale::shape::{Shape, Way};
-use crate::tunnel::{Doors, PublicUrl, Tunnel, tailscale};
+use crate::tunnel::{Doors, Tunnel};
 
 /// The socket in the state folder over which this machine's owner is served without a token.
 pub const OWNER_SOCKET: &str = "owner.sock";
@@ -64,10 +59,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const MAX_REOPENING: Duration = Duration::from_secs(5);
 /// How long the start waits for what a tunnel's links begin with.
 const MAX_NAMING: Duration = Duration::from_secs(2);
-/// The file of the state folder in which the node's name is kept: after a restart links are shown before tailscaled has answered.
-const NODE_NAME: &str = "tailscale.name";
-/// The program that runs, also where its file was replaced meanwhile.
-const THIS_PROGRAM: &str = "/proc/self/exe";
 /// The longest secret that is kept in a file of the state folder.
 const MAX_KEPT_BYTES: u64 = 4096;
 
@@ -195,7 +186,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     };
     let own = certificate.as_ref().map(|follow| follow.certificates.clone());
     let (doors, passes) = (Doors::default(), Passes::default());
-    let WayIn { tunnel, session, arrival } = WayIn::of(&config, recipients_at, own, doors.clone());
+    let WayIn { tunnel, behind, arrival, trusts_loopback } = WayIn::of(&config, recipients_at, own, doors.clone(), clock.clone()).await?;
     let (reports, incoming) = meter::channel();
     let metrics = Metrics::new(VERSION, clock.now().wall);
     let parts = Parts {
@@ -215,8 +206,6 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let pages = RecipientPages { controller: handle.clone(), keys: Arc::new(keys), clock: clock.clone() };
     let proxies = Arc::new(RwLock::new(config.trusted_proxies.clone()));
     let (trusted, (bounds, bounds_now)) = (proxies.clone(), watch::channel(reload::bounds_of(&config)));
-    // The tunnel's own end is on this machine: who else is, is trusted with more than addresses.
-    let is_mounted = config.tunnel == TunnelKind::TailscaleMount;
     let recipient_side = Arc::new(RecipientSide {
         passes,
         doors,
@@ -227,7 +216,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         clock: clock.clone(),
         bounds: bounds_now,
         is_trusted_proxy: Box::new(move |address: IpAddr| {
-            is_mounted && address.is_loopback()
+            trusts_loopback && address.is_loopback()
                 || trusted.read().expect("nobody panics while holding the proxies").iter().any(|range| range.contains(address))
         }),
     });
@@ -292,10 +281,10 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         deciding.await;
         is_over.cancel();
     });
-    if let Some(InSession { session, beats }) = session {
+    running.spawn("signs of life", live_signs(behind.beats, handle.clone(), over.clone()));
+    if let Some(session) = behind.session {
         let mut changes = tunnel.changes();
-        running.spawn("session with tailscaled", session.run(over.clone()));
-        running.spawn("signs of life", live_signs(beats, handle.clone(), over));
+        running.spawn("session with tailscaled", session.run(over));
         // What links begin with, and what is wrong, is told at the start where it can be.
         let _ = tokio::time::timeout(MAX_NAMING, changes.changed()).await;
     }
@@ -346,92 +335,6 @@ impl Running {
             }
         });
     }
-}
-
-/// The public way in, and the task behind it where there is one.
-struct WayIn {
-    tunnel: Arc<dyn Tunnel>,
-    session: Option<InSession>,
-    /// How it brings recipients.
-    arrival: Arrival,
-}
-
-/// What runs for a way in that is held by a session.
-struct InSession {
-    session: Session,
-    beats: Beats,
-}
-
-impl WayIn {
-    fn of(config: &Config, recipients: SocketAddr, own: Option<Certificates>, doors: Doors) -> Self {
-        let way = match config.tunnel {
-            TunnelKind::Direct => {
-                let scheme = if own.is_some() { "https" } else { "http" };
-                let base = config.base_url.clone().unwrap_or_else(|| format!("{scheme}://{}", reachable(recipients)));
-                let arrival = own.map_or(Arrival::Plain, Arrival::Tls);
-                return Self { tunnel: Arc::new(Direct::new(PublicUrl::new(&base), doors)), session: None, arrival };
-            }
-            TunnelKind::Tailscale => Way::Passthrough,
-            TunnelKind::TailscaleMount => Way::Mount,
-        };
-        let target = config.tailscale.target.clone().unwrap_or_else(|| on_this_machine(recipients).to_string());
-        let kept_at = config.state_dir.join(NODE_NAME);
-        let (arrival, install): (_, Option<Install>) = match way {
-            Way::Passthrough => {
-                let certificates = Certificates::none();
-                let ours = certificates.clone();
-                let install = move |pair: &CertPair| ours.set(&pair.chain, &pair.key).map_err(|error| error.to_string());
-                (Arrival::Tunnelled(certificates), Some(Box::new(install)))
-            }
-            Way::Mount => (Arrival::Plain, None),
-        };
-        let options = tailscale::funnel::Options {
-            socket: config.tailscale.socket.clone(),
-            shape: Shape { way, port: config.tailscale.port, target },
-            hold: Hold::Child(PathBuf::from(THIS_PROGRAM)),
-            install,
-            last_name: kept_name(&kept_at),
-            on_name: Box::new(move |name| {
-                let (path, name) = (kept_at.clone(), name.to_owned());
-                // It is a hint for the next start; that it cannot be kept is no reason not to serve.
-                drop(tokio::task::spawn_blocking(move || fs::write(path, name)));
-            }),
-        };
-        let (funnel, session) = Funnel::new(options, doors);
-        let beats = funnel.beats();
-        Self { tunnel: Arc::new(funnel), session: Some(InSession { session, beats }), arrival }
-    }
-}
-
-/// Tells whoever holds our session that we live, as long as what decides here answers.
-async fn live_signs(beats: Beats, controller: Handle, over: CancellationToken) {
-    while !over.is_cancelled() {
-        if controller.answers_within(keeper::PATIENCE / 2).await {
-            beats.beat();
-        }
-        tokio::select! {
-            () = over.cancelled() => {}
-            () = tokio::time::sleep(keeper::BEAT_EVERY) => {}
-        }
-    }
-}
-
-/// Reads the node's name as it was last known; one that is no name is none.
-fn kept_name(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(MAX_KEPT_BYTES).read_to_string(&mut text).ok()?;
-    let is_name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
-    is_name.then_some(text)
-}
-
-/// Returns where an address that we listen on is reached from this machine.
-fn on_this_machine(listening: SocketAddr) -> SocketAddr {
-    let ip = match listening.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listening.port())
 }
 
 /// What is opened before anything runs; all of it blocks.

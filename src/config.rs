@@ -33,7 +33,7 @@ pub use self::source::Origin;
 use self::source::{Source, Variables};
 pub use self::tls::TlsFiles;
 pub use self::values::Secret;
-use self::values::{base_url, funnel_port, host, list, listen, login, network, target, word, yes_or_no};
+use self::values::{base_url, docker_host, funnel_port, host, list, listen, login, network, plain, target, word, words, yes_or_no};
 use crate::share::{Limits, Network};
 use crate::telemetry::{LogFormat, check_filter};
 
@@ -59,6 +59,10 @@ pub enum TunnelKind {
     Tailscale,
     /// A Tailscale node's Funnel, which ends TLS and proxies.
     TailscaleMount,
+    /// The same by the program `tailscale`, here or in a container.
+    TailscaleCli,
+    /// A node for each share, in a container of its own.
+    TailscaleNode,
 }
 
 /// Which node, and how it is reached.
@@ -66,10 +70,39 @@ pub enum TunnelKind {
 pub struct Tailscale {
     /// tailscaled's socket.
     pub socket: PathBuf,
+    /// Whether that was said.
+    pub is_socket_set: bool,
     /// The node's public port.
     pub port: u16,
     /// Where tailscaled finds the recipient listener: `host:port`; `None` for the listener's own address.
     pub target: Option<String>,
+    /// The program `tailscale`.
+    pub program: String,
+    /// The container in which `tailscale` is run; `None`: here.
+    pub container: Option<String>,
+    /// Where Docker answers.
+    pub docker_host: String,
+    /// The key by which nodes of shares log in.
+    pub auth_key: Option<Secret>,
+    /// How nodes of shares are made.
+    pub nodes: Nodes,
+}
+
+/// How nodes of shares are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nodes {
+    /// The image of their containers.
+    pub image: String,
+    /// Whether it may be fetched where it is missing.
+    pub may_pull: bool,
+    /// The network of their containers; `None`: the engine's usual one.
+    pub network: Option<String>,
+    /// More arguments of `tailscale up`.
+    pub up_arguments: String,
+    /// How many there may be at once.
+    pub most: usize,
+    /// The state folder as the engine finds it; `None`: by the same path.
+    pub state_on_host: Option<PathBuf>,
 }
 
 /// Who sends the bytes.
@@ -190,14 +223,32 @@ impl Config {
             jwt_secrets: source.jwt_secrets(),
             limits,
             tunnel: source.required("TUNNEL", |text| {
-                let tunnels =
-                    [("direct", TunnelKind::Direct), ("tailscale", TunnelKind::Tailscale), ("tailscale-mount", TunnelKind::TailscaleMount)];
-                word(text, &tunnels, &["tailscale-cli", "tailscale-node"])
+                let tunnels = [
+                    ("direct", TunnelKind::Direct),
+                    ("tailscale", TunnelKind::Tailscale),
+                    ("tailscale-mount", TunnelKind::TailscaleMount),
+                    ("tailscale-cli", TunnelKind::TailscaleCli),
+                    ("tailscale-node", TunnelKind::TailscaleNode),
+                ];
+                word(text, &tunnels, &[])
             }),
             tailscale: Tailscale {
                 socket: source.path("TAILSCALE_SOCKET"),
+                is_socket_set: source.raw("TAILSCALE_SOCKET").is_some(),
                 port: source.required("TAILSCALE_PORT", funnel_port),
                 target: source.optional("TAILSCALE_TARGET", target),
+                program: source.required("TAILSCALE_PROGRAM", plain),
+                container: source.optional("TAILSCALE_CONTAINER", plain),
+                docker_host: source.required("DOCKER_HOST", docker_host),
+                auth_key: source.secret("TAILSCALE_AUTH_KEY", check_auth_key),
+                nodes: Nodes {
+                    image: source.required("TAILSCALE_IMAGE", plain),
+                    may_pull: source.required("TAILSCALE_PULL", yes_or_no),
+                    network: source.optional("TAILSCALE_NETWORK", plain),
+                    up_arguments: source.optional("TAILSCALE_UP_ARGS", words).unwrap_or_default(),
+                    most: source.count("TAILSCALE_MAX_NODES", 1..=100),
+                    state_on_host: source.raw("STATE_DIR_ON_HOST").map(|(path, _)| path.into()),
+                },
             },
             delivery: source.required("DELIVERY", |text| word(text, &[("embedded", DeliveryKind::Embedded)], &["nginx"])),
             trusted_proxies: source.optional("TRUSTED_PROXIES", |text| list(text, network)).unwrap_or_default(),
@@ -241,6 +292,14 @@ pub fn speaks_utf8() -> bool {
 /// Returns the variables of the process. One whose name is no text is nobody's setting.
 fn environment() -> Variables {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
+}
+
+fn check_auth_key(key: &str) -> Result<(), String> {
+    if key.starts_with("tskey-") && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err("it is no auth key of Tailscale's, which begins with tskey-; make one under Keys in the admin console".to_owned())
+    }
 }
 
 fn check_owner_token(token: &str) -> Result<(), String> {

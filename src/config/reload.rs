@@ -60,7 +60,7 @@ impl Config {
 }
 
 /// Each setting: its name, whether it can change while the program runs, and whether it is another.
-pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 30] {
+pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 40] {
     let ([signing, previous], [new_signing, new_previous]) =
         [old, new].map(|config| [config.jwt_secrets.first(), config.jwt_secrets.get(1)]).into();
     [
@@ -87,6 +87,16 @@ pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, b
         ("TAILSCALE_SOCKET", false, old.tailscale.socket != new.tailscale.socket),
         ("TAILSCALE_PORT", false, old.tailscale.port != new.tailscale.port),
         ("TAILSCALE_TARGET", false, old.tailscale.target != new.tailscale.target),
+        ("TAILSCALE_PROGRAM", false, old.tailscale.program != new.tailscale.program),
+        ("TAILSCALE_CONTAINER", false, old.tailscale.container != new.tailscale.container),
+        ("TAILSCALE_AUTH_KEY", false, old.tailscale.auth_key != new.tailscale.auth_key),
+        ("TAILSCALE_IMAGE", false, old.tailscale.nodes.image != new.tailscale.nodes.image),
+        ("TAILSCALE_PULL", false, old.tailscale.nodes.may_pull != new.tailscale.nodes.may_pull),
+        ("TAILSCALE_NETWORK", false, old.tailscale.nodes.network != new.tailscale.nodes.network),
+        ("TAILSCALE_UP_ARGS", false, old.tailscale.nodes.up_arguments != new.tailscale.nodes.up_arguments),
+        ("TAILSCALE_MAX_NODES", false, old.tailscale.nodes.most != new.tailscale.nodes.most),
+        ("DOCKER_HOST", false, old.tailscale.docker_host != new.tailscale.docker_host),
+        ("STATE_DIR_ON_HOST", false, old.tailscale.nodes.state_on_host != new.tailscale.nodes.state_on_host),
         ("DELIVERY", false, old.delivery != new.delivery),
         ("TRUSTED_PROXIES", true, old.trusted_proxies != new.trusted_proxies),
         ("SHOW_HIDDEN", false, old.show_hidden != new.show_hidden),

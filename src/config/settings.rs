@@ -133,7 +133,7 @@ pub const SETTINGS: &[Setting] = &[
         "TUNNEL",
         "tunnel",
         "direct",
-        "The public way in: direct (the recipient listener itself), tailscale, or tailscale-mount (tailscaled ends TLS).",
+        "The public way in: direct (the recipient listener itself), tailscale, tailscale-mount, tailscale-cli or tailscale-node.",
     ),
     value(
         "TAILSCALE_SOCKET",
@@ -147,6 +147,51 @@ pub const SETTINGS: &[Setting] = &[
         "tailscale-target",
         "",
         "Where tailscaled finds the recipient listener, as portcullis:8001; unset: its own address, on this machine.",
+    ),
+    value("TAILSCALE_PROGRAM", "tailscale-program", "tailscale", "With tailscale-cli: the program, a name or a path."),
+    value("TAILSCALE_CONTAINER", "tailscale-container", "", "With tailscale-cli: the container in which tailscale is run; unset: here."),
+    secret(
+        "TAILSCALE_AUTH_KEY",
+        "TAILSCALE_AUTH_KEY_FILE",
+        "tailscale-auth-key-file",
+        "With tailscale-node: the key by which nodes log in, for tagged, ephemeral and reusable nodes.",
+    ),
+    value("TAILSCALE_IMAGE", "tailscale-image", "tailscale/tailscale:v1.102.3", "With tailscale-node: the image of the nodes."),
+    Setting {
+        name: "TAILSCALE_PULL",
+        default: "false",
+        help: "With tailscale-node: whether the image may be fetched where it is missing.",
+        kind: Kind::Switch { flag: "tailscale-pull" },
+    },
+    value(
+        "TAILSCALE_NETWORK",
+        "tailscale-network",
+        "",
+        "With tailscale-node: the containers' network, by which TAILSCALE_TARGET is reached; unset: Docker's usual one.",
+    ),
+    value(
+        "TAILSCALE_UP_ARGS",
+        "tailscale-up-args",
+        "",
+        "With tailscale-node: more arguments of tailscale up, as --advertise-tags=tag:share, with spaces between.",
+    ),
+    value(
+        "TAILSCALE_MAX_NODES",
+        "tailscale-max-nodes",
+        "8",
+        "With tailscale-node: how many nodes there may be at once; each takes some 40 MB.",
+    ),
+    value(
+        "DOCKER_HOST",
+        "docker-host",
+        "unix:///var/run/docker.sock",
+        "Where Docker answers, for tailscale-cli in a container and for tailscale-node.",
+    ),
+    value(
+        "STATE_DIR_ON_HOST",
+        "state-dir-on-host",
+        "",
+        "With tailscale-node: the state folder as Docker finds it, where this program is in a container itself; unset: the same path.",
     ),
     value("DELIVERY", "delivery", "embedded", "Who sends the bytes: embedded (portcullis itself)."),
     list(
@@ -171,11 +216,6 @@ pub const SETTINGS: &[Setting] = &[
         "Which log lines are written: error, warn, info, debug or trace, or a filter as info,portcullis::store=debug.",
     ),
     value("LOG_FORMAT", "log-format", "text", "How log lines look: text or json."),
-    later(
-        "TAILSCALE_AUTH_KEY",
-        "The key of the Tailscale sidecar.",
-        "this version does not log nodes in; give the key to the sidecar itself",
-    ),
     later("REDIS_URL", "State that several controllers share.", "this version keeps its state in STATE_DIR only"),
     later("NGINX_ACCESS_LOG", "The log of an nginx that sends the bytes.", "this version sends the bytes itself; use DELIVERY=embedded"),
 ];

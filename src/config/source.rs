@@ -134,7 +134,9 @@ impl<'a> Source<'a> {
     /// Returns what holds where a setting is not set. A tunnel's recipients come from this machine: nobody else needs to reach
     /// where they are served.
     pub(super) fn default_of(&self, setting: &Setting) -> &'static str {
-        let is_tunnelled = || self.raw("TUNNEL").is_some_and(|(tunnel, _)| tunnel.to_string_lossy().trim() != "direct");
+        // A container does not reach this machine's loopback.
+        let is_here = |tunnel: &str| !matches!(tunnel, "direct" | "tailscale-node");
+        let is_tunnelled = || self.raw("TUNNEL").is_some_and(|(tunnel, _)| is_here(tunnel.to_string_lossy().trim()));
         if setting.name == "RECIPIENT_LISTEN" && is_tunnelled() { TUNNELLED_LISTEN } else { setting.default }
     }
 
@@ -225,6 +227,15 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn refuse_contradictions(&mut self, config: &Config) {
+        if config.tunnel == TunnelKind::TailscaleNode {
+            if config.tailscale.target.is_none() {
+                let why = "TUNNEL=tailscale-node needs it: where the containers of the nodes find us, as portcullis:8001";
+                self.mistake("TAILSCALE_TARGET", why.to_owned());
+            }
+            if self.raw("TAILSCALE_AUTH_KEY").is_none() && self.raw("TAILSCALE_AUTH_KEY_FILE").is_none() {
+                self.mistake("TAILSCALE_AUTH_KEY", "TUNNEL=tailscale-node needs it: the key by which its nodes log in".to_owned());
+            }
+        }
         if config.tunnel != TunnelKind::Direct && config.tls.is_some() {
             self.mistake(
                 "TLS_CERT",

@@ -136,15 +136,12 @@ fn numbers_have_bounds() {
 
 #[test]
 fn words_of_later_versions_are_known_and_refused() {
-    let sentence = "TUNNEL: tailscale-node is not built yet in this version; use direct or tailscale or tailscale-mount";
-    assert_eq!(mistake(&[("TUNNEL", "tailscale-node")]), sentence);
     assert_eq!(mistake(&[("DELIVERY", "nginx")]), "DELIVERY: nginx is not built yet in this version; use embedded");
     assert_eq!(mistake(&[("AUTH", "None")]), "AUTH: \"None\" is not known; use token or none");
-    for name in ["REDIS_URL", "TAILSCALE_AUTH_KEY", "NGINX_ACCESS_LOG"] {
+    for name in ["REDIS_URL", "NGINX_ACCESS_LOG"] {
         let sentence = mistake(&[(name, "tskey-auth-abc")]);
         assert!(sentence.starts_with(name) && sentence.contains("this version") && !sentence.contains("tskey"), "{sentence}");
     }
-    assert!(mistake(&[("TAILSCALE_AUTH_KEY_FILE", "/run/secrets/key")]).starts_with("TAILSCALE_AUTH_KEY: "));
 }
 
 /// The files of a certificate and its key, until it is dropped.
@@ -485,6 +482,27 @@ fn what_holds_is_told_with_where_it_comes_from_and_without_secrets() {
 }
 
 #[test]
+fn nodes_of_shares_need_a_key_and_a_way_back_to_us() {
+    let mistakes = read(&[("TUNNEL", "tailscale-node")]).unwrap_err();
+    let names: Vec<_> = mistakes.iter().map(|mistake| mistake.name.as_ref()).collect();
+    assert_eq!(names, ["TAILSCALE_TARGET", "TAILSCALE_AUTH_KEY"]);
+    let good = [("TUNNEL", "tailscale-node"), ("TAILSCALE_TARGET", "portcullis:8001"), ("TAILSCALE_AUTH_KEY", "tskey-auth-abc")];
+    assert_eq!(read(&good).unwrap().recipient_listen.to_string(), "0.0.0.0:8001");
+    let sentence = mistake(&[good[0], good[1], ("TAILSCALE_AUTH_KEY", "my-own-secret")]);
+    assert!(sentence.contains("begins with tskey-") && !sentence.contains("my-own-secret"), "{sentence}");
+    for (name, wrong) in [
+        ("DOCKER_HOST", "/var/run/docker.sock"),
+        ("DOCKER_HOST", "http://docker"),
+        ("TAILSCALE_IMAGE", "--privileged"),
+        ("TAILSCALE_CONTAINER", "a b"),
+        ("TAILSCALE_UP_ARGS", "a\u{7}"),
+        ("TAILSCALE_MAX_NODES", "0"),
+    ] {
+        assert!(mistake(&[(name, wrong)]).starts_with(name), "{name}={wrong}");
+    }
+}
+
+#[test]
 fn owners_of_the_tailnet_are_named_by_their_logins() {
     assert_eq!(read(&[]).unwrap().tailnet_owners, Vec::<String>::new());
     assert_eq!(read(&[("TAILNET_OWNERS", " Alice@example.com,bob@github")]).unwrap().tailnet_owners, ["alice@example.com", "bob@github"]);
@@ -538,6 +556,16 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
         ("TAILSCALE_SOCKET", "/run/tailscaled.sock", false),
         ("TAILSCALE_PORT", "8443", false),
         ("TAILSCALE_TARGET", "portcullis:8001", false),
+        ("TAILSCALE_PROGRAM", "/usr/local/bin/tailscale", false),
+        ("TAILSCALE_CONTAINER", "tailscale", false),
+        ("TAILSCALE_AUTH_KEY", "tskey-auth-abc", false),
+        ("TAILSCALE_IMAGE", "tailscale/tailscale:v1.102.4", false),
+        ("TAILSCALE_PULL", "yes", false),
+        ("TAILSCALE_NETWORK", "portcullis_default", false),
+        ("TAILSCALE_UP_ARGS", "--advertise-tags=tag:share", false),
+        ("TAILSCALE_MAX_NODES", "3", false),
+        ("DOCKER_HOST", "tcp://socket-proxy:2375", false),
+        ("STATE_DIR_ON_HOST", "/srv/portcullis", false),
         ("TRUSTED_PROXIES", "10.0.0.1", true),
         ("SHOW_HIDDEN", "yes", false),
         ("MAX_CONNECTIONS", "1", true),

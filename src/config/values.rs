@@ -111,6 +111,35 @@ pub(super) fn base_url(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}{path}"))
 }
 
+/// Reads the name of something that Docker has: no spaces, nothing that is an option.
+pub(super) fn plain(text: &str) -> Result<String, String> {
+    const MOST: usize = 255;
+    if !text.is_empty() && text.len() <= MOST && !text.starts_with('-') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{} is no name that Docker could have", shown(text)))
+    }
+}
+
+/// Reads arguments with spaces between.
+pub(super) fn words(text: &str) -> Result<String, String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{} has letters that no argument has", shown(text)))
+    }
+}
+
+/// Reads where Docker answers.
+pub(super) fn docker_host(text: &str) -> Result<String, String> {
+    let is_path = text.strip_prefix("unix://").is_some_and(|path| path.starts_with('/'));
+    if is_path || text.strip_prefix("tcp://").is_some_and(|address| target(address).is_ok()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{} is not where Docker answers; write it as unix:///var/run/docker.sock or tcp://socket-proxy:2375", shown(text)))
+    }
+}
+
 /// Reads a login of a tailnet, as tailscaled tells it.
 pub(super) fn login(text: &str) -> Result<String, String> {
     const MOST: usize = 254;

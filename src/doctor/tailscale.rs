@@ -20,7 +20,8 @@ const KEY_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Looks at the node, for a tunnel that uses one.
 pub(super) async fn node(config: &Tailscale, tunnel: TunnelKind, has_server: bool, now: Timestamp) -> Vec<Finding> {
     let way = match tunnel {
-        TunnelKind::Direct => return Vec::new(),
+        // A program or an engine is asked when something is opened; what is wrong is said then.
+        TunnelKind::Direct | TunnelKind::TailscaleCli | TunnelKind::TailscaleNode => return Vec::new(),
         TunnelKind::Tailscale => Way::Passthrough,
         TunnelKind::TailscaleMount => Way::Mount,
     };
@@ -95,6 +96,7 @@ async fn certificate(api: &LocalApi, name: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Settings};
 
     #[test]
     fn a_key_that_expires_is_told_of_in_time() {
@@ -109,7 +111,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_that_is_not_there_is_one_finding() {
-        let config = Tailscale { socket: "/nowhere/tailscaled.sock".into(), port: 443, target: None };
+        let mut config = Config::load(&Settings::default()).unwrap().tailscale;
+        config.socket = "/nowhere/tailscaled.sock".into();
         let findings = node(&config, TunnelKind::Tailscale, false, Timestamp(0)).await;
         assert_eq!(findings.len(), 1);
         assert!(findings[0].is_wrong() && findings[0].to_string().contains("/nowhere/tailscaled.sock: start it"), "{findings:?}");

@@ -8,7 +8,6 @@ mod cli;
 mod ends;
 mod funnel;
 mod measured;
-mod origin;
 pub(crate) mod origin;
 mod shared;
 

@@ -19,6 +19,12 @@ pub(super) fn beside(lab: &Lab, tunnel: &str) -> Setup {
     Setup::new().set("TUNNEL", tunnel).set("TAILSCALE_SOCKET", lab.socket().display()).set("BASE_URL", "")
 }
 
+/// A server that has no way to the node but its program.
+fn beside_by_program(lab: &Lab) -> Setup {
+    let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab/bin/current/tailscale");
+    beside(lab, "tailscale-cli").set("TAILSCALE_PROGRAM", program.display())
+}
+
 /// Fetches a URL as somebody in the internet.
 pub(super) fn curl(lab: &Lab, url: &str, arguments: &[&str]) -> Output {
     let path = url.strip_prefix(&format!("https://{}", lab.name())).unwrap_or_else(|| panic!("{url} is not the node's"));
@@ -149,6 +155,30 @@ fn killed_it_lets_nobody_in_and_started_again_the_same_links_work() {
         assert_eq!(fetched(&lab, &lives.url, &[]).len(), 3_000_000);
         assert_eq!(server.outcome(&expires.id), "expired");
     }
+}
+
+#[test]
+#[ignore = "needs the lab (tests/lab/build)"]
+fn by_the_program_alone_a_file_is_shared_too_and_the_next_start_closes_what_nobody_wants() {
+    let lab = Lab::start();
+    let mut server = beside_by_program(&lab).start();
+    let file = put(&server, "film.mkv", 3_000_000);
+    let (lives, expires) =
+        (server.share("film.mkv"), server.share_with(&json!({ "path": "film.mkv", "policy": { "expires_in_seconds": 2 } })));
+    let mounts =
+        || lab.local_api().serve_config().0["Web"][format!("{}:443", lab.name())]["Handlers"].as_object().map_or(0, serde_json::Map::len);
+    assert_eq!(mounts(), 2);
+    server.kill();
+    assert_eq!(mounts(), 2, "this one is not shut when the program dies, as its description says");
+    assert_ne!(curl(&lab, &lives.url, &["--fail"]).status.code(), Some(0), "and nobody answers behind it");
+    std::thread::sleep(Duration::from_secs(2));
+    server.start();
+    assert_eq!(server.outcome(&expires.id), "expired");
+    poll(SOON, "what nobody wants is closed", || mounts() == 1);
+    server.wait_for(&lives.id, "it is offered again", |share| share["state"] == "offered");
+    assert_eq!(sha256(&fetched(&lab, &lives.url, &[])), sha256(&file));
+    assert!(server.stop().success());
+    assert_eq!(mounts(), 0, "stopped in good order it leaves nothing");
 }
 
 #[test]
