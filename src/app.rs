@@ -278,8 +278,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let deciding = controller.run(running.stop.clone());
     let is_over = over.clone();
     running.spawn("controller", async move {
+        // Also where it panics: what goes on behind it must not keep the program from ending.
+        let _over = is_over.drop_guard();
         deciding.await;
-        is_over.cancel();
     });
     running.spawn("signs of life", live_signs(behind.beats, handle.clone(), over.clone()));
     if let Some(session) = behind.session {

@@ -87,7 +87,7 @@ impl WayIn {
                 let install: Install = Box::new(move |pair: &CertPair| ours.set(&pair.chain, &pair.key).map_err(|error| error.to_string()));
                 Ok(Self::by_funnel(config, Way::Passthrough, target, Some(install), doors, Arrival::Tunnelled(certificates)))
             }
-            TunnelKind::TailscaleMount => Ok(Self::by_funnel(config, Way::Mount, target, None, doors, Arrival::Plain)),
+            TunnelKind::TailscaleMount => Ok(Self::by_funnel(config, Way::Mount, target, None, doors, Arrival::Proxied)),
             TunnelKind::TailscaleCli => {
                 let kept_at = config.state_dir.join(NODE_NAME);
                 let socket = config.tailscale.is_socket_set.then(|| config.tailscale.socket.clone());
@@ -100,7 +100,7 @@ impl WayIn {
                     on_name: keeps_name(kept_at),
                 };
                 let tunnel = Arc::new(Cli::new(options, doors)?);
-                Ok(Self { tunnel, behind: Behind::nothing(), arrival: Arrival::Plain, trusts_loopback: true })
+                Ok(Self { tunnel, behind: Behind::nothing(), arrival: Arrival::Proxied, trusts_loopback: true })
             }
             TunnelKind::TailscaleNode => by_nodes(config, target, doors, clock).await,
         }
@@ -178,7 +178,7 @@ async fn by_nodes(config: &Config, target: String, doors: Doors, clock: Arc<dyn 
     let nodes = Arc::new(made.await.context("making the folder of nodes")??);
     let theirs = nodes.clone();
     let behind = Behind { session: None, beats: Box::new(move || theirs.beats()) };
-    Ok(WayIn { tunnel: nodes, behind, arrival: Arrival::Plain, trusts_loopback: true })
+    Ok(WayIn { tunnel: nodes, behind, arrival: Arrival::Proxied, trusts_loopback: true })
 }
 
 #[cfg(not(feature = "docker"))]
@@ -220,7 +220,10 @@ fn kept_name(path: &Path) -> Option<String> {
 fn keeps_name(at: PathBuf) -> Box<dyn Fn(&str) + Send + Sync> {
     Box::new(move |name| {
         let (path, name) = (at.clone(), name.to_owned());
-        drop(tokio::task::spawn_blocking(move || fs::write(path, name)));
+        drop(tokio::task::spawn_blocking(move || {
+            let temporary = path.with_extension("new");
+            fs::write(&temporary, name).and_then(|()| fs::rename(temporary, path))
+        }));
     })
 }
 

@@ -236,6 +236,13 @@ impl<'a> Source<'a> {
                 self.mistake("TAILSCALE_AUTH_KEY", "TUNNEL=tailscale-node needs it: the key by which its nodes log in".to_owned());
             }
         }
+        let is_here = |target: &String| target.starts_with("127.") || target.starts_with("localhost:") || target.starts_with("[::1]:");
+        let comes_from_elsewhere = config.tailscale.target.as_ref().is_some_and(|target| !is_here(target));
+        if config.tunnel != TunnelKind::Direct && comes_from_elsewhere && config.trusted_proxies.is_empty() {
+            let why =
+                "with TAILSCALE_TARGET visitors come from another host or container: name its address or network, or nobody is let in";
+            self.mistake("TRUSTED_PROXIES", why.to_owned());
+        }
         if config.tunnel != TunnelKind::Direct && config.tls.is_some() {
             self.mistake(
                 "TLS_CERT",

@@ -486,9 +486,15 @@ fn nodes_of_shares_need_a_key_and_a_way_back_to_us() {
     let mistakes = read(&[("TUNNEL", "tailscale-node")]).unwrap_err();
     let names: Vec<_> = mistakes.iter().map(|mistake| mistake.name.as_ref()).collect();
     assert_eq!(names, ["TAILSCALE_TARGET", "TAILSCALE_AUTH_KEY"]);
-    let good = [("TUNNEL", "tailscale-node"), ("TAILSCALE_TARGET", "portcullis:8001"), ("TAILSCALE_AUTH_KEY", "tskey-auth-abc")];
+    let good = [
+        ("TUNNEL", "tailscale-node"),
+        ("TAILSCALE_TARGET", "portcullis:8001"),
+        ("TRUSTED_PROXIES", "172.18.0.0/16"),
+        ("TAILSCALE_AUTH_KEY", "tskey-auth-abc"),
+    ];
     assert_eq!(read(&good).unwrap().recipient_listen.to_string(), "0.0.0.0:8001");
-    let sentence = mistake(&[good[0], good[1], ("TAILSCALE_AUTH_KEY", "my-own-secret")]);
+    assert!(mistake(&[good[0], good[1], good[3]]).starts_with("TRUSTED_PROXIES: with TAILSCALE_TARGET visitors come from another"));
+    let sentence = mistake(&[good[0], good[1], good[2], ("TAILSCALE_AUTH_KEY", "my-own-secret")]);
     assert!(sentence.contains("begins with tskey-") && !sentence.contains("my-own-secret"), "{sentence}");
     for (name, wrong) in [
         ("DOCKER_HOST", "/var/run/docker.sock"),

@@ -37,12 +37,21 @@ pub(super) enum Opening {
 
 /// Opens a way in, unless `given_up` comes first. A backend that was asked already is not left in the middle: a request
 /// that is dropped may be carried out all the same, behind the close that follows.
-pub(super) async fn open(tunnel: Arc<dyn Tunnel>, metrics: Metrics, share: ShareId, failures: u32, given_up: CancellationToken) -> Opening {
+///
+/// `seen` is how many changes of the backend's there had been when it last failed; how many there were by this try comes back.
+pub(super) async fn open(
+    tunnel: Arc<dyn Tunnel>,
+    metrics: Metrics,
+    share: ShareId,
+    (failures, seen): (u32, u64),
+    given_up: CancellationToken,
+) -> (Opening, u64) {
     tokio::select! {
         biased;
-        () = given_up.cancelled() => return Opening::GivenUp(None),
-        () = rest(pause(failures), tunnel.changes()) => {}
+        () = given_up.cancelled() => return (Opening::GivenUp(None), seen),
+        () = rest(pause(failures), tunnel.changes(), seen) => {}
     }
+    let seen = *tunnel.changes().borrow();
     let began = Instant::now();
     let mut opening = async move { within(tunnel.open(share)).await }.boxed();
     let opened = tokio::select! {
@@ -50,15 +59,18 @@ pub(super) async fn open(tunnel: Arc<dyn Tunnel>, metrics: Metrics, share: Share
         opened = &mut opening => opened,
         () = given_up.cancelled() => match timeout(GIVING_UP, &mut opening).await {
             Ok(opened) => opened,
-            Err(_) => return Opening::GivenUp(Some(opening.map(drop).boxed())),
+            Err(_) => return (Opening::GivenUp(Some(opening.map(drop).boxed())), seen),
         },
     };
     metrics.tunnel_opened(began.elapsed(), opened.is_ok());
-    Opening::Answered(opened)
+    (Opening::Answered(opened), seen)
 }
 
-/// Waits so long, or until the backend says that it may succeed now.
-async fn rest(pause: Duration, mut changes: watch::Receiver<u64>) {
+/// Waits so long, or until the backend says that it may succeed now; not at all where it said so since it was last asked.
+async fn rest(pause: Duration, mut changes: watch::Receiver<u64>, seen: u64) {
+    if *changes.borrow_and_update() != seen {
+        return;
+    }
     tokio::select! {
         () = sleep(pause) => {}
         Ok(()) = changes.changed() => {}

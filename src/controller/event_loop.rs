@@ -81,7 +81,7 @@ enum Done {
     Saved(ShareId, Saving, Result<Records, StoreError>),
     ProgressSaved(ShareId, bool),
     RetrySave(ShareId),
-    Opened(ShareId, Opening),
+    Opened(ShareId, Opening, u64),
     /// A way in that was given up at a stop has opened, or never will.
     OpenedLate(ShareId),
     Closed(ShareId, Result<(), TunnelError>),
@@ -347,7 +347,12 @@ impl Controller {
                 // What could not be saved did not happen: what was cut for it may be fetched again.
                 drop(self.follow(id));
             }
-            Done::Opened(id, opening) => self.opened(id, opening),
+            Done::Opened(id, opening, seen) => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.changes_seen = seen;
+                }
+                self.opened(id, opening);
+            }
             Done::OpenedLate(id) => self.close_stray(id, Vec::new()),
             Done::Closed(id, result) => self.closed(id, result),
             Done::StrayClosed(id, Ok(())) => tracing::debug!(share.id = %id, "Shut the way in to {id}"),
@@ -519,8 +524,13 @@ impl Controller {
         slot.running = Some((effect, given_up.clone()));
         slot.settled_since = None;
         let (tunnel, metrics, failures) = (self.parts.tunnel.clone(), self.parts.metrics.clone(), slot.failures);
+        let tries = (failures, slot.changes_seen);
         self.work.push(match effect {
-            Effect::OpenTunnel => async move { Done::Opened(id, effects::open(tunnel, metrics, id, failures, given_up).await) }.boxed(),
+            Effect::OpenTunnel => async move {
+                let (opening, seen) = effects::open(tunnel, metrics, id, tries, given_up).await;
+                Done::Opened(id, opening, seen)
+            }
+            .boxed(),
             Effect::CloseTunnel => {
                 let cut = slot.take_cut();
                 async move { Done::Closed(id, effects::close(tunnel, metrics, id, failures, cut).await) }.boxed()

@@ -29,7 +29,8 @@ pub(super) fn fixes<'a>(living: impl Iterator<Item = (ShareId, &'a Phase, bool)>
         let (is_open, is_removed) = (strays.remove(&id), removed.contains(&id));
         match phase {
             Phase::Open if !is_settled && (is_removed || !is_open) => fixes.push(Fix::LookAgain),
-            Phase::Open if is_removed => fixes.push(Fix::Revoke(id)),
+            // Also where it is being opened again: it was open, or nobody could have taken it away.
+            Phase::Open | Phase::Opening if is_removed => fixes.push(Fix::Revoke(id)),
             Phase::Open if !is_open => fixes.push(Fix::Lost(id)),
             // Its own effect opens it, or closes it, and must not be disturbed.
             _ => {}
@@ -77,7 +78,7 @@ mod tests {
         let closing = Phase::Closing { outcome: Outcome::Completed };
         let living = [(id(1), Phase::Open, true), (id(2), Phase::Open, false), (id(3), closing, true), (id(4), Phase::Opening, true)];
         let fixes = fixes(living.iter().map(|(id, phase, settled)| (*id, phase, *settled)), &standing);
-        assert_eq!(fixes, [Fix::LookAgain, Fix::Revoke(id(1))]);
+        assert_eq!(fixes, [Fix::LookAgain, Fix::Revoke(id(1)), Fix::Revoke(id(4))]);
     }
 
     #[test]

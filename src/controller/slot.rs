@@ -98,6 +98,8 @@ pub(super) struct Slot {
     pub(super) running: Option<(Effect, CancellationToken)>,
     /// How often the wanted effect has failed in a row, which one that was, and why it did last.
     pub(super) failures: u32,
+    /// How many changes of the backend's there had been when it was last asked to open.
+    pub(super) changes_seen: u64,
     pub(super) tried: Option<Effect>,
     pub(super) problem: Option<String>,
     /// Since when nothing is being done about its way in.
@@ -125,6 +127,7 @@ impl Slot {
             timer: None,
             running: None,
             failures: 0,
+            changes_seen: 0,
             tried: None,
             problem: None,
             settled_since: None,

@@ -25,6 +25,9 @@ pub enum Arrival {
     Plain,
     /// With TLS, which ends here.
     Tls(Certificates),
+    /// In plain HTTP from a tunnel that proxies: each request says for whom it is. Only a loopback address or a trusted proxy may be
+    /// the tunnel.
+    Proxied,
     /// Through a tunnel: it says first for whom it is (PROXY protocol v2), then comes TLS, which ends here. Only a loopback
     /// address or a trusted proxy may be the tunnel.
     Tunnelled(Certificates),
@@ -33,7 +36,7 @@ pub enum Arrival {
 impl Arrival {
     /// Returns whether only a tunnel may connect.
     pub(super) fn is_tunnelled(&self) -> bool {
-        matches!(self, Self::Tunnelled(_))
+        matches!(self, Self::Tunnelled(_) | Self::Proxied)
     }
 
     /// Takes a connection to where its first request begins. `None` for whoever is met with silence.
@@ -42,6 +45,7 @@ impl Arrival {
         let plain = if is_proxy { Origin::Proxy } else { Origin::Recipient(from) };
         match self {
             Self::Plain => Some(Welcomed { stream, origin: plain }),
+            Self::Proxied => Some(Welcomed { stream, origin: Origin::Proxy }),
             Self::Tls(certificates) => Some(Welcomed { stream: seal(stream, certificates).await?, origin: plain }),
             Self::Tunnelled(certificates) => {
                 let carried = timeout(CARRIED_TIMEOUT, proxy::read(&stream.tcp)).await.ok()?.ok()?;

@@ -25,14 +25,15 @@ pub(super) struct Certificate {
     api: LocalApi,
     /// For which name it is asked or was had.
     name: Option<String>,
-    is_there: bool,
+    /// Until when the one that was had is good at the least.
+    good_until: Option<Instant>,
     trouble: Option<String>,
-    asking: JoinSet<Result<CertPair, LocalApiError>>,
+    asking: JoinSet<(String, Result<CertPair, LocalApiError>)>,
 }
 
 impl Certificate {
     pub(super) fn new(api: LocalApi) -> Self {
-        Self { api, name: None, is_there: false, trouble: None, asking: JoinSet::new() }
+        Self { api, name: None, good_until: None, trouble: None, asking: JoinSet::new() }
     }
 
     /// Sees to it that there is a certificate for `name`.
@@ -40,9 +41,9 @@ impl Certificate {
         if self.name.as_deref() == name && !self.asking.is_empty() {
             return;
         }
-        (self.is_there, self.trouble) = (false, None);
+        (self.good_until, self.trouble) = (None, None);
         self.name = name.map(str::to_owned);
-        self.asking.abort_all();
+        self.asking = JoinSet::new();
         self.ask_after(Duration::ZERO);
     }
 
@@ -51,7 +52,7 @@ impl Certificate {
     /// # Errors
     /// Why it is not, as a sentence.
     pub(super) fn is_there(&self, name: Option<&str>) -> Result<(), String> {
-        if self.is_there && self.name.as_deref() == name {
+        if self.is_good() && self.name.as_deref() == name {
             return Ok(());
         }
         Err(match &self.trouble {
@@ -60,13 +61,17 @@ impl Certificate {
         })
     }
 
+    fn is_good(&self) -> bool {
+        self.good_until.is_some_and(|until| Instant::now() < until)
+    }
+
     /// Waits for an answer. May be dropped and called again.
     pub(super) async fn made(&mut self) -> Result<CertPair, LocalApiError> {
         loop {
             match self.asking.join_next().await {
-                Some(Ok(pair)) => return pair,
+                Some(Ok((name, pair))) if self.name.as_ref() == Some(&name) => return pair,
                 // It was given up for another name.
-                Some(Err(_)) => {}
+                Some(_) => {}
                 None => std::future::pending().await,
             }
         }
@@ -79,10 +84,10 @@ impl Certificate {
             Ok(_) | Err(_) => RETRY_EVERY,
         };
         let installed = pair.map_err(|error| error.to_string()).and_then(|pair| install(&pair));
-        let was_there = self.is_there;
+        let was_there = self.is_good();
         match installed {
             Ok(()) => {
-                (self.is_there, self.trouble) = (true, None);
+                (self.good_until, self.trouble) = (Some(Instant::now() + MIN_VALIDITY), None);
                 self.ask_after(RENEW_EVERY);
             }
             Err(error) => {
@@ -99,7 +104,8 @@ impl Certificate {
         let (api, at) = (self.api.clone(), Instant::now() + pause);
         self.asking.spawn(async move {
             sleep_until(at).await;
-            api.cert_pair(&name, MIN_VALIDITY).await
+            let pair = api.cert_pair(&name, MIN_VALIDITY).await;
+            (name, pair)
         });
     }
 }
@@ -134,6 +140,8 @@ mod tests {
         assert!(begun.elapsed() >= RENEW_EVERY);
         assert!(!certificate.take(failed, &taken), "the one that is in use stays");
         assert!(certificate.is_there(Some("nas.ts.net")).is_ok());
+        tokio::time::advance(MIN_VALIDITY - RENEW_EVERY).await;
+        assert!(certificate.is_there(Some("nas.ts.net")).is_err(), "and is none when its time may be over");
     }
 
     #[tokio::test(start_paused = true)]

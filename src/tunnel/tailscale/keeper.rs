@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,19 +46,31 @@ pub enum Hold {
 
 /// How a child is told that we live. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Beats(Arc<Mutex<Option<OwnedFd>>>);
+pub struct Beats(Arc<Pulse>);
+
+#[derive(Debug, Default)]
+struct Pulse {
+    pipe: Mutex<Option<OwnedFd>>,
+    count: AtomicU64,
+}
 
 impl Beats {
     /// Gives a sign of life. To be called every [`BEAT_EVERY`], by whatever proves that this process decides.
     pub fn beat(&self) {
-        if let Some(pipe) = &*self.0.lock().expect("nobody panics while holding the pipe") {
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(pipe) = &*self.0.pipe.lock().expect("nobody panics while holding the pipe") {
             // A full pipe holds thousands of beats that nobody has heard, and one that is closed nobody hears.
             let _ = rustix::io::write(pipe, b".");
         }
     }
 
+    /// Returns how many signs there were so far.
+    pub(super) fn count(&self) -> u64 {
+        self.0.count.load(Ordering::Relaxed)
+    }
+
     fn lead_to(&self, pipe: Option<OwnedFd>) {
-        *self.0.lock().expect("nobody panics while holding the pipe") = pipe;
+        *self.0.pipe.lock().expect("nobody panics while holding the pipe") = pipe;
     }
 }
 
@@ -155,7 +168,6 @@ impl Kept {
         let input = input.into_owned_fd().map_err(|error| broken(&error))?;
         rustix::io::ioctl_fionbio(&input, true).map_err(|error| broken(&error))?;
         beats.lead_to(Some(input));
-        beats.beat();
         let mut kept = Self { process, said, lines: Lines::default(), session: String::new(), beats };
         let first = kept.next().await?.ok_or_else(|| broken(&"the process that would hold it has died"))?;
         if let Some(error) = first[LAST_WORDS]["error"].as_str() {
@@ -246,6 +258,8 @@ async fn silence(mut beats: impl AsyncRead + Unpin, patience: Duration) {
 /// What the system says where these are no pipes.
 pub async fn run(api: LocalApi) -> std::io::Result<()> {
     use tokio::net::unix::pipe::{Receiver, Sender};
+    // Also where this process is stopped, and cannot see that the other has died.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let beats = Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?)?;
     let said = Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned()?)?;
     hold(api, beats, said).await;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{Certificate, Install};
-use super::editor::{self, EditError};
+use super::editor::{self, EditError, Ours};
 use super::keeper::{Beats, Held, Hold, Over, Said};
 use super::localapi::{LocalApi, LocalApiError};
 use super::shape::{self, Shape, Way};
@@ -35,6 +35,12 @@ const SETTLING: Duration = Duration::from_millis(20);
 /// How long a tailscaled whose session ended is watched: one that is going away may still answer for a moment, one that threw us
 /// out goes on.
 const GOING_AWAY: Duration = Duration::from_millis(400);
+/// How long the bus may take to say that the session is over, once nothing can be served in its name any more.
+const DOUBT: Duration = Duration::from_secs(1);
+/// What tailscaled calls a node that runs.
+const RUNNING: &str = "Running";
+/// How many sessions of before are remembered, for what a tailscaled with a full disk could not forget.
+const MAX_BEFORE: usize = 32;
 
 /// What the task is asked.
 #[derive(Debug)]
@@ -124,6 +130,12 @@ pub struct Session {
     check_at: Instant,
     /// When the node is asked again, since the bus said something.
     look_at: Option<Instant>,
+    /// When it is taken for over, though the bus has not said so.
+    doubt_at: Option<Instant>,
+    /// How many signs of life there were when the session was let go: it is taken up with the next.
+    waits_for_beat: Option<u64>,
+    /// The sessions that were held before.
+    before: Vec<String>,
 }
 
 impl Session {
@@ -147,26 +159,50 @@ impl Session {
             begin_at: now,
             check_at: now + CHECK_EVERY,
             look_at: None,
+            doubt_at: None,
+            waits_for_beat: None,
+            before: Vec::new(),
         }
     }
 
     /// Does what is asked until `shutdown`; the session ends then, and everything that stands in its name.
     pub async fn run(mut self, shutdown: CancellationToken) {
         loop {
+            // Also while tailscaled hangs: with this, everything that is held is let go.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                said = said(&mut self.held) => self.heard(said).await,
-                () = sleep_until(self.begin_at), if self.held.is_none() => self.begin().await,
-                () = sleep_until(self.look_at.unwrap_or(self.check_at)), if self.look_at.is_some() => self.look().await,
-                () = sleep_until(self.check_at) => self.check().await,
-                pair = self.certificate.made() => self.certified(pair),
-                ask = self.asks.recv() => match ask {
-                    Some(ask) => self.asked(ask).await,
-                    None => return,
-                },
+                goes_on = self.step() => if !goes_on { return },
             }
         }
+    }
+
+    /// Does the next thing; returns whether there may be another.
+    async fn step(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            said = said(&mut self.held) => self.heard(said).await,
+            () = sleep_until(self.begin_at), if self.held.is_none() => self.begin_if_alive().await,
+            () = sleep_until(self.doubt_at.unwrap_or(self.check_at)), if self.doubt_at.is_some() => self.over(Over::Ended).await,
+            () = sleep_until(self.look_at.unwrap_or(self.check_at)), if self.look_at.is_some() => self.look().await,
+            () = sleep_until(self.check_at) => self.check().await,
+            pair = self.certificate.made() => self.certified(pair),
+            ask = self.asks.recv() => match ask {
+                Some(ask) => self.asked(ask).await,
+                None => return false,
+            },
+        }
+        true
+    }
+
+    /// Begins a session, unless the last one was let go since nothing decided here any more and nothing does yet.
+    async fn begin_if_alive(&mut self) {
+        if self.waits_for_beat.is_some_and(|count| self.setup.beats.count() == count) {
+            self.begin_at = Instant::now() + PAUSES.0;
+            return;
+        }
+        self.waits_for_beat = None;
+        self.begin().await;
     }
 
     /// Begins a session, and has it serve what is to stand.
@@ -197,7 +233,7 @@ impl Session {
         self.process = self.setup.api.process().await?;
         let held = Held::begin(&self.setup.api, &self.setup.hold, &self.setup.beats).await?;
         self.read_node().await?;
-        (self.held, self.stood, self.trouble) = (Some(held), None, None);
+        (self.held, self.stood, self.trouble, self.doubt_at) = (Some(held), None, None, None);
         self.check_at = Instant::now() + CHECK_EVERY;
         Ok(())
     }
@@ -226,7 +262,7 @@ impl Session {
 
     /// Puts back what is to stand. What comes of it whoever wants it is told when they ask.
     async fn restore(&mut self) {
-        if !self.wanted.is_empty()
+        if self.stood.as_ref() != Some(&self.wanted)
             && let Err(error) = self.settle().await
         {
             tracing::warn!("Could not open what was open before: {error}");
@@ -236,7 +272,8 @@ impl Session {
     /// Returns whether the node lets anybody in.
     fn readiness(&self) -> Result<(), TunnelError> {
         if let Some(missing) = self.missing.first() {
-            return Err(TunnelError::NotPossible(missing.to_string()).retryable_if(missing.may_pass()));
+            let is_retryable = missing.may_pass();
+            return Err(TunnelError::NotPossible(missing.clone().for_everybody().to_string()).retryable_if(is_retryable));
         }
         match self.setup.install {
             Some(_) => self.certificate.is_there(self.node.name.as_deref()).map_err(TunnelError::Unavailable),
@@ -265,17 +302,22 @@ impl Session {
     /// Has the session serve these shares, and reads that back.
     async fn serve(&mut self, shares: BTreeSet<ShareId>) -> Result<(), TunnelError> {
         let Some(held) = &self.held else { return Err(not_yet()) };
-        // Without a name nothing was ever served.
-        let Some(name) = self.node.name.clone() else { return if shares.is_empty() { Ok(()) } else { Err(not_yet()) } };
+        let Some(name) = self.node.name.clone() else {
+            // A node that never had a name has served nothing.
+            let has_served = self.stood.as_ref().is_none_or(|stood| !stood.is_empty()) && self.setup.known.name().is_some();
+            return if shares.is_empty() && !has_served { Ok(()) } else { Err(not_yet()) };
+        };
         self.stood = None;
-        match editor::serve(&self.setup.api, &self.setup.shape, held.session(), &name, &shares).await {
+        let ours = Ours { session: held.session(), before: &self.before };
+        match editor::serve(&self.setup.api, &self.setup.shape, ours, &name, &shares).await {
             Ok(()) => {
                 self.stood = Some(shares);
                 Ok(())
             }
             Err(error) => {
+                // Why it is over decides what follows, and the bus says that.
                 if matches!(error, EditError::SessionOver) {
-                    self.let_go();
+                    self.doubt_at.get_or_insert(Instant::now() + DOUBT);
                 }
                 Err(of_edit(error))
             }
@@ -290,13 +332,11 @@ impl Session {
         {
             batch.push(ask);
         }
-        let before = self.wanted.clone();
         for ask in &batch {
             match ask {
-                Ask::Open(share, _) => {
-                    self.wanted.insert(*share);
-                    self.removed.remove(share);
-                }
+                // Whose way in was taken away by the operator is closed first.
+                Ask::Open(share, _) if self.removed.contains(share) => {}
+                Ask::Open(share, _) => drop(self.wanted.insert(*share)),
                 Ask::Close(share, _) => {
                     self.setup.doors.shut(*share);
                     self.wanted.remove(share);
@@ -308,7 +348,8 @@ impl Session {
         }
         let opens = batch.iter().any(|ask| matches!(ask, Ask::Open(..)));
         // What has not changed is looked at all the same before it is called open.
-        let result = if opens || self.wanted != before { self.settle().await } else { Ok(()) };
+        let may_differ = self.held.is_some() && self.stood.as_ref() != Some(&self.wanted);
+        let result = if opens || may_differ { self.settle().await } else { Ok(()) };
         let mut listed = None;
         for ask in batch {
             match ask {
@@ -326,6 +367,10 @@ impl Session {
     }
 
     fn answer_open(&mut self, share: ShareId, result: &Result<(), TunnelError>, answer: oneshot::Sender<Result<(), TunnelError>>) {
+        if self.removed.contains(&share) {
+            let why = "it was taken away from tailscaled by somebody else, as with `tailscale serve reset`";
+            return drop(answer.send(Err(TunnelError::NotPossible(why.to_owned()))));
+        }
         // A close of the same share may have come in the same batch.
         if !self.wanted.contains(&share) {
             return drop(answer.send(Err(TunnelError::Unavailable("it was closed meanwhile".to_owned()))));
@@ -334,7 +379,10 @@ impl Session {
             Ok(()) => {
                 self.open.insert(share);
                 self.setup.doors.open(share);
-                let _ = answer.send(Ok(()));
+                // Who gave up waiting may have shut it already.
+                if answer.send(Ok(())).is_err() {
+                    self.setup.doors.shut(share);
+                }
             }
             Err(error) => {
                 // What never stood is not put back behind anybody's back; what did is, as soon as that can be.
@@ -360,7 +408,9 @@ impl Session {
         if self.held.is_some() {
             self.compare().await.map_err(of_local_api)?;
         }
-        Ok(Standing { open: self.open.iter().copied().collect(), removed: self.removed.clone() })
+        // What is served for nobody is open all the same, and is to be closed.
+        let stray = self.stood.iter().flatten().filter(|share| !self.wanted.contains(share));
+        Ok(Standing { open: self.open.iter().chain(stray).copied().collect(), removed: self.removed.clone() })
     }
 
     /// Compares what is served with what was read back last: whoever changed that was somebody else.
@@ -372,6 +422,8 @@ impl Session {
             && !shape::stands(served, &self.setup.shape.of(name, stood))
         {
             self.taken_away();
+            // What they left of ours goes, too.
+            self.restore().await;
         }
         Ok(())
     }
@@ -399,7 +451,13 @@ impl Session {
     }
 
     fn let_go(&mut self) {
-        (self.held, self.stood) = (None, None);
+        if let Some(held) = self.held.take() {
+            self.before.push(held.session().to_owned());
+            if self.before.len() > MAX_BEFORE {
+                self.before.remove(0);
+            }
+        }
+        (self.stood, self.doubt_at) = (None, None);
         self.open.clear();
         self.begin_at = Instant::now();
     }
@@ -423,8 +481,11 @@ impl Session {
         if over == Over::Ended && !self.wanted.is_empty() && self.goes_on().await {
             self.taken_away();
         }
+        if matches!(over, Over::LetGo(_)) && self.setup.hold != Hold::Here {
+            self.waits_for_beat = Some(self.setup.beats.count());
+        }
         self.tell();
-        self.begin().await;
+        self.begin_if_alive().await;
     }
 
     /// Returns whether the tailscaled that ended our session lives on: then somebody has overwritten what it served.
@@ -454,8 +515,12 @@ impl Session {
         }
         match self.missing.first() {
             Some(missing) => {
-                tracing::warn!("The node can no longer be reached from the internet: {missing}");
+                tracing::warn!("The node can no longer be reached from the internet: {}", missing.clone().for_everybody());
                 self.open.clear();
+                if self.node.state != RUNNING {
+                    // It may come back as another, with what that one served.
+                    self.stood = None;
+                }
             }
             None => {
                 tracing::info!(node = self.node.name.as_deref(), "The node can be reached from the internet");
@@ -507,7 +572,7 @@ fn of_local_api(error: LocalApiError) -> TunnelError {
 fn of_edit(error: EditError) -> TunnelError {
     let is_retryable = match &error {
         EditError::LocalApi(error) => error.is_retryable(),
-        EditError::Taken(_) => false,
+        EditError::Taken(_) | EditError::NotTaken => false,
         EditError::SessionOver | EditError::Crowded => true,
     };
     TunnelError::NotPossible(error.to_string()).retryable_if(is_retryable)

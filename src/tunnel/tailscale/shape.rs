@@ -87,6 +87,15 @@ pub fn of_session<'a>(config: &'a Value, session: &str) -> Option<&'a Value> {
     config["Foreground"].get(session).filter(|ours| !ours.is_null())
 }
 
+/// Returns `config` without what stands in the name of these sessions.
+pub fn without_sessions(config: &Value, sessions: &[String]) -> Value {
+    let mut config = config.clone();
+    if let Some(foreground) = config.get_mut("Foreground").and_then(Value::as_object_mut) {
+        foreground.retain(|session, _| !sessions.contains(session));
+    }
+    config
+}
+
 /// Returns `config` with `ours` in the session's name. Everything else stays, known here or not.
 pub fn with_session(config: &Value, session: &str, ours: Value) -> Value {
     let mut config = if config.is_object() { config.clone() } else { json!({}) };
@@ -175,6 +184,14 @@ mod tests {
             assert_eq!(config, json!({ "Foreground": { "ab": {} } }));
             assert!(of_session(&config, "ab").is_some() && of_session(&config, "cd").is_none());
         }
+    }
+
+    #[test]
+    fn what_stands_in_the_name_of_a_dead_session_goes_and_nothing_else() {
+        let config = json!({ "TCP": { "22": {} }, "Foreground": { "dead": { "TCP": { "443": {} } }, "theirs": {}, "ours": {} } });
+        let left = without_sessions(&config, &["dead".to_owned(), "older".to_owned()]);
+        assert_eq!(left, json!({ "TCP": { "22": {} }, "Foreground": { "theirs": {}, "ours": {} } }));
+        assert_eq!(without_sessions(&Value::Null, &["dead".to_owned()]), Value::Null);
     }
 
     #[test]

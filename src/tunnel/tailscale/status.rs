@@ -6,9 +6,8 @@ use serde_json::Value;
 
 use crate::share::Timestamp;
 
-/// What Funnel needs at the least: 1.102.0 and 1.102.1 accept the configuration and let nobody in.
-const BROKEN_VERSIONS: [&str; 2] = ["1.102.0", "1.102.1"];
-/// The first version that is known to work as this program needs it.
+/// The first version that is known to work as this program needs it. 1.102.0 and 1.102.1 accept the configuration and let nobody in;
+/// older ones may know less of it, and drop in silence what they do not know.
 const FIRST_VERSION: (u32, u32, u32) = (1, 102, 2);
 /// The capability that names the ports, before its `?ports=`.
 const FUNNEL_PORTS: &str = "https://tailscale.com/cap/funnel-ports?";
@@ -113,7 +112,7 @@ impl Node {
         }
         let mut missing = Vec::new();
         let mut add = |is_missing: bool, what: Missing| missing.extend(is_missing.then_some(what));
-        add(is_broken(&self.version), Missing::Version(self.version.clone()));
+        add(is_too_old(&self.version), Missing::Version(self.version.clone()));
         add(self.is_expired, Missing::Key);
         add(self.name.is_none(), Missing::Name);
         add(!self.has_https || self.certificate_names.is_empty(), Missing::Https);
@@ -125,6 +124,15 @@ impl Node {
 }
 
 impl Missing {
+    /// Returns the same without what only who sits before the machine should read: whoever opens a login's URL first has the node.
+    #[must_use]
+    pub fn for_everybody(self) -> Self {
+        match self {
+            Self::Login(_) => Self::Login(None),
+            other => other,
+        }
+    }
+
     /// Returns whether it may pass by itself, or by what an operator does about a node that worked before: then it is waited for.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Approval | Self::Running(_))
@@ -143,7 +151,7 @@ impl fmt::Display for Missing {
             Self::Key => f.write_str("the node's key has expired: run `tailscale up --force-reauth`, or switch key expiry off for it in the admin console"),
             Self::Version(version) => {
                 let (major, minor, patch) = FIRST_VERSION;
-                write!(f, "tailscaled {version} does not let Funnel's visitors in: update it to {major}.{minor}.{patch} or later")
+                write!(f, "tailscaled {version} is too old, or lets none of Funnel's visitors in: update it to {major}.{minor}.{patch} or later")
             }
             Self::Name => f.write_str("the node has no name in the DNS: switch MagicDNS on in the admin console under DNS"),
             Self::Https => f.write_str("the tailnet gives no certificates: switch HTTPS Certificates on in the admin console under DNS"),
@@ -174,10 +182,13 @@ fn ports_of(query: &str) -> Vec<(u16, u16)> {
     lists.flat_map(|list| list.split(',')).filter_map(range).collect()
 }
 
-/// Returns whether a version is one of those that are known not to work. One that cannot be read is not judged.
-fn is_broken(version: &str) -> bool {
-    let number = version.split(['-', '+']).next().unwrap_or_default();
-    BROKEN_VERSIONS.contains(&number)
+/// Returns whether a version comes before the first that works. One that cannot be read is not judged.
+fn is_too_old(version: &str) -> bool {
+    let mut numbers = version.split(['-', '+']).next().unwrap_or_default().split('.').map(|number| number.parse::<u32>().ok());
+    match [numbers.next(), numbers.next(), numbers.next()].map(Option::flatten) {
+        [Some(major), Some(minor), Some(patch)] => (major, minor, patch) < FIRST_VERSION,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -264,8 +275,8 @@ mod tests {
     }
 
     #[test]
-    fn only_versions_that_are_known_to_be_broken_are() {
-        assert!(["1.102.0", "1.102.1-tabc"].into_iter().all(is_broken));
-        assert!(["", "1.102.2", "1.102.10", "1.103.0-dev+x", "nonsense"].into_iter().all(|version| !is_broken(version)));
+    fn a_version_before_the_first_that_works_is_too_old() {
+        assert!(["1.102.0", "1.102.1-tabc", "1.98.10", "1.9.9-x"].into_iter().all(is_too_old));
+        assert!(["", "1.102.2", "1.102.10", "1.103.0-dev+x", "2.0.0", "nonsense", "1.102"].into_iter().all(|version| !is_too_old(version)));
     }
 }
