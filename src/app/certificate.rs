@@ -15,6 +15,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What a file was when it was looked at: size, time and which file it is.
 type Trace = Option<(u64, Option<SystemTime>, u64)>;
 
+/// What is known of files that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// They can be.
+    None,
+    /// They could not be when they were last read; once more may help.
+    Once,
+    /// The log has it.
+    Told,
+}
+
 /// Follows the files of a certificate.
 pub(super) struct Follow {
     pub(super) files: TlsFiles,
@@ -24,34 +35,37 @@ pub(super) struct Follow {
 impl Follow {
     /// Looks now and then until `shutdown`.
     pub(super) async fn run(self, shutdown: CancellationToken) {
-        let mut seen = self.traces().await;
-        let mut complained = false;
+        let (mut seen, mut doubt) = (self.traces().await, Doubt::None);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let now = self.traces().await;
-            if now == seen && !complained {
-                continue;
-            }
-            let (files, certificates) = (self.files.clone(), self.certificates.clone());
-            match tokio::task::spawn_blocking(move || files.load(&certificates)).await {
-                Ok(Ok(())) => {
-                    complained = false;
-                    tracing::info!("Read the certificate anew: {}", in_words(&self.certificates));
-                }
-                // One of the two may not be written yet.
-                Ok(Err(mistake)) if now != seen => tracing::debug!("The certificate cannot be read yet: {mistake}"),
-                Ok(Err(mistake)) => {
-                    if !complained {
-                        tracing::warn!("The certificate stays as it was: {mistake}");
-                    }
-                    complained = true;
-                }
-                Err(error) => tracing::warn!(%error, "The certificate stays as it was: reading it broke off"),
+            if now != seen || doubt == Doubt::Once {
+                doubt = self.take(doubt).await;
             }
             seen = now;
+        }
+    }
+
+    /// Reads the files. A pair that does not fit is told of when it still does not a while later: it may be half written.
+    async fn take(&self, doubt: Doubt) -> Doubt {
+        let (files, certificates) = (self.files.clone(), self.certificates.clone());
+        match tokio::task::spawn_blocking(move || files.load(&certificates)).await {
+            Ok(Ok(())) => {
+                tracing::info!("Read the certificate anew: {}", in_words(&self.certificates));
+                Doubt::None
+            }
+            Ok(Err(_)) if doubt == Doubt::None => Doubt::Once,
+            Ok(Err(mistake)) => {
+                tracing::warn!("The certificate stays as it was: {mistake}");
+                Doubt::Told
+            }
+            Err(error) => {
+                tracing::warn!(%error, "The certificate stays as it was: reading it broke off");
+                Doubt::Told
+            }
         }
     }
 

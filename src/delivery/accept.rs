@@ -64,7 +64,7 @@ impl RecipientSide {
             };
             let ip = address.ip().to_canonical();
             let is_proxy = (self.is_trusted_proxy)(ip);
-            if arrival.is_tunnelled() && !is_proxy && !ip.is_loopback() {
+            if arrival.is_tunnelled() && !may_be_tunnel(ip, is_proxy) {
                 tracing::debug!("Closed a connection that did not come through the tunnel");
                 continue;
             }
@@ -108,6 +108,11 @@ impl Accepted {
             None => {}
         }
     }
+}
+
+/// A tunnel stands on this machine, or is one of the proxies that are trusted.
+fn may_be_tunnel(ip: IpAddr, is_proxy: bool) -> bool {
+    is_proxy || ip.is_loopback()
 }
 
 fn set_up(tcp: &TcpStream) -> io::Result<()> {
@@ -235,6 +240,15 @@ mod tests {
         assert!(crowd.enter(tunnel, true, BOUNDS).unwrap().move_to(recipient));
         drop(places);
         assert!(crowd.0.lock().unwrap().by_network.is_empty());
+    }
+
+    #[test]
+    fn a_tunnel_is_near_or_trusted() {
+        let ip = |text: &str| text.parse().unwrap();
+        assert!(may_be_tunnel(ip("127.0.0.1"), false) && may_be_tunnel(ip("::1"), false) && may_be_tunnel(ip("192.0.2.1"), true));
+        for stranger in ["192.0.2.1", "10.0.0.1", "2001:db8::1", "0.0.0.0"] {
+            assert!(!may_be_tunnel(ip(stranger), false), "{stranger}");
+        }
     }
 
     #[test]

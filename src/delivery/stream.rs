@@ -154,6 +154,11 @@ impl Stream {
         rustix::net::shutdown(&self.tcp, rustix::net::Shutdown::Write).is_ok()
     }
 
+    #[cfg(test)]
+    pub(super) fn sealed_for_test(&self) -> MutexGuard<'_, Sealed> {
+        self.sealed().expect("it has TLS")
+    }
+
     fn has_unread(&self) -> bool {
         self.sealed().is_some_and(|sealed| sealed.has_unread())
     }

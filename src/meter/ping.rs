@@ -40,8 +40,6 @@ pub struct PingMeter {
     incoming: Incoming,
     bodies: HashMap<u32, Body>,
     pings: VecDeque<Ping>,
-    /// How many bytes of any kind have left.
-    passed_bytes: u64,
     /// How much DATA has left, of all streams, whole frames only.
     left_bytes: u64,
     /// How much of that stood before the last PING that left, and before the last that was answered.
@@ -71,8 +69,6 @@ struct Body {
 struct Ping {
     payload: u64,
     left_bytes: u64,
-    /// How many bytes of any kind had left, itself among them.
-    passed_bytes: u64,
     /// How much of each body had left.
     bodies: Vec<(u32, u64)>,
 }
@@ -85,7 +81,6 @@ impl PingMeter {
             incoming: Incoming { frames: Frames { preface: PREFACE_BYTES, ..Frames::default() }, held: Vec::new() },
             bodies: HashMap::new(),
             pings: VecDeque::new(),
-            passed_bytes: 0,
             left_bytes: 0,
             pinged_bytes: 0,
             confirmed_bytes: 0,
@@ -121,13 +116,6 @@ impl PingMeter {
         self.bodies.get(&stream)?.confirmed
     }
 
-    /// Returns how much of a body stood before a PING with which no more than so many bytes of the connection had left: whoever
-    /// has those has this.
-    pub fn among(&self, stream: u32, passed_bytes: u64) -> Option<u64> {
-        let ping = self.pings.iter().rev().find(|ping| ping.passed_bytes <= passed_bytes)?;
-        ping.bodies.iter().find(|(of, _)| *of == stream).map(|(_, left)| *left)
-    }
-
     /// Returns how much of a body has left.
     #[cfg(test)]
     fn left(&self, stream: u32) -> u64 {
@@ -149,7 +137,6 @@ impl PingMeter {
                 self.has_left(frame);
             }
         }
-        self.passed_bytes += at as u64;
         at
     }
 
@@ -223,8 +210,7 @@ impl PingMeter {
         let payload = self.next_payload;
         self.next_payload = payload.wrapping_add(1);
         let bodies = self.bodies.iter().filter_map(|(stream, body)| Some((*stream, body.left?))).collect();
-        self.passed_bytes += (HEADER_BYTES + PING_BYTES) as u64;
-        self.pings.push_back(Ping { payload, left_bytes: self.left_bytes, passed_bytes: self.passed_bytes, bodies });
+        self.pings.push_back(Ping { payload, left_bytes: self.left_bytes, bodies });
         (self.pinged_bytes, self.is_due) = (self.left_bytes, false);
         let mut frame = [0; HEADER_BYTES + PING_BYTES];
         (frame[2], frame[3]) = (PING_BYTES as u8, PING);

@@ -9,6 +9,7 @@
     reason = "tests measure and wait in real time and choose their own size by the environment"
 )]
 
+mod abuse;
 mod api;
 mod bodies;
 mod cli;
@@ -40,4 +41,5 @@ mod resume;
 mod slow_reader;
 mod special_files;
 mod swaps;
+mod tls;
 mod upgrade;

@@ -24,7 +24,7 @@ use super::super::{Entered, Pass, answer};
 use super::{Site, capacity};
 use crate::catalog::OpenFile;
 use crate::meter::{Reports, Request};
-use crate::share::{ByteRange, Evidence};
+use crate::share::ByteRange;
 
 /// A body on its way, and who is told of it.
 pub(super) struct Body {
@@ -207,35 +207,15 @@ impl Body {
 
     /// Tells how far it got, for the last time.
     async fn tell_the_end(self) {
-        let confirmed = self.confirmed();
-        let acknowledged = self.acknowledged();
+        let arrived = self.confirmed();
         self.wire.meter(|meter| meter.forget(self.id));
         let Some(request) = self.request else { return };
-        let by_ping = self.origin.evidence_of_ping();
-        let (arrived, evidence) = match (confirmed, acknowledged) {
-            (_, Some(acknowledged)) if acknowledged > confirmed.unwrap_or(0) => {
-                if let Some(confirmed) = confirmed.filter(|bytes| *bytes > 0) {
-                    self.reports.arrived(request, self.part(confirmed), by_ping);
-                }
-                (Some(acknowledged), Evidence::Acknowledged)
-            }
-            _ => (confirmed, by_ping),
-        };
-        // Not even the first byte is nothing; an empty file arrived when its head did.
+        // Their kernel may have more, and they may never read it: only what they answered for is told.
+        let evidence = self.origin.evidence_of_ping();
         let has_arrived = arrived.filter(|bytes| *bytes > 0 || self.range.is_empty());
         let in_doubt = ByteRange::new(self.part(arrived.unwrap_or(0)).end, self.part(self.handed).end);
         let in_doubt = Some(in_doubt).filter(|range| !range.is_empty());
         self.reports.ended(request, has_arrived.map(|bytes| self.part(bytes)), evidence, in_doubt).await;
-    }
-
-    /// Returns how much the recipient's kernel has, where it is the recipient's and tells more than they confirmed: a client may
-    /// be gone before it answers the last PING.
-    fn acknowledged(&self) -> Option<u64> {
-        if self.origin.evidence_of_kernel() != Evidence::Acknowledged {
-            return None;
-        }
-        let passed = self.wire.stream().acked();
-        self.wire.meter(|meter| meter.among(self.id, passed))
     }
 
     /// Reads some of a range, and proves that the file is what was pinned.

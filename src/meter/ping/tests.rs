@@ -142,19 +142,6 @@ fn whoever_answers_nothing_is_not_asked_for_ever() {
 }
 
 #[test]
-fn whoever_has_so_many_bytes_of_the_connection_has_what_stood_before_their_last_ping() {
-    let mut meter = begun();
-    meter.watch(1, 200_000);
-    let head = frame(HEADERS, END_HEADERS, 1, b"x");
-    let first = send(&mut meter, &[head, data(1, 70_000)].concat(), 4096).len() as u64;
-    let second = first + send(&mut meter, &data(1, 130_000), 4096).len() as u64;
-    for (bytes, expected) in [(0, None), (first - 1, None), (first, Some(70_000)), (second - 1, Some(70_000)), (second, Some(200_000))] {
-        assert_eq!(meter.among(1, bytes), expected, "{bytes}");
-    }
-    assert_eq!(meter.among(3, second), None);
-}
-
-#[test]
 fn what_was_handed_over_and_has_not_left_is_ahead() {
     let mut meter = begun();
     meter.watch(1, 1000);

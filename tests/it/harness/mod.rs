@@ -9,6 +9,7 @@ mod localapi;
 mod proxy;
 mod raw;
 mod server;
+mod tls;
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -28,6 +29,10 @@ pub(crate) use localapi::LocalApi;
 pub(crate) use proxy::CuttingProxy;
 pub(crate) use raw::{Talk, open_descriptors, shown, talk, talk_within};
 pub(crate) use server::{Offer, SOON, Server, Setup, free_port};
+pub(crate) use tls::{
+    ACK, Authority, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, INITIAL_WINDOW, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, fields, frame, get, resident_bytes, shown_certificate,
+};
 
 /// What a browser calls itself.
 pub(crate) const BROWSER: &str =
