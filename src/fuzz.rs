@@ -4,7 +4,7 @@
 //! the same bytes a second, simpler way, or writes back what was read, and compares. `cargo test` feeds them the kept corpus
 //! (`fuzz/corpus/`) and some thousands of seeded twists of it; `tests/run --long` does so for hours.
 
-use crate::{config, delivery, http, share, token};
+use crate::{config, delivery, http, meter, share, token};
 
 /// What takes bytes and fails by a panic.
 pub type Target = fn(&[u8]);
@@ -17,6 +17,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("content_disposition", delivery::fuzz::content_disposition),
     ("transfer_address", delivery::fuzz::transfer_address),
     ("forwarded", delivery::fuzz::forwarded),
+    ("proxy_header", delivery::fuzz::proxy_header),
+    ("certificate", delivery::fuzz::certificate),
+    ("http2_frames", meter::fuzz::http2_frames),
     ("token", token::fuzz::token),
     ("transfer_secret", token::fuzz::transfer_secret),
     ("catalog_path", share::fuzz::catalog_path),

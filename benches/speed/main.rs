@@ -20,6 +20,7 @@ mod shares;
 mod slow;
 mod small;
 mod store_of_shares;
+mod tls;
 
 use std::process::Command;
 
@@ -35,6 +36,7 @@ const BENCHES: &[(&str, Run)] = &[
     ("slow", slow::run),
     ("small", small::run),
     ("lead", lead::run),
+    ("tls", tls::run),
     ("create", create::run),
     ("catalog", catalog::run),
     ("shares", shares::run),

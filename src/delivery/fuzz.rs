@@ -8,8 +8,10 @@ use percent_encoding::percent_decode_str;
 use super::Pass;
 use super::answer::{self, disposition};
 use super::arrival::forwarded_for;
+use super::certificates::CertificateFacts;
 use super::exchange::secret_path;
 use super::head::{self, Head, MAX_BODY_BYTES, MAX_HEAD_BYTES};
+use super::proxy;
 use super::range::{self, Wanted};
 use crate::share::{
     ByteRange, CatalogPath, FileIdentity, Limits, Moment, Policy, PolicyRequest, Share, ShareId, SharedFile, Timestamp, TokenId, TransferId,
@@ -228,4 +230,34 @@ pub(crate) fn forwarded(data: &[u8]) {
     assert_eq!(forwarded_for(&headers, &is_ours), Some(IpAddr::from([203, 0, 113, 7])));
     headers.append("x-forwarded-for", HeaderValue::from_static("unknown, 10.1.1.1"));
     assert_eq!(forwarded_for(&headers, &is_ours), None, "a word that is no address hides who it was");
+}
+
+/// A tunnel's header: who is named stands there, where the protocol has it, and nothing less or more is a header.
+pub(crate) fn proxy_header(data: &[u8]) {
+    let Ok(carried) = proxy::parse(data) else { return };
+    let (command, family) = (data[12], data[13]);
+    assert!(data.starts_with(b"\r\n\r\n\0\r\nQUIT\n") && matches!(command, 0x20 | 0x21), "it is no header: {data:?}");
+    assert_eq!(usize::from(data[14]) << 8 | usize::from(data[15]), data.len() - 16, "it is as long as it says");
+    match carried {
+        None => assert!(command == 0x20 || family == 0, "a recipient is passed over"),
+        Some(address) => {
+            let written: IpAddr = match family {
+                0x11 => <[u8; 4]>::try_from(&data[16..20]).expect("four").into(),
+                0x21 => <[u8; 16]>::try_from(&data[16..32]).expect("sixteen").into(),
+                other => panic!("no family of TCP: {other:#x}"),
+            };
+            assert_eq!(address, written.to_canonical());
+            let again = proxy::header_for(written, &data[if family == 0x11 { 28 } else { 52 }..]);
+            assert_eq!(proxy::parse(&again), Ok(Some(address)), "what we write we read");
+        }
+    }
+    assert!(proxy::parse(&data[..data.len() - 1]).is_err() && proxy::parse(&[data, b"x"].concat()).is_err());
+}
+
+/// A certificate: each name that is told stands in it.
+pub(crate) fn certificate(data: &[u8]) {
+    let text = data.to_ascii_lowercase();
+    for name in CertificateFacts::of(data).names {
+        assert!(name.is_empty() || memchr::memmem::find(&text, name.as_bytes()).is_some(), "{name:?} stands nowhere");
+    }
 }

@@ -6,6 +6,8 @@
 //! * `tcp_info.rs`: what the recipient's kernel acknowledged on our own socket.
 //! * `ping.rs`: what the recipient's own HTTP/2 stack confirmed.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod ping;
 mod tcp_info;
 

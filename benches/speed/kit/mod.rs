@@ -1,6 +1,7 @@
 //! What every benchmark needs: the servers, clients, what the kernel says of them, tables and plots.
 
 mod client;
+mod http2;
 mod plot;
 mod process;
 mod report;
@@ -13,6 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(crate) use client::{Connection, download, exchange, hammer, head_and_length, request};
+pub(crate) use http2::Certificate;
 pub(crate) use plot::{Line, Plot};
 pub(crate) use process::{cpu_seconds, memory, tcp_memory_bytes};
 pub(crate) use report::{Report, Table, home};

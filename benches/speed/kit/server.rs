@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::client::{Connection, exchange};
+use super::http2::Certificate;
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a checksum may take: it is computed with what others leave of the machine.
@@ -163,8 +164,12 @@ impl Portcullis {
 
     /// Redeems a link, and returns the path of the transfer.
     pub(crate) fn redeem(&self, offer: &Offer) -> String {
+        self.redeem_by(offer, |head| exchange(self.address, head))
+    }
+
+    fn redeem_by(&self, offer: &Offer, ask: impl Fn(&str) -> String) -> String {
         let head = format!("POST {} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", offer.redeem, self.address);
-        let answer = exchange(self.address, &head);
+        let answer = ask(&head);
         let location = answer.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("location").then(|| value.trim().to_owned())
@@ -181,6 +186,13 @@ impl Portcullis {
         let offer = self.share(file, count);
         self.wait_for_checksum(&offer);
         (0..count).map(|_| self.redeem(&offer)).collect()
+    }
+
+    /// As `transfers`, where the recipient side shows a certificate.
+    pub(crate) fn transfers_over(&self, certificate: &Certificate, file: &str, count: usize) -> Vec<String> {
+        let offer = self.share(file, count);
+        self.wait_for_checksum(&offer);
+        (0..count).map(|_| self.redeem_by(&offer, |head| certificate.exchange(self.address, head))).collect()
     }
 }
 
@@ -210,6 +222,16 @@ impl Nginx {
 
     /// Serves `root`, with folders listed.
     pub(crate) fn start(root: &Path) -> Self {
+        Self::start_as(root, "", "")
+    }
+
+    /// As `start`, over TLS and HTTP/2.
+    pub(crate) fn start_with_tls(root: &Path, certificate: &Certificate) -> Self {
+        let (cert, key) = (certificate.cert.display(), certificate.key.display());
+        Self::start_as(root, "ssl http2", &format!("ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;"))
+    }
+
+    fn start_as(root: &Path, listen: &str, more: &str) -> Self {
         let address = free_address();
         let base = root.with_extension("nginx");
         fs::create_dir_all(&base).expect("a folder for nginx");
@@ -221,7 +243,7 @@ impl Nginx {
         let config = format!(
             "{user}\nworker_processes 2;\npid {base}/pid;\nerror_log {base}/error.log;\nevents {{ worker_connections 4096; }}\nhttp {{\n{temp}\
              sendfile on;\ntcp_nopush on;\nkeepalive_requests 1000000000;\ndefault_type application/octet-stream;\n\
-             access_log {base}/access.log;\nserver {{ listen {address}; root {root}; autoindex on; }}\n}}\n",
+             access_log {base}/access.log;\nserver {{ listen {address} {listen}; root {root}; autoindex on; {more} }}\n}}\n",
             base = base.display(),
             root = root.display()
         );

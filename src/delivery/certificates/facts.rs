@@ -29,7 +29,7 @@ pub struct CertificateFacts {
 
 impl CertificateFacts {
     /// Reads what can be read.
-    pub(super) fn of(der: &[u8]) -> Self {
+    pub(in crate::delivery) fn of(der: &[u8]) -> Self {
         let Some(mut fields) = fields(der) else { return Self::default() };
         let mut facts = Self::default();
         // Serial number, algorithm, issuer, and then the validity: an optional version stands before them.
