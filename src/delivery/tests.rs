@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::catalog::CatalogOptions;
 use crate::clock::FakeClock;
 use crate::meter::{self, Report};
-use crate::share::{CatalogPath, Limits, Moment, PolicyRequest, TokenId};
+use crate::share::{CatalogPath, Evidence, Limits, Moment, PolicyRequest, TokenId};
 
 const CONTENT: &[u8] = b"what was picked";
 const SECRET: &str = "00112233445566778899aabbccddeeff";
@@ -54,6 +55,11 @@ async fn through_a_tunnel_the_recipient_is_whom_it_names_and_nobody_else() {
     let carried = proxy::header_for("203.0.113.7".parse().unwrap(), b"");
     let answer = scene.get_sealed(&authority, &carried).await.unwrap();
     assert!(answer.ends_with("what was picked"), "{answer}");
+    assert_eq!(scene.ended().await, (Some(CONTENT.len() as u64), Evidence::HandedOver), "the tunnel has it");
+    assert_eq!(scene.get_by_http_2(&authority, &carried, true).await, CONTENT);
+    assert_eq!(scene.ended().await, (Some(CONTENT.len() as u64), Evidence::Confirmed), "the recipient has it");
+    assert_eq!(scene.get_by_http_2(&authority, &carried, false).await, CONTENT);
+    assert_eq!(scene.ended().await, (None, Evidence::Confirmed), "nobody said that they have it");
     assert!(scene.get_sealed(&authority, b"").await.is_err(), "it does not say for whom it is");
 }
 
@@ -62,6 +68,7 @@ struct Scene {
     doors: Doors,
     address: std::net::SocketAddr,
     shutdown: CancellationToken,
+    ended: tokio::sync::Mutex<mpsc::UnboundedReceiver<(Option<u64>, Evidence)>>,
     _folder: tempfile::TempDir,
 }
 
@@ -85,10 +92,13 @@ impl Scene {
         let pass = Pass::new(&share, TransferId::from_bytes([1; 16]), "\"tag\"".to_owned(), Pass::sending());
         passes.insert(TransferSecret::parse(SECRET.as_bytes()).unwrap(), Arc::new(pass));
         let (reports, mut told) = meter::channel();
+        let (tell, ended) = mpsc::unbounded_channel();
         tokio::task::spawn(async move {
             while let Some(report) = told.recv().await {
-                if let Report::Opened { go, .. } = report {
-                    go.send(Ok(())).unwrap();
+                match report {
+                    Report::Opened { go, .. } => go.send(Ok(())).unwrap(),
+                    Report::Ended { arrived, evidence, .. } => tell.send((arrived.map(|range| range.len()), evidence)).unwrap(),
+                    Report::Arrived { .. } | Report::SourceChanged { .. } => {}
                 }
             }
         });
@@ -106,7 +116,7 @@ impl Scene {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
         tokio::task::spawn(Arc::new(side).run(listener, arrival, shutdown.clone()));
-        Self { share: share.id, doors, address, shutdown, _folder: folder }
+        Self { share: share.id, doors, address, shutdown, ended: tokio::sync::Mutex::new(ended), _folder: folder }
     }
 
     /// Returns all that comes of a GET of the transfer below `share`; nothing where it is met with silence.
@@ -121,18 +131,11 @@ impl Scene {
 
     /// As `get`, over TLS, behind what a tunnel says first.
     async fn get_sealed(&self, authority: &Authority, before: &[u8]) -> Result<String, io::ErrorKind> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(authority.der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+        let config = authority.client("http/1.1");
         let request = format!("GET /{}/get/{SECRET}/film.mkv HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", self.share);
         let (address, before) = (self.address, before.to_vec());
         let talk = move || {
-            let mut socket = std::net::TcpStream::connect(address).unwrap();
-            socket.write_all(&before).unwrap();
-            let session = rustls::ClientConnection::new(config, "files.example.org".try_into().unwrap()).unwrap();
-            let mut stream = rustls::StreamOwned::new(session, socket);
+            let mut stream = sealed(address, config, &before);
             stream.write_all(request.as_bytes())?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
@@ -140,10 +143,64 @@ impl Scene {
         };
         tokio::task::spawn_blocking(talk).await.unwrap().map_err(|error| error.kind())
     }
+
+    /// As `get_sealed`, by HTTP/2; returns the bytes. Whoever confirms nothing leaves when they have them.
+    async fn get_by_http_2(&self, authority: &Authority, before: &[u8], confirms: bool) -> Vec<u8> {
+        let (config, address, before) = (authority.client("h2"), self.address, before.to_vec());
+        let path = format!("/{}/get/{SECRET}/film.mkv", self.share);
+        let talk = move || {
+            let mut stream = sealed(address, config, &before);
+            let mut head = Vec::new();
+            for (name, value) in [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", path.as_str())] {
+                head.extend([&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat());
+            }
+            let ask = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, b"")[..], &frame(1, 5, 1, &head)].concat();
+            stream.write_all(&ask).unwrap();
+            let mut body = Vec::new();
+            while confirms || body.len() < CONTENT.len() {
+                let mut header = [0; 9];
+                stream.read_exact(&mut header).unwrap();
+                let mut content = vec![0; usize::from(header[1]) << 8 | usize::from(header[2])];
+                stream.read_exact(&mut content).unwrap();
+                match (header[3], header[4]) {
+                    (0, flags) => {
+                        body.extend(content);
+                        if flags & 1 != 0 {
+                            break;
+                        }
+                    }
+                    (6, 0) => stream.write_all(&frame(6, 1, 0, &content)).unwrap(),
+                    _ => {}
+                }
+            }
+            body
+        };
+        tokio::task::spawn_blocking(talk).await.unwrap()
+    }
+
+    /// Waits for the end of a request: how much arrived, and how sure that is.
+    async fn ended(&self) -> (Option<u64>, Evidence) {
+        self.ended.lock().await.recv().await.unwrap()
+    }
 }
 
 impl Drop for Scene {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+fn sealed(
+    address: std::net::SocketAddr,
+    config: Arc<rustls::ClientConfig>,
+    before: &[u8],
+) -> rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream> {
+    let mut socket = std::net::TcpStream::connect(address).unwrap();
+    socket.write_all(before).unwrap();
+    let session = rustls::ClientConnection::new(config, "files.example.org".try_into().unwrap()).unwrap();
+    rustls::StreamOwned::new(session, socket)
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
+    [&[0, 0, content.len() as u8, kind, flags, 0, 0, 0, stream], content].concat()
 }

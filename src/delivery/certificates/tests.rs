@@ -29,8 +29,15 @@ impl Authority {
         Pair { chain: format!("{}{}", leaf.pem(), self.0.pem()), key: key.serialize_pem() }
     }
 
-    pub(crate) fn der(&self) -> CertificateDer<'static> {
-        self.0.der().clone()
+    /// Returns what lets a client trust it, and speak this.
+    pub(crate) fn client(&self, protocol: &str) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let versions =
+            rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions();
+        let mut config = versions.unwrap().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        Arc::new(config)
     }
 }
 

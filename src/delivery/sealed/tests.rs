@@ -1,7 +1,7 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::ClientConnection;
 
 use super::super::certificates::tests::Authority;
 use super::super::stream::Stream;
@@ -16,12 +16,7 @@ async fn connected() -> (Stream, ClientConnection, std::net::TcpStream) {
     let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let ours = listener.accept().await.unwrap().0;
     let theirs = tokio::task::spawn_blocking(move || {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = versions.with_root_certificates(roots).with_no_client_auth();
-        let mut session = ClientConnection::new(Arc::new(config), "files.example.org".try_into().unwrap()).unwrap();
+        let mut session = ClientConnection::new(authority.client("http/1.1"), "files.example.org".try_into().unwrap()).unwrap();
         let mut socket = socket;
         while session.is_handshaking() {
             session.complete_io(&mut socket).unwrap();
