@@ -11,6 +11,8 @@ mod measured;
 pub(crate) mod origin;
 mod shared;
 
+pub(crate) use funnel::contract;
+
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};

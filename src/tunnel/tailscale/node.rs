@@ -327,7 +327,7 @@ impl Nodes {
                 Err(error) => return Err(TunnelError::NotPossible(error.to_string())),
             }
             looks += 1;
-            if looks % ASK_ENGINE_EVERY == 0 && self.runs(share).await? != Some(true) {
+            if looks.is_multiple_of(ASK_ENGINE_EVERY) && self.runs(share).await? != Some(true) {
                 let said = self.options.docker.last_words(&self.container(share)).await.unwrap_or_default();
                 return Err(TunnelError::NotPossible(format!(
                     "the share's node ended before it was in the tailnet; look at its auth key and TS_EXTRA_ARGS; it said: {said}"

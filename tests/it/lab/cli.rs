@@ -10,11 +10,9 @@ use portcullis::tunnel::tailscale::cli::{Cli, CliOptions, Runs};
 use portcullis::tunnel::{Doors, Standing, Tunnel, TunnelError};
 use serde_json::{Value, json};
 
+use super::contract;
 use super::origin::Origin;
 use crate::harness::{Lab, SOON, poll};
-
-#[path = "../../../src/tunnel/contract.rs"]
-mod contract;
 
 /// How long another program waits between two edits of the configuration: 20 a second.
 const BETWEEN_EDITS: Duration = Duration::from_millis(50);

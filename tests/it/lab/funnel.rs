@@ -21,7 +21,7 @@ use super::{TLS_CUT, foreground};
 use crate::harness::{Lab, SOON};
 
 #[path = "../../../src/tunnel/contract.rs"]
-mod contract;
+pub(crate) mod contract;
 
 /// A recipient side as a tunnel sees it: it takes connections, and answers for a share while its door is open.
 pub(super) struct Recipients {
