@@ -234,7 +234,7 @@ impl Docker {
             Ok(())
         };
         self.ask(what, read).await?;
-        Ok(last.split(' ').map(|word| if word.contains(KEY_PREFIX) { "(a key)" } else { word }).collect::<Vec<_>>().join(" "))
+        Ok(without_keys(&last))
     }
 
     /// Has the engine fetch an image.
@@ -304,6 +304,11 @@ impl Docker {
 pub(super) struct Seen {
     pub(super) labels: HashMap<String, String>,
     pub(super) is_running: bool,
+}
+
+/// Leaves out what may be a key.
+fn without_keys(line: &str) -> String {
+    line.split(' ').map(|word| if word.contains(KEY_PREFIX) { "(a key)" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 fn gone_is_fine(result: Result<(), DockerError>) -> Result<(), DockerError> {
@@ -376,6 +381,13 @@ mod tests {
             let error = Docker::new(bad).unwrap_err();
             assert!(error.to_string().contains("unix:///path/to/docker.sock or tcp://host:port") && !error.is_retryable(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_that_was_said_is_not_passed_on() {
+        let said = "boot: invalid key: --authkey=tskey-auth-abc is used up";
+        assert_eq!(without_keys(said), "boot: invalid key: (a key) is used up");
+        assert_eq!(without_keys("no key"), "no key");
     }
 
     #[test]
