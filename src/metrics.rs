@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::share::{Evidence, Fact, Outcome, Refused, State, Timestamp, TransferEnd};
+use crate::share::{Evidence, Fact, Outcome, Reach, Refused, State, Timestamp, TransferEnd};
 
 /// Where ways in open and close: a local door takes microseconds, a tunnel seconds, and after 30 s we give up.
 const TUNNEL_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -34,6 +34,7 @@ const ENDS: [TransferEnd; 5] =
     [TransferEnd::Completed, TransferEnd::Stalled, TransferEnd::NeverBegan, TransferEnd::Stopped, TransferEnd::Cut];
 const REASONS: [&str; 11] =
     ["not_started", "not_open", "expired", "running", "spent", "crowded", "not_allowed", "closed", "replaced", "unavailable", "other"];
+const REACHES: [&str; 3] = ["yes", "no", "not_probed"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 type Label = [(&'static str, &'static str); 1];
@@ -57,6 +58,8 @@ struct Inner {
     opening: Histogram,
     closing: Histogram,
     tunnel_failures: Family<Label, Counter>,
+    probes: Family<Label, Counter>,
+    still_open: Counter,
     writes: Histogram,
     write_failures: Counter,
     owner_requests: Family<Label, Counter>,
@@ -132,6 +135,8 @@ impl Metrics {
             opening: Histogram::new(TUNNEL_BUCKETS),
             closing: Histogram::new(TUNNEL_BUCKETS),
             tunnel_failures: known("action", ["open", "close"]),
+            probes: known("result", REACHES),
+            still_open: Counter::default(),
             writes: Histogram::new(WRITE_BUCKETS),
             write_failures: Counter::default(),
             owner_requests: known("class", CLASSES),
@@ -165,6 +170,7 @@ impl Metrics {
             Fact::Closed { outcome } => drop(of(&inner.closed, "outcome", outcome.as_str()).inc()),
             Fact::Opened
             | Fact::TunnelLost
+            | Fact::Probed { .. }
             | Fact::Extended { .. }
             | Fact::Reopened
             | Fact::Delivered
@@ -203,6 +209,16 @@ impl Metrics {
         if !is_closed {
             of(&self.0.tunnel_failures, "action", "close").inc();
         }
+    }
+
+    /// Counts a look at a share from outside, and those that were not taken.
+    pub fn probed(&self, reach: Reach) {
+        of(&self.0.probes, "result", reach.as_str()).inc();
+    }
+
+    /// Counts a door that answered from outside, and its share was closed.
+    pub fn door_still_answers(&self) {
+        self.0.still_open.inc();
     }
 
     /// Counts a write of the store, from the wish to the answer that it is on disk.
@@ -340,6 +356,12 @@ fn registry(inner: &Inner, version: &'static str) -> Registry {
     ours.register_with_unit("tunnel_open", "How long a try to open a way in took", Unit::Seconds, inner.opening.clone());
     ours.register_with_unit("tunnel_close", "How long a try to close a way in took", Unit::Seconds, inner.closing.clone());
     ours.register("tunnel_failures", "Tries to open or close a way in that failed", inner.tunnel_failures.clone());
+    ours.register("probes", "Looks at shares from the internet, by whether anybody got in, closed shares among them", inner.probes.clone());
+    ours.register(
+        "closed_doors_answering",
+        "Closed shares whose door still answered from the internet: must stay 0",
+        inner.still_open.clone(),
+    );
 
     ours.register_with_unit("store_write", "How long a decision took to be on disk", Unit::Seconds, inner.writes.clone());
     ours.register("store_write_failures", "Decisions that could not be saved", inner.write_failures.clone());

@@ -485,7 +485,8 @@ impl Controller {
         let digest = self.parts.digests.known(slot.share.file.identity);
         slot.sync_passes(&self.parts.passes, &self.parts.keys, digest);
         // One that is being opened again stands here as closed until that is saved: a checksum that comes meanwhile ends nothing.
-        let is_closed = slot.share.is_closed() && !slot.is_saving;
+        // Nor is one forgotten that waits in line to be: somebody has looked at it from outside, and that was saved first.
+        let is_closed = slot.share.is_closed() && !slot.is_saving && !slot.queue.iter().any(Job::reopens);
         self.act(id, now);
         self.set_timer(id);
         let view = self.publish(id, records, now);
@@ -885,6 +886,7 @@ fn words_of(fact: &Fact) -> &'static str {
         Fact::Created => "A share was made",
         Fact::Opened => "The way in is open",
         Fact::TunnelLost => "The way in was lost",
+        Fact::Probed { .. } => "Somebody looked from outside",
         Fact::Extended { .. } => "The link lives longer",
         Fact::Reopened => "The share is offered again, with a new link",
         Fact::Delivered => "Delivered",

@@ -1,6 +1,6 @@
 //! What the others may ask of the controller.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::catalog::{Catalog, Digests};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::share::{
-    CatalogPath, Event, Fact, Limits, Moment, Outcome, Policy, Recipient, Refused, Share, ShareId, SharedFile, State, TokenId, Transfer,
-    TransferId,
+    CatalogPath, Event, Fact, Limits, Moment, Outcome, Policy, Reach, Recipient, Refused, Share, ShareId, SharedFile, State, TokenId,
+    Transfer, TransferId,
 };
 use crate::store::audit::AuditEntry;
 use crate::store::{ShareQuery, Store, StoreError};
@@ -71,6 +71,8 @@ pub(super) struct Shared {
     commands: mpsc::Sender<Command>,
     changes: broadcast::Sender<Change>,
     living: RwLock<HashMap<ShareId, Arc<View>>>,
+    /// The closed shares whose door answered when somebody last looked from outside.
+    still_open: RwLock<HashSet<ShareId>>,
     /// Says that the program stops: nothing is begun any more.
     stopping: CancellationToken,
     store: Arc<dyn Store>,
@@ -92,6 +94,7 @@ impl Shared {
             commands,
             changes: broadcast::channel(MAX_BEHIND).0,
             living: RwLock::new(HashMap::new()),
+            still_open: RwLock::default(),
             stopping: CancellationToken::new(),
             store: parts.store.clone(),
             catalog: parts.catalog.clone(),
@@ -397,6 +400,55 @@ impl Handle {
         }
     }
 
+    /// Notes what somebody found who looked at a share from outside, while it was open or, `after_close`, closed. Returns whether
+    /// that is true of the share as it stands: it may have been closed meanwhile, or opened again.
+    ///
+    /// # Errors
+    /// [`ControllerError`] where that cannot be known or noted.
+    pub async fn probed(&self, id: ShareId, link: TokenId, after_close: bool, reach: Reach) -> Result<bool, ControllerError> {
+        let event = Event::Probed { link, after_close, reach };
+        let asked = if after_close {
+            // It lives no more: it is taken up for this one line.
+            match self.0.store.share(id).await? {
+                Some(share) if share.is_closed() && share.link == link => {
+                    self.0.ask(|answer| Command::TakeUp { share: Box::new(share), event, answer }).await
+                }
+                Some(_) | None => return Ok(false),
+            }
+        } else {
+            self.0.ask(|answer| Command::Act { id, event, answer }).await
+        };
+        let share = match asked {
+            Ok(view) => view.share.clone(),
+            Err(ControllerError::UnknownShare(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        Ok(share.link == link && share.is_closed() == after_close && share.reach == Some(reach))
+    }
+
+    /// Returns where the outside finds `path`, which begins with a slash, by a share's way in.
+    pub(super) fn public_url(&self, share: ShareId, path: &str) -> String {
+        self.0.tunnel.public_url(share).at(path)
+    }
+
+    /// Notes whether the door of a closed share still answers.
+    pub(crate) fn note_still_open(&self, share: ShareId, is_open: bool) {
+        let mut still_open = self.0.still_open.write().expect("nobody panics while holding the alarms");
+        // As many as anybody waits for; each was an error in the log.
+        if is_open && still_open.len() < MAX_LIVING {
+            if still_open.insert(share) {
+                self.0.metrics.door_still_answers();
+            }
+        } else {
+            still_open.remove(&share);
+        }
+    }
+
+    /// Returns how many shares are closed and still answer from the internet, as far as anybody has looked.
+    pub fn still_open(&self) -> usize {
+        self.0.still_open.read().expect("nobody panics while holding the alarms").len()
+    }
+
     /// Returns the bounds that shares get that are made from here on.
     pub fn limits(&self) -> Limits {
         *self.0.limits.read().expect("nobody panics while holding the limits")
@@ -466,7 +518,8 @@ impl Handle {
                 () = self.0.stopping.cancelled() => continue,
             };
             match changed {
-                Ok(Ok(change)) if change.view.share.id == id => view = change.view,
+                // What is told of it with another link was so before it was opened again.
+                Ok(Ok(change)) if change.view.share.id == id && change.view.share.link == view.share.link => view = change.view,
                 Ok(Ok(_)) => {}
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => {
                     view = self.show(id).await?.ok_or(ControllerError::UnknownShare(id))?;

@@ -40,6 +40,11 @@ impl Job {
         Self { events: vec![event], answer: Answer::Nobody }
     }
 
+    /// Returns whether it offers a closed share once more.
+    pub(super) fn reopens(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::Reopened { .. }))
+    }
+
     /// Returns whether it closes the share, however that stands.
     pub(super) fn shuts(&self) -> bool {
         self.events.iter().any(|event| matches!(event, Event::Revoked | Event::SourceChanged))

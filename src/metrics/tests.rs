@@ -93,6 +93,10 @@ fn what_can_happen_is_there_before_it_does() {
     for outcome in OUTCOMES {
         assert_eq!(value(&samples, "portcullis_shares_closed_total", &format!("outcome=\"{}\"", outcome.as_str())), 0.0);
     }
+    for result in REACHES {
+        assert_eq!(value(&samples, "portcullis_probes_total", &format!("result=\"{result}\"")), 0.0);
+    }
+    assert_eq!(value(&samples, "portcullis_closed_doors_answering_total", ""), 0.0, "the alarm is there to be watched");
     for (_, word) in EVIDENCE {
         assert_eq!(value(&samples, "portcullis_delivered_bytes_total", &format!("evidence=\"{word}\"")), 0.0);
     }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::network::network_of;
 use super::transfer::MAX_OPEN_REQUESTS;
 use super::{
-    ByteRange, Clamped, Evidence, Folded, Moment, OnStall, Policy, Recipient, RequestId, ShareId, SharedFile, Steady, Timestamp, TokenId,
-    Transfer, TransferEnd, TransferId,
+    ByteRange, Clamped, Evidence, Folded, Moment, OnStall, Policy, Reach, Recipient, RequestId, ShareId, SharedFile, Steady, Timestamp,
+    TokenId, Transfer, TransferEnd, TransferId,
 };
 
 /// How long after the last byte a transfer still counts as moving, for the word that people read.
@@ -42,6 +42,15 @@ pub enum Event {
     TunnelLost,
     /// The way in is shut and nothing of the share can be reached.
     TunnelClosed,
+    /// Somebody looked from outside.
+    Probed {
+        /// The link of the share when they set out: who looked at the share before it was opened again says nothing of it now.
+        link: TokenId,
+        /// Whether they looked at the closed share, where nothing may answer, or at the open one.
+        after_close: bool,
+        /// What they found.
+        reach: Reach,
+    },
     /// Somebody exercised the link.
     Redeemed {
         /// The link they hold; the share may have another since.
@@ -125,6 +134,15 @@ pub enum Fact {
     /// Its way in was lost and is being opened again.
     #[serde(rename = "share.tunnel_lost")]
     TunnelLost,
+    /// Somebody looked from outside, and found something else than the last time.
+    #[serde(rename = "share.probed")]
+    Probed {
+        /// What they found, as `reach` and, but for `yes`, `why`.
+        #[serde(flatten)]
+        reach: Reach,
+        /// Whether the share was closed by then: with `yes` the one alarm there is.
+        after_close: bool,
+    },
     /// The owner gave it more time.
     #[serde(rename = "share.extended")]
     Extended {
@@ -390,6 +408,9 @@ pub struct Share {
     /// Those that were over and are not kept.
     #[serde(default)]
     pub folded: Folded,
+    /// What was found when somebody last looked from outside, at the share as it stands: open, or closed.
+    #[serde(default)]
+    pub reach: Option<Reach>,
     /// The most that ever arrived at one recipient, in bytes.
     peak_bytes: u64,
 }
@@ -430,6 +451,7 @@ impl Share {
             phase,
             transfers: Vec::new(),
             folded: Folded::default(),
+            reach: None,
             peak_bytes: 0,
         };
         (share, vec![Fact::Created])
@@ -609,7 +631,8 @@ impl Share {
     }
 
     fn apply(&mut self, event: Event, now: Moment, facts: &mut Vec<Fact>) -> Result<(), Refused> {
-        if let (Phase::Closed { outcome, .. }, false) = (&self.phase, matches!(event, Event::Reopened { .. })) {
+        let is_for_closed = matches!(event, Event::Reopened { .. } | Event::Probed { .. });
+        if let (Phase::Closed { outcome, .. }, false) = (&self.phase, is_for_closed) {
             // What is over stays as it was, whoever comes late; only who asks for something is told.
             let asks = matches!(event, Event::Redeemed { .. } | Event::RequestOpened { .. } | Event::Extended { .. });
             return if asks { Err(Refused::Closed(*outcome)) } else { Ok(()) };
@@ -630,8 +653,19 @@ impl Share {
             }
             Event::TunnelLost => {
                 if self.phase == Phase::Open {
-                    self.phase = Phase::Opening;
+                    (self.phase, self.reach) = (Phase::Opening, None);
                     facts.push(Fact::TunnelLost);
+                }
+            }
+            Event::Probed { link, after_close, reach } => {
+                let is_of_now = match self.phase {
+                    Phase::Open => !after_close,
+                    Phase::Closed { .. } => after_close,
+                    Phase::Scheduled | Phase::Opening | Phase::Closing { .. } => false,
+                };
+                if is_of_now && link == self.link && self.reach != Some(reach) {
+                    self.reach = Some(reach);
+                    facts.push(Fact::Probed { reach, after_close });
                 }
             }
             Event::TunnelClosed => {
@@ -695,6 +729,7 @@ impl Share {
                 self.policy.starts = None;
                 (self.phase, self.expires) = beginning(&self.policy, now);
                 (self.minted_expiry, self.link, self.file, self.opened) = (self.expires.wall, link, file, None);
+                self.reach = None;
                 self.transfers.clear();
                 self.folded = Folded::default();
                 self.peak_bytes = 0;
@@ -705,7 +740,7 @@ impl Share {
                     transfer.restarted(now);
                 }
                 if self.phase == Phase::Open {
-                    self.phase = Phase::Opening;
+                    (self.phase, self.reach) = (Phase::Opening, None);
                 }
             }
         }
@@ -856,7 +891,7 @@ impl Share {
     }
 
     fn close(&mut self, outcome: Outcome, now: Moment, facts: &mut Vec<Fact>) {
-        self.phase = Phase::Closing { outcome };
+        (self.phase, self.reach) = (Phase::Closing { outcome }, None);
         let active: Vec<TransferId> = self.transfers.iter().filter(|t| t.is_active()).map(|t| t.id).collect();
         for id in active {
             self.end_transfer(id, TransferEnd::Cut, now, facts);

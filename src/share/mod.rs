@@ -14,7 +14,7 @@
 //! * `folded.rs`: what is remembered of transfers that are not kept one by one.
 //! * `coverage.rs`: which bytes have arrived, and how sure we are.
 //! * `file.rs`: what is shared: a path proven to lie below the root, pinned to one inode.
-//! * `moment.rs`: one instant on two clocks. `network.rs`: where recipients are.
+//! * `reach.rs`: whether it is reached from outside. `moment.rs`: one instant on two clocks. `network.rs`: where recipients are.
 
 mod coverage;
 mod file;
@@ -26,6 +26,7 @@ mod lifecycle;
 mod moment;
 mod network;
 mod policy;
+mod reach;
 mod transfer;
 
 pub use coverage::{ByteRange, Coverage, Evidence, MAX_RANGES};
@@ -39,4 +40,5 @@ pub use policy::{
     Clamped, Limits, MAX_DOWNLOADS, MAX_NETWORKS, MAX_START_DELAY, MIN_BYTES_PER_SECOND, OnStall, Policy, PolicyError, PolicyRequest,
     UNLIMITED_USES,
 };
+pub use reach::{Obstacle, Reach, Unprobed};
 pub use transfer::{Recipient, Transfer, TransferEnd};

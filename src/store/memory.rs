@@ -162,6 +162,7 @@ fn enter(links: &mut HashMap<TokenId, Link>, share: &Share, fact: &Fact) -> Resu
         Fact::Ended { given_back: false, .. }
         | Fact::Opened
         | Fact::TunnelLost
+        | Fact::Probed { .. }
         | Fact::Extended { .. }
         | Fact::Delivered
         | Fact::Closed { .. }

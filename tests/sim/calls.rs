@@ -9,7 +9,8 @@ use portcullis::controller::{ControllerError, NewShare, View};
 use portcullis::delivery::Found;
 use portcullis::meter::Request;
 use portcullis::share::{
-    ByteRange, CatalogPath, Evidence, OnStall, PolicyRequest, Recipient as Who, Refused, RequestId, Share, ShareId, TokenId,
+    ByteRange, CatalogPath, Evidence, Fact, Obstacle, OnStall, PolicyRequest, Reach, Recipient as Who, Refused, RequestId, Share, ShareId,
+    TokenId, Unprobed,
 };
 use portcullis::token::{TransferSecret, random};
 use tokio::task::JoinHandle;
@@ -41,6 +42,8 @@ pub(crate) enum Told {
     View(Result<Arc<View>, ControllerError>),
     Secret(Result<TransferSecret, ControllerError>),
     Go(Option<Result<(), Refused>>),
+    /// Of which link of a share it was so, and whether it was closed.
+    Probed(ShareId, Option<(TokenId, bool)>),
 }
 
 impl World<'_> {
@@ -62,7 +65,8 @@ impl World<'_> {
             76..88 => self.a_request_ends().await,
             88..91 => self.revoke(),
             91..94 => self.extend(),
-            94..98 => self.reopen(),
+            94..96 => self.reopen(),
+            96..98 => self.probe(),
             98 => self.stop_a_transfer(),
             _ => self.file_changes().await,
         }
@@ -128,6 +132,22 @@ impl World<'_> {
         let Some(process) = &self.process else { return };
         let handle = process.handle.clone();
         self.ask(Asked::Other, async move { Told::View(handle.reopen(share.id).await) });
+    }
+
+    /// Somebody has looked from outside: at the share as it stands, or as it stood a while ago.
+    fn probe(&mut self) {
+        let Some(share) = self.share_where(|_| true) else { return };
+        let Some(process) = &self.process else { return };
+        let (handle, chance) = (process.handle.clone(), &mut self.chance);
+        let link = if chance.permille(50) { random::token_id() } else { share.link };
+        let after_close = share.is_closed() != chance.permille(100);
+        let reach = [Reach::Yes, Reach::No(Obstacle::NoAnswer), Reach::NotProbed(Unprobed::NoWayOut)];
+        let reach = chance.pick(&reach).copied().expect("there are some");
+        let told = async move {
+            let is_so = handle.probed(share.id, link, after_close, reach).await;
+            Told::Probed(share.id, is_so.is_ok_and(|is_so| is_so).then_some((link, after_close)))
+        };
+        self.ask(Asked::Other, told);
     }
 
     fn stop_a_transfer(&mut self) {
@@ -271,6 +291,12 @@ impl World<'_> {
                     }
                 }
                 self.running.push(running);
+            }
+            (Asked::Other, Told::Probed(id, Some((link, after_close)))) => {
+                let is_found = |(_, of, fact): &(u64, ShareId, Fact)| {
+                    *of == id && matches!(fact, Fact::Probed { after_close: then, .. } if *then == after_close)
+                };
+                assert!(self.oracle.log.iter().any(is_found), "what was found of {id} ({link}) is called noted and is not");
             }
             (Asked::Create(_) | Asked::Revoke(_) | Asked::Other, _) | (Asked::Redeem { .. } | Asked::Fetch(_), _) => {}
         }

@@ -43,7 +43,8 @@ impl Oracle {
         }
         if let Some(before) = &before {
             let is_reopened = save.facts.contains(&Fact::Reopened);
-            assert!(!before.is_closed() || is_reopened || *before == *share, "a closed share {} changed: {save:?}", share.id);
+            let as_it_was = Share { reach: share.reach, ..before.clone() };
+            assert!(!before.is_closed() || is_reopened || as_it_was == *share, "a closed share {} changed: {save:?}", share.id);
             if !is_reopened {
                 assert!(share.delivered_bytes() >= before.delivered_bytes(), "what was delivered of {} fell", share.id);
                 assert!(before.outcome().is_none() || before.outcome() == share.outcome(), "the outcome of {} changed", share.id);
@@ -117,6 +118,10 @@ impl Oracle {
                 );
             }
             Fact::Opened | Fact::TunnelLost | Fact::Extended { .. } => assert!(!is_closed, "{fact:?} of the closed share {}", share.id),
+            Fact::Probed { after_close, .. } => {
+                assert_eq!(*after_close, is_closed, "share {} was looked at as something else than it was", share.id);
+                assert!(is_closed || share.phase == Phase::Open || share.outcome().is_some(), "share {} was not open", share.id);
+            }
             Fact::Delivered => assert!(share.is_spent(), "share {} is delivered and can be redeemed", share.id),
         }
     }

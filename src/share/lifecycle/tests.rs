@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{CatalogPath, FileIdentity, Limits, PolicyRequest};
+use super::super::{CatalogPath, FileIdentity, Limits, Obstacle, PolicyRequest, Unprobed};
 use super::*;
 
 const STALL: u64 = 300;
@@ -109,6 +109,59 @@ fn the_main_story() {
     assert_eq!((share.outcome(), share.effect()), (Some(Outcome::Completed), Some(Effect::CloseTunnel)));
     assert_eq!(share.must(Event::TunnelClosed, 900), [Fact::Closed { outcome: Outcome::Completed }]);
     assert_eq!((share.effect(), share.deadline()), (None, None));
+}
+
+fn probed(after_close: bool, reach: Reach) -> Event {
+    Event::Probed { link: link(1), after_close, reach }
+}
+
+#[test]
+fn what_a_look_from_outside_finds_is_kept_while_it_is_true_and_written_down_when_it_changes() {
+    let (no, yes) = (Reach::No(Obstacle::NameUnknown), Reach::Yes);
+    let mut share = share_of(SIZE, PolicyRequest::default());
+    assert_eq!((share.must(probed(false, yes), 1), share.reach), (vec![], None), "it is not open yet");
+    share.must(Event::TunnelOpened, 1);
+    assert_eq!(share.must(probed(false, no), 2), [Fact::Probed { reach: no, after_close: false }]);
+    assert_eq!((share.must(probed(false, no), 7), share.reach), (vec![], Some(no)), "the same again is nothing new");
+    let before = (share.phase.clone(), share.deadline(), share.effect());
+    assert_eq!(share.must(probed(false, yes), 37), [Fact::Probed { reach: yes, after_close: false }]);
+    assert_eq!((share.phase.clone(), share.deadline(), share.effect()), before, "it moves nothing");
+    let other = Event::Probed { link: link(2), after_close: false, reach: no };
+    assert_eq!((share.must(other, 38), share.reach), (vec![], Some(yes)), "they looked at another");
+    assert_eq!((share.must(probed(true, no), 38), share.reach), (vec![], Some(yes)), "it is not closed");
+    for gone in [Event::TunnelLost, Event::Restarted] {
+        let mut share = share.clone();
+        share.must(gone, 39);
+        assert_eq!(share.reach, None);
+    }
+    share.must(Event::Revoked, 40);
+    assert_eq!(share.reach, None, "what was found of the open one says nothing of the closed one");
+    assert_eq!((share.must(probed(false, yes), 41), share.reach), (vec![], None), "whoever set out before comes too late");
+    share.must(Event::TunnelClosed, 42);
+    assert_eq!((share.must(probed(false, yes), 42), share.reach), (vec![], None));
+    assert_eq!(share.must(probed(true, yes), 43), [Fact::Probed { reach: yes, after_close: true }], "the alarm");
+    let shut = Reach::No(Obstacle::HandshakeCut);
+    assert_eq!(share.must(probed(true, shut), 48), [Fact::Probed { reach: shut, after_close: true }]);
+    share.must(Event::Reopened { link: link(2), file: file(SIZE) }, 50);
+    share.must(Event::TunnelOpened, 51);
+    assert_eq!((share.must(probed(true, yes), 52), share.reach), (vec![], None), "nor does the closed one of the one that is open again");
+}
+
+#[test]
+fn what_was_found_is_written_as_words_and_shares_and_lines_of_older_versions_have_none() {
+    let line = |reach| serde_json::to_value(Fact::Probed { reach, after_close: false }).unwrap();
+    let json = serde_json::json!({ "type": "share.probed", "reach": "no", "why": "handshake_cut", "after_close": false });
+    assert_eq!(line(Reach::No(Obstacle::HandshakeCut)), json);
+    assert_eq!(line(Reach::Yes), serde_json::json!({ "type": "share.probed", "reach": "yes", "after_close": false }));
+    for reach in [Reach::Yes, Reach::No(Obstacle::NoAnswer), Reach::NotProbed(Unprobed::NoWayOut)] {
+        assert_eq!(serde_json::from_value::<Fact>(line(reach)).unwrap(), Fact::Probed { reach, after_close: false });
+    }
+    let mut share = open_share(1);
+    let mut saved = serde_json::to_value(&share).unwrap();
+    saved.as_object_mut().unwrap().remove("reach").expect("it is saved");
+    assert_eq!(serde_json::from_value::<Share>(saved).unwrap(), share);
+    share.must(probed(false, Reach::NotProbed(Unprobed::Busy)), 2);
+    assert_eq!(serde_json::from_value::<Share>(serde_json::to_value(&share).unwrap()).unwrap(), share);
 }
 
 #[test]
@@ -681,10 +734,11 @@ enum Act {
     Extend,
     Restart,
     TunnelClosed,
+    Probe,
     Nothing,
 }
 
-const ACTS: [Act; 17] = [
+const ACTS: [Act; 18] = [
     Act::Opened,
     Act::Failed,
     Act::Lost,
@@ -701,6 +755,7 @@ const ACTS: [Act; 17] = [
     Act::Extend,
     Act::Restart,
     Act::TunnelClosed,
+    Act::Probe,
     Act::Nothing,
 ];
 /// No time, less than a stall, more than a stall, more than everything.
@@ -746,6 +801,7 @@ impl World {
             Act::Extend => Event::Extended { expires_in: Duration::from_secs(100) },
             Act::Restart => Event::Restarted,
             Act::TunnelClosed => Event::TunnelClosed,
+            Act::Probe => Event::Probed { link: link(1), after_close: self.share.is_closed(), reach: Reach::Yes },
             Act::Nothing => Event::TimePassed,
         })
     }
@@ -760,11 +816,19 @@ impl World {
 
         // Closed is final until the owner opens it again, and a closing share only closes.
         if before.is_closed() {
-            assert_eq!(share, &before, "{event:?} changed a closed share");
+            let reach = if matches!(act, Act::Probe) { Some(Reach::Yes) } else { before.reach };
+            assert_eq!(share, &Share { reach, ..before.clone() }, "{event:?} changed a closed share");
         }
         if before.outcome().is_some() {
             assert_eq!(share.outcome(), before.outcome(), "{event:?} changed an outcome");
         }
+        // What was found is said of the share as it stands, and of no other.
+        assert!(
+            share.reach.is_none() || matches!(share.phase, Phase::Open | Phase::Closed { .. }),
+            "{:?} of {:?}",
+            share.reach,
+            share.phase
+        );
         // Revoke closes, from every state.
         if matches!(act, Act::Revoke) {
             assert!(share.outcome().is_some());
@@ -878,7 +942,7 @@ fn every_short_history_keeps_the_promises() {
         }
         walk(&halfway, 3, &mut walked);
     }
-    assert_eq!(walked, 6 * (68 + 68 * 68 + 68 * 68 * 68));
+    assert_eq!(walked, 6 * (72 + 72 * 72 + 72 * 72 * 72));
 }
 
 proptest! {

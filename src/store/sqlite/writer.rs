@@ -233,6 +233,7 @@ fn enter(connection: &Connection, share: &Share, fact: &Fact) -> Result<(), Undo
         Fact::Ended { given_back: false, .. }
         | Fact::Opened
         | Fact::TunnelLost
+        | Fact::Probed { .. }
         | Fact::Extended { .. }
         | Fact::Delivered
         | Fact::Closed { .. }

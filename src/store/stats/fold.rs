@@ -173,6 +173,7 @@ pub(in crate::store) fn ticks_of(fact: &Fact, path: &str) -> Vec<Tick> {
         }
         Fact::Opened
         | Fact::TunnelLost
+        | Fact::Probed { .. }
         | Fact::Extended { .. }
         | Fact::Reopened
         | Fact::Delivered
