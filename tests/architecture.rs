@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Outside crates, and the only places where each may appear, as paths below `src/`: a file, or a folder with its slash.
 const HOMES: &[(&str, &[&str])] = &[
-    ("rustls", &["delivery/"]),
+    ("rustls", &["delivery/", "tunnel/probe/"]),
+    ("tokio_rustls", &["tunnel/probe/"]),
+    ("rustls_native_certs", &["tunnel/probe/"]),
+    ("webpki_roots", &["tunnel/probe/"]),
     ("rusqlite", &["store/sqlite.rs", "store/sqlite/"]),
     ("jsonwebtoken", &["token/"]),
     ("hmac", &["token/"]),

@@ -5,9 +5,12 @@
 //!
 //! * `direct.rs`: no tunnel, the recipient listener is public by itself: the embedded default.
 //! * `tailscale/`: by a Tailscale node and its Funnel.
+//! * `canary.rs`, `probe/`: whether a share is reached from outside, asked from there.
 //! * `fake.rs`: one that fails, hangs and gets lost on command, for tests. `contract.rs`: the promises.
 
+pub mod canary;
 pub mod direct;
+pub mod probe;
 pub mod tailscale;
 #[cfg(test)]
 pub(crate) mod contract;
