@@ -33,7 +33,7 @@ use self::way_in::{WayIn, live_signs};
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, Secret, TlsFiles};
-use crate::controller::{Controller, Parts};
+use crate::controller::{Controller, Parts, Prober};
 use crate::delivery::{self, Certificates, Passes, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
@@ -47,6 +47,7 @@ use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::LogControl;
 use crate::token::{Key, Keys, random};
+use crate::tunnel::canary::Canaries;
 use crate::tunnel::{Doors, Tunnel};
 
 /// The socket in the state folder over which this machine's owner is served without a token.
@@ -203,7 +204,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     };
     let (controller, handle) = Controller::load(parts, incoming).await.context("reading the shares that were open")?;
 
-    let pages = RecipientPages { controller: handle.clone(), keys: Arc::new(keys), clock: clock.clone() };
+    let canaries = Canaries::new(doors.clone());
+    let prober = way_in::looks(&config).map(|look| Prober::new(handle.clone(), canaries.clone(), look));
+    let pages = RecipientPages { controller: handle.clone(), keys: Arc::new(keys), clock: clock.clone(), canaries };
     let proxies = Arc::new(RwLock::new(config.trusted_proxies.clone()));
     let (trusted, (bounds, bounds_now)) = (proxies.clone(), watch::channel(reload::bounds_of(&config)));
     let recipient_side = Arc::new(RecipientSide {
@@ -295,6 +298,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.spawn("recipient side", recipient_side.run(recipients, arrival, running.stop.clone()));
     if let Some(follow) = certificate {
         running.spawn("certificate", follow.run(running.stop.clone()));
+    }
+    if let Some(prober) = prober {
+        running.spawn("look from outside", prober.run(running.stop.clone()));
     }
     running.spawn("catalog", catalog.run(running.stop.clone()));
     running.spawn("checksums", digests.run(running.stop.clone()));

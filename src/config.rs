@@ -33,9 +33,12 @@ pub use self::source::Origin;
 use self::source::{Source, Variables};
 pub use self::tls::TlsFiles;
 pub use self::values::Secret;
-use self::values::{base_url, docker_host, funnel_port, host, list, listen, login, network, plain, target, word, words, yes_or_no};
+use self::values::{
+    base_url, docker_host, funnel_port, host, list, listen, login, network, plain, probe, resolvers, target, word, words, yes_or_no,
+};
 use crate::share::{Limits, Network};
 use crate::telemetry::{LogFormat, check_filter};
+use crate::tunnel::probe::Resolver;
 
 /// The shortest owner's token: short enough to type on a phone, long enough that nobody guesses it over a LAN.
 const MIN_OWNER_TOKEN_BYTES: usize = 16;
@@ -84,6 +87,10 @@ pub struct Tailscale {
     pub docker_host: String,
     /// The key by which nodes of shares log in.
     pub auth_key: Option<Secret>,
+    /// Whether shares are looked at from outside.
+    pub probe: ProbeKind,
+    /// Whom the public address is asked of; none: those that [`crate::tunnel::probe::By::default`] has.
+    pub resolvers: Vec<Resolver>,
     /// How nodes of shares are made.
     pub nodes: Nodes,
 }
@@ -103,6 +110,17 @@ pub struct Nodes {
     pub most: usize,
     /// The state folder as the engine finds it; `None`: by the same path.
     pub state_on_host: Option<PathBuf>,
+}
+
+/// Whether shares are looked at from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Where the public DNS leads.
+    Auto,
+    /// Not at all.
+    Off,
+    /// By a connection to this address.
+    At(SocketAddr),
 }
 
 /// Who sends the bytes.
@@ -249,6 +267,8 @@ impl Config {
                     most: source.count("TAILSCALE_MAX_NODES", 1..=100),
                     state_on_host: source.raw("STATE_DIR_ON_HOST").map(|(path, _)| path.into()),
                 },
+                probe: source.required("TAILSCALE_PROBE", probe),
+                resolvers: source.optional("TAILSCALE_RESOLVERS", resolvers).unwrap_or_default(),
             },
             delivery: source.required("DELIVERY", |text| word(text, &[("embedded", DeliveryKind::Embedded)], &["nginx"])),
             trusted_proxies: source.optional("TRUSTED_PROXIES", |text| list(text, network)).unwrap_or_default(),

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{MAX_KEPT_BYTES, reachable};
 use crate::clock::Clock;
-use crate::config::{Config, TunnelKind};
+use crate::config::{Config, ProbeKind, TunnelKind};
 use crate::controller::Handle;
 use crate::delivery::{Arrival, Certificates};
 use crate::tunnel::direct::Direct;
+use crate::tunnel::probe::{By, Look, Probe};
 use crate::tunnel::tailscale::certificate::Install;
 use crate::tunnel::tailscale::cli::{Cli, CliOptions, Runs};
 use crate::tunnel::tailscale::funnel::{Funnel, Options};
@@ -193,6 +194,20 @@ fn keep_key(path: &Path, key: &str) -> std::io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(key.as_bytes())?;
     fs::rename(&temporary, path)
+}
+
+/// Returns who looks at shares from outside; `None` with a way in that nobody can look at from here, as behind a router.
+pub(super) fn looks(config: &Config) -> Option<Option<Arc<dyn Look>>> {
+    if config.tunnel == TunnelKind::Direct {
+        return None;
+    }
+    let by = match (config.tailscale.probe, &config.tailscale.resolvers[..]) {
+        (ProbeKind::Off, _) => return Some(None),
+        (ProbeKind::At(address), _) => By::Address(address),
+        (ProbeKind::Auto, []) => By::default(),
+        (ProbeKind::Auto, resolvers) => By::PublicDns(resolvers.to_vec()),
+    };
+    Some(Some(Arc::new(Probe::new(by))))
 }
 
 /// Tells whoever holds our sessions that we live, as long as what decides here answers.

@@ -30,6 +30,8 @@ pub(super) struct Share {
     pub(super) policy: Policy,
     /// The whole policy as a sentence.
     pub(super) policy_text: Option<String>,
+    #[serde(default)]
+    pub(super) tunnel: Tunnel,
     pub(super) progress: Progress,
     pub(super) created_at: String,
     pub(super) expires_at: String,
@@ -43,6 +45,13 @@ pub(super) struct Policy {
     /// `None`: as many as come until it expires.
     pub(super) max_downloads: Option<u64>,
     pub(super) expires_in_seconds: u64,
+}
+
+/// The way in; of one that nobody looks at from the internet nothing is said.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Tunnel {
+    pub(super) reachable: Option<String>,
+    pub(super) reach_problem: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -11,6 +11,7 @@ use super::client::Client;
 use super::server::ServerArgs;
 use super::terminal::Terminal;
 use super::text::{safe, size, time, wrapped};
+use crate::http::words;
 
 /// What `show` is asked.
 #[derive(Debug, Args)]
@@ -45,6 +46,7 @@ pub(super) async fn run(client: &Client, args: &ShowArgs, terminal: &mut Termina
 fn lines(share: &Share, transfers: &[Transfer]) -> Vec<(bool, String)> {
     let sentence = |text: String| (false, text);
     let mut lines = vec![sentence(format!("{} ({})", share.name, size(share.size_bytes))), sentence(share.state_text.clone())];
+    lines.extend(reach(share).map(sentence));
     lines.extend(share.policy_text.clone().map(sentence));
     lines.push(sentence(format!("Made {}, expires {}.", time(&share.created_at), time(&share.expires_at))));
     lines.extend(share.closed_at.as_deref().map(|at| sentence(format!("Closed {}.", time(at)))));
@@ -59,6 +61,17 @@ fn lines(share: &Share, transfers: &[Transfer]) -> Vec<(bool, String)> {
     }
     lines.extend(transfers.iter().map(|transfer| sentence(transfer_line(transfer, share.size_bytes))));
     lines
+}
+
+/// Says what whoever looked from the internet found.
+fn reach(share: &Share) -> Option<String> {
+    let is_closed = share.closed_at.is_some();
+    match (share.tunnel.reachable.as_deref()?, &share.tunnel.reach_problem) {
+        (_, Some(problem)) => Some(problem.clone()),
+        ("yes", None) => Some(words::REACHED.to_owned()),
+        ("no", None) if is_closed => Some(words::SHUT.to_owned()),
+        _ => None,
+    }
 }
 
 fn transfer_line(transfer: &Transfer, size_bytes: u64) -> String {
@@ -84,4 +97,30 @@ fn transfer_line(transfer: &Transfer, size_bytes: u64) -> String {
 fn indented(line: &str, columns: Option<usize>) -> Vec<String> {
     let lines = wrapped(&safe(line), columns.map(|columns| columns.saturating_sub(2)));
     lines.into_iter().enumerate().map(|(at, line)| if at == 0 { line } else { format!("  {line}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(closed_at: Option<&str>, tunnel: Value) -> Option<String> {
+        let share = json!({
+            "id": "4mq8x2k9tz", "state": "offered", "state_text": "", "path": "", "name": "", "size_bytes": 1, "tunnel": tunnel,
+            "policy": { "max_downloads": 1, "expires_in_seconds": 1 }, "progress": { "delivered_bytes": 0 },
+            "created_at": "", "expires_at": "", "closed_at": closed_at,
+        });
+        reach(&Share::deserialize(&share).unwrap())
+    }
+
+    #[test]
+    fn what_was_found_from_the_internet_is_said_and_nothing_where_nobody_looks() {
+        let found = |reachable: &str, problem: Option<&str>| json!({ "backend": "x", "reachable": reachable, "reach_problem": problem });
+        assert_eq!(said(None, json!({ "backend": "direct", "reachable": null, "reach_problem": null })), None);
+        assert_eq!(said(None, json!({ "backend": "direct" })), None, "an older server says nothing of it");
+        assert_eq!(said(None, found("yes", None)).as_deref(), Some("Reached from the internet."));
+        assert_eq!(said(None, found("no", Some("Why not."))).as_deref(), Some("Why not."));
+        let shut = "Looked at from the internet once it was closed: nobody gets in.";
+        assert_eq!(said(Some("2026-01-01T00:00:00Z"), found("no", None)).as_deref(), Some(shut));
+        assert_eq!(said(Some("2026-01-01T00:00:00Z"), found("yes", Some("Still."))).as_deref(), Some("Still."));
+    }
 }

@@ -60,7 +60,7 @@ impl Config {
 }
 
 /// Each setting: its name, whether it can change while the program runs, and whether it is another.
-pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 40] {
+pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 42] {
     let ([signing, previous], [new_signing, new_previous]) =
         [old, new].map(|config| [config.jwt_secrets.first(), config.jwt_secrets.get(1)]).into();
     [
@@ -97,6 +97,8 @@ pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, b
         ("TAILSCALE_MAX_NODES", false, old.tailscale.nodes.most != new.tailscale.nodes.most),
         ("DOCKER_HOST", false, old.tailscale.docker_host != new.tailscale.docker_host),
         ("STATE_DIR_ON_HOST", false, old.tailscale.nodes.state_on_host != new.tailscale.nodes.state_on_host),
+        ("TAILSCALE_PROBE", false, old.tailscale.probe != new.tailscale.probe),
+        ("TAILSCALE_RESOLVERS", false, old.tailscale.resolvers != new.tailscale.resolvers),
         ("DELIVERY", false, old.delivery != new.delivery),
         ("TRUSTED_PROXIES", true, old.trusted_proxies != new.trusted_proxies),
         ("SHOW_HIDDEN", false, old.show_hidden != new.show_hidden),

@@ -193,6 +193,17 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "With tailscale-node: the state folder as Docker finds it, where this program is in a container itself; unset: the same path.",
     ),
+    value(
+        "TAILSCALE_PROBE",
+        "tailscale-probe",
+        "auto",
+        "Whether shares are looked at from the internet: auto, off, or ADDRESS:PORT to connect there and ask no public resolver.",
+    ),
+    list(
+        "TAILSCALE_RESOLVERS",
+        "tailscale-resolvers",
+        "Whom TAILSCALE_PROBE=auto asks for the node's public address, with commas between; unset: https://1.1.1.1/dns-query,https://8.8.8.8/resolve.",
+    ),
     value("DELIVERY", "delivery", "embedded", "Who sends the bytes: embedded (portcullis itself)."),
     list(
         "TRUSTED_PROXIES",

@@ -543,6 +543,22 @@ fn with_a_tunnel_recipients_are_served_on_this_machine_and_links_begin_with_the_
 }
 
 #[test]
+fn where_shares_are_looked_at_is_auto_off_or_an_address_and_resolvers_are_known_by_theirs() {
+    let probe = |text: &str| read(&[("TAILSCALE_PROBE", text)]).unwrap().tailscale.probe;
+    assert_eq!(read(&[]).unwrap().tailscale.probe, ProbeKind::Auto);
+    assert_eq!((probe("auto"), probe("off")), (ProbeKind::Auto, ProbeKind::Off));
+    assert_eq!(probe("[2001:db8::7]:443"), ProbeKind::At("[2001:db8::7]:443".parse().unwrap()));
+    for wrong in ["on", "192.0.2.7", "192.0.2.7:0", "nas.tail.ts.net:443", "https://192.0.2.7"] {
+        let sentence = format!("TAILSCALE_PROBE: {wrong:?} is neither auto nor off, nor an address with a port as 192.0.2.7:443");
+        assert_eq!(mistake(&[("TAILSCALE_PROBE", wrong)]), sentence);
+    }
+    let resolvers = |text: &str| read(&[("TAILSCALE_RESOLVERS", text)]).unwrap().tailscale.resolvers.len();
+    assert_eq!((resolvers("https://9.9.9.9/dns-query"), resolvers("https://9.9.9.9:5053/dns-query, https://[2620:fe::fe]/x")), (1, 2));
+    assert!(mistake(&[("TAILSCALE_RESOLVERS", "https://9.9.9.9/x,dns.quad9.net")]).contains("write it as https://1.1.1.1/dns-query"));
+    assert!(mistake(&[("TAILSCALE_RESOLVERS", &["https://9.9.9.9/x"; 5].join(","))]).contains("there are 5 of them"));
+}
+
+#[test]
 fn what_changes_takes_effect_or_waits_for_the_next_start() {
     let old = read(&[]).unwrap();
     let values = [
@@ -572,6 +588,8 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
         ("TAILSCALE_MAX_NODES", "3", false),
         ("DOCKER_HOST", "tcp://socket-proxy:2375", false),
         ("STATE_DIR_ON_HOST", "/srv/portcullis", false),
+        ("TAILSCALE_PROBE", "off", false),
+        ("TAILSCALE_RESOLVERS", "https://9.9.9.9/dns-query", false),
         ("TRUSTED_PROXIES", "10.0.0.1", true),
         ("SHOW_HIDDEN", "yes", false),
         ("MAX_CONNECTIONS", "1", true),

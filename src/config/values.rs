@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use super::ProbeKind;
 use crate::share::Network;
+use crate::tunnel::probe::Resolver;
 
 /// A value that must not be seen: it is not in its Debug form.
 #[derive(Clone, PartialEq, Eq)]
@@ -165,6 +167,28 @@ pub(super) fn target(text: &str) -> Result<String, String> {
     let has_port = text.rsplit_once(':').is_some_and(|(_, port)| whole(port, 1..=65535).is_ok());
     let wrong = || format!("{} is no name or address with a port; write it as portcullis:8001", shown(text));
     authority_of(text).filter(|_| has_port).ok_or_else(wrong)
+}
+
+/// Reads whether shares are looked at from outside, and where, if not where the public DNS leads.
+pub(super) fn probe(text: &str) -> Result<ProbeKind, String> {
+    match text {
+        "auto" => Ok(ProbeKind::Auto),
+        "off" => Ok(ProbeKind::Off),
+        address => match address.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Ok(ProbeKind::At(address)),
+            Ok(_) | Err(_) => Err(format!("{} is neither auto nor off, nor an address with a port as 192.0.2.7:443", shown(text))),
+        },
+    }
+}
+
+/// Reads resolvers: one or a few.
+pub(super) fn resolvers(text: &str) -> Result<Vec<Resolver>, String> {
+    const MOST: usize = 4;
+    let resolvers = list(text, |one| one.parse::<Resolver>().map_err(|wrong| format!("{} {wrong}", shown(one))))?;
+    match resolvers.len() {
+        1..=MOST => Ok(resolvers),
+        n => Err(format!("there are {n} of them; one to {MOST} are asked at once")),
+    }
 }
 
 fn authority_of(text: &str) -> Option<String> {

@@ -5,11 +5,12 @@
 //!
 //! * `handle.rs`: what the others may ask. `event_loop.rs`: the task: inputs in, one at a time.
 //! * `slot.rs`: one living share, with what is known of it besides what is saved. `speed.rs`: how fast it goes.
-//! * `effects.rs`: opening and closing ways in. `reconcile.rs`: what the store says against what is really open (pure).
+//! * `prober.rs`: has ways in looked at from outside. `effects.rs`: opening and closing ways in. `reconcile.rs`: what the store says against what is really open (pure).
 
 mod effects;
 mod event_loop;
 mod handle;
+mod prober;
 mod reconcile;
 mod slot;
 mod speed;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use event_loop::Controller;
 pub use handle::{Handle, name_in_link};
+pub use prober::Prober;
 
 use crate::catalog::{Catalog, CatalogError, Digests};
 use crate::clock::Clock;

@@ -1,3 +1,5 @@
+mod probing;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::share::{Evidence, MAX_GIVEN_BACK, Moment, OnStall, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd};
+use crate::share::{
+    Evidence, MAX_GIVEN_BACK, Moment, Obstacle, OnStall, Outcome, Phase, Reach, Share, State, Timestamp, Transfer, TransferEnd, Unprobed,
+};
 
 /// Says where a share stands at `now`, in a sentence or two for its owner.
 ///
@@ -31,6 +33,48 @@ pub fn state_text(share: &Share, state: State, now: Moment, bytes_per_second: u6
             Phase::Closed { outcome, at } => ended_text(share, outcome, Some(at.wall), now),
             Phase::Scheduled | Phase::Opening | Phase::Open => "The door is closing…".to_owned(),
         },
+    }
+}
+
+/// What is said of a share that was reached.
+pub const REACHED: &str = "Reached from the internet.";
+/// What is said of a closed one that was not.
+pub const SHUT: &str = "Looked at from the internet once it was closed: nobody gets in.";
+
+/// Says what is not as it should be where somebody looked at a share from the internet, or why nobody did; `None` where all is well:
+/// an open one is reached, a closed one is not.
+pub fn reach_problem(share: &Share) -> Option<String> {
+    let reach = share.reach?;
+    if share.is_closed() {
+        return match reach {
+            Reach::Yes => Some("Closed, and its door still answers from the internet.".to_owned()),
+            Reach::No(_) => None,
+            Reach::NotProbed(why) => Some(unprobed_text(why).to_owned()),
+        };
+    }
+    match reach {
+        Reach::Yes => None,
+        Reach::No(obstacle) => Some(format!("Open, but not yet reachable from the internet: {}.", obstacle_text(obstacle))),
+        Reach::NotProbed(why) => Some(unprobed_text(why).to_owned()),
+    }
+}
+
+fn obstacle_text(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::NameUnknown => "its name is not in the public DNS yet, which takes up to ten minutes for a new node",
+        Obstacle::NoConnection => "nobody takes a connection at its public address",
+        Obstacle::HandshakeCut => "Funnel lets nobody in (portcullis check says what the node lacks)",
+        Obstacle::ForeignCertificate => "what answers there has no certificate of that name that this machine trusts",
+        Obstacle::NoAnswer => "whoever takes the connection there gives no answer",
+        Obstacle::OtherAnswer => "somebody else answers there",
+    }
+}
+
+fn unprobed_text(why: Unprobed) -> &'static str {
+    match why {
+        Unprobed::Off => "Nobody looked from the internet: TAILSCALE_PROBE is off.",
+        Unprobed::NoWayOut => "Nobody looked from the internet: this machine reaches no public resolver.",
+        Unprobed::Busy => "Nobody looked from the internet: too many shares opened or closed at once.",
     }
 }
 

@@ -43,7 +43,8 @@ impl Oracle {
         }
         if let Some(before) = &before {
             let is_reopened = save.facts.contains(&Fact::Reopened);
-            let as_it_was = Share { reach: share.reach, ..before.clone() };
+            let mut as_it_was = before.clone();
+            as_it_was.reach = share.reach;
             assert!(!before.is_closed() || is_reopened || as_it_was == *share, "a closed share {} changed: {save:?}", share.id);
             if !is_reopened {
                 assert!(share.delivered_bytes() >= before.delivered_bytes(), "what was delivered of {} fell", share.id);

@@ -17,9 +17,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::OwnerSide;
+use crate::controller::View;
 use crate::http::auth::Caller;
-use crate::http::words::{duration_text, size_text};
-use crate::share::{State as ShareState, Steady};
+use crate::http::words::{duration_text, reach_problem, size_text};
+use crate::share::{Reach, State as ShareState, Steady};
 
 /// How long a check may take; a watcher that asks for health wants an answer within a second.
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
@@ -164,16 +165,37 @@ fn index(side: &OwnerSide) -> Check {
     }
 }
 
-/// Looks at the ways in that should be open, or shut, and are not.
+/// Looks at the ways in that should be open, or shut, and are not; or are, and nobody gets in.
 fn tunnel(side: &OwnerSide) -> Check {
+    let still_open = side.controller.still_open();
+    if still_open > 0 {
+        let which = if still_open == 1 {
+            "1 door that is closed still answers".to_owned()
+        } else {
+            format!("{still_open} doors that are closed still answer")
+        };
+        return Check::new(Status::Failing, format!("{which} from the internet; the log says whose."));
+    }
     let living = side.controller.living();
     let wanted = living.iter().filter(|view| view.state != ShareState::Scheduled);
     let (all, troubled): (Vec<_>, Vec<_>) = (wanted.clone().collect(), wanted.filter(|view| view.tunnel_problem.is_some()).collect());
     match troubled.first().and_then(|view| view.tunnel_problem.as_deref()) {
-        None => Check::new(Status::Ok, format!("{} ways in are as they should be.", all.len())),
+        None => reach_check(&living, all.len()),
         Some(problem) => {
             let status = if troubled.len() == all.len() { Status::Failing } else { Status::Warning };
             Check::new(status, format!("{} of {} ways in are not as they should be: {problem}.", troubled.len(), all.len()))
+        }
+    }
+}
+
+/// Looks at what those found who looked from the internet.
+fn reach_check(living: &[Arc<View>], all: usize) -> Check {
+    let unreached: Vec<String> =
+        living.iter().filter(|view| matches!(view.share.reach, Some(Reach::No(_)))).filter_map(|view| reach_problem(&view.share)).collect();
+    match unreached.first() {
+        None => Check::new(Status::Ok, format!("{all} ways in are as they should be.")),
+        Some(problem) => {
+            Check::new(Status::Warning, format!("{} of {all} ways in are not reached from the internet. {problem}", unreached.len()))
         }
     }
 }

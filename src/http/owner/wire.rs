@@ -9,7 +9,8 @@ use crate::controller::View;
 use crate::http::auth::Caller;
 use crate::http::words;
 use crate::share::{
-    CatalogPath, Clamped, Evidence, Moment, Network, OnStall, Outcome, Phase, Share, State, Timestamp, Transfer, TransferEnd, TransferId,
+    CatalogPath, Clamped, Evidence, Moment, Network, OnStall, Outcome, Phase, Reach, Share, State, Timestamp, Transfer, TransferEnd,
+    TransferId,
 };
 use crate::store::Day;
 
@@ -125,6 +126,15 @@ struct TunnelJson {
     opened_at: Option<String>,
     /// Why it is not open, where it should be.
     problem: Option<String>,
+    /// Whether somebody who looked from the internet got in; of a closed share, whether anybody still does. `null` where nobody has
+    /// looked yet, and with a way in that nobody looks at.
+    #[schema(schema_with = schema::reach_or_null)]
+    reachable: Option<&'static str>,
+    /// What is not as it should be, or why nobody looked, as a sentence for people.
+    #[schema(examples(
+        "Open, but not yet reachable from the internet: its name is not in the public DNS yet, which takes up to ten minutes for a new node."
+    ))]
+    reach_problem: Option<String>,
 }
 
 /// How far a share's furthest transfer is.
@@ -177,6 +187,8 @@ impl ShareJson {
                 state: tunnel_state(&share.phase),
                 opened_at: share.opened.map(|at| time(at.wall)),
                 problem: view.tunnel_problem.clone(),
+                reachable: share.reach.map(Reach::as_str),
+                reach_problem: words::reach_problem(share),
             },
             progress: ProgressJson {
                 delivered_bytes: share.delivered_bytes(),

@@ -3,7 +3,7 @@
 //! A link's GET and HEAD spend nothing, whoever asks: chat previews, mail scanners and prefetchers all fetch links. A
 //! browser gets a page with a button whose POST redeems. Command-line clients that are known to be that get the bytes at
 //! the link itself: curl, which follows no redirect unless it is told to, in the very answer, the others by redirect; so
-//! does `?dl=1`. Everything that is not a genuine link is met with silence.
+//! does `?dl=1`. Everything that is not a genuine link, or a canary that is out, is met with silence.
 
 mod live;
 pub mod pages;
@@ -22,6 +22,7 @@ use crate::controller::{ControllerError, Handle, View, name_in_link};
 use crate::delivery::{NoBytes, Peer, SendBytes, Silence};
 use crate::share::{Moment, Outcome, Recipient, Refused, Share, TransferEnd};
 use crate::token::{Keys, TransferSecret, Verified};
+use crate::tunnel::canary::Canaries;
 
 /// What the pages are made from.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct RecipientPages {
     pub keys: Arc<Keys>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Which looks from outside are answered.
+    pub canaries: Canaries,
 }
 
 /// Makes the recipient side's routes, all of them.
@@ -42,6 +45,7 @@ pub fn router(pages: RecipientPages) -> axum::Router {
         .route("/{share}/{token}/{name}", get(link))
         .route("/{share}/get/{transfer}", get(no_bytes))
         .route("/{share}/get/{transfer}/{name}", get(no_bytes))
+        .route("/{share}/canary/{nonce}", get(canary))
         .route("/{share}/live/{transfer}", get(live::live).layer(Extension(live::Streams::new())))
         .fallback(silence)
         .method_not_allowed_fallback(silence)
@@ -52,6 +56,18 @@ async fn silence() -> Response {
     let mut response = StatusCode::NOT_FOUND.into_response();
     response.extensions_mut().insert(Silence);
     response
+}
+
+/// GET of a canary, in its one spelling. It spends nothing, and whoever holds none meets what every stranger meets.
+async fn canary(State(pages): State<RecipientPages>, method: Method, uri: Uri) -> Response {
+    let mut parts = uri.path().split('/');
+    let is_answered = match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(""), Some(share), Some("canary"), Some(nonce), None) if method == Method::GET && uri.query().is_none() => {
+            pages.canaries.answer(share, nonce)
+        }
+        _ => false,
+    };
+    if is_answered { with_headers(StatusCode::NO_CONTENT.into_response()) } else { silence().await }
 }
 
 /// GET and HEAD of a link.
@@ -246,3 +262,6 @@ fn with_headers(mut response: Response) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

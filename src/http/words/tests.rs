@@ -117,6 +117,32 @@ fn the_owner_reads_where_a_living_share_stands() {
 }
 
 #[test]
+fn what_was_found_from_the_internet_is_a_sentence_where_it_is_not_as_it_should_be() {
+    use Obstacle::{ForeignCertificate, HandshakeCut, NameUnknown, NoAnswer, NoConnection, OtherAnswer};
+    let found = |story: Story, after_close, reach| {
+        let link = story.share.link;
+        reach_problem(&story.then(Event::Probed { link, after_close, reach }).share)
+    };
+    let closed = || one().then(Event::Revoked).then(Event::TunnelClosed);
+    assert_eq!(reach_problem(&one().share), None, "nobody has looked");
+    assert_eq!((found(one(), false, Reach::Yes), found(closed(), true, Reach::No(HandshakeCut))), (None, None));
+    assert_eq!(found(closed(), true, Reach::Yes).as_deref(), Some("Closed, and its door still answers from the internet."));
+    let mut said = std::collections::BTreeSet::new();
+    for obstacle in [NameUnknown, NoConnection, HandshakeCut, ForeignCertificate, NoAnswer, OtherAnswer] {
+        let text = found(one(), false, Reach::No(obstacle)).unwrap();
+        assert!(text.starts_with("Open, but not yet reachable from the internet: ") && text.ends_with('.'), "{text}");
+        said.insert(text);
+    }
+    for why in [Unprobed::Off, Unprobed::NoWayOut, Unprobed::Busy] {
+        let text = found(one(), false, Reach::NotProbed(why)).unwrap();
+        assert!(text.starts_with("Nobody looked from the internet: ") && text.ends_with('.'), "{text}");
+        assert_eq!(found(closed(), true, Reach::NotProbed(why)), Some(text.clone()));
+        said.insert(text);
+    }
+    assert_eq!(said.len(), 9, "each has its own");
+}
+
+#[test]
 fn the_whole_policy_is_one_sentence() {
     let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let default = PolicyRequest::default;

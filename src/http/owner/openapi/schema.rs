@@ -49,6 +49,10 @@ pub(in crate::http::owner) fn tunnel_state() -> Object {
     words(["scheduled", "opening", "open", "closing", "closed"]).build()
 }
 
+pub(in crate::http::owner) fn reach_or_null() -> Object {
+    words_or_null(["yes", "no", "not_probed"])
+}
+
 pub(in crate::http::owner) fn transfer_state() -> Object {
     words(["redeemed", "transferring", "waiting", "completed", "stalled", "never_began", "stopped", "cut"]).build()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::share::{Obstacle, Reach, ShareId};
 use crate::tunnel::fake::Mood;
 
 #[tokio::test]
@@ -60,6 +61,50 @@ async fn a_way_in_that_is_not_as_it_should_be_is_told_and_the_program_works_on()
         tokio::task::yield_now().await;
     }
     panic!("nobody said so: {checks}");
+}
+
+#[tokio::test]
+async fn what_was_found_from_the_internet_is_told_of_shares_and_of_the_whole() {
+    let scene = scene().await;
+    let share = scene.share().await;
+    let id: ShareId = share["id"].as_str().unwrap().parse().unwrap();
+    let controller = &scene.side.controller;
+    let link = controller.living_view(id).unwrap().share.link;
+    let check = async || {
+        scene.clock.advance(Duration::from_secs(1));
+        scene.call("GET", "/health").await.expect(200).json()["checks"]["tunnel"].clone()
+    };
+    let shown = async || scene.call("GET", &format!("/api/v1/shares/{id}")).await.expect(200).json()["tunnel"].clone();
+    let no = Reach::No(Obstacle::NameUnknown);
+    let why = "Open, but not yet reachable from the internet: its name is not in the public DNS yet, which takes up to ten minutes for a new node.";
+    assert!(controller.probed(id, link, false, no).await.unwrap());
+    assert_eq!((&shown().await["reachable"], &shown().await["reach_problem"]), (&json!("no"), &json!(why)));
+    assert_eq!(check().await, json!({ "status": "warning", "reason": format!("1 of 1 ways in are not reached from the internet. {why}") }));
+    assert!(controller.probed(id, link, false, Reach::Yes).await.unwrap());
+    assert_eq!((&shown().await["reachable"], &shown().await["reach_problem"]), (&json!("yes"), &json!(null)));
+    assert_eq!(check().await["status"], "ok");
+
+    scene.call("DELETE", &format!("/api/v1/shares/{id}")).await.expect(200);
+    while controller.living_view(id).is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!controller.probed(id, link, false, no).await.unwrap(), "the open one is no more");
+    assert!(controller.probed(id, link, true, Reach::Yes).await.unwrap());
+    controller.note_still_open(id, true);
+    assert_eq!(shown().await["reach_problem"], "Closed, and its door still answers from the internet.");
+    assert_eq!(
+        check().await,
+        json!({ "status": "failing", "reason": "1 door that is closed still answers from the internet; the log says whose." })
+    );
+    assert!(controller.probed(id, link, true, no).await.unwrap());
+    controller.note_still_open(id, false);
+    assert_eq!((&shown().await["reachable"], &shown().await["reach_problem"]), (&json!("no"), &json!(null)));
+    assert_eq!(check().await["status"], "ok");
+    let events = scene.call("GET", &format!("/api/v1/events?share={id}")).await.expect(200).json();
+    let found: Vec<&Value> = events["events"].as_array().unwrap().iter().filter(|event| event["type"] == "share.probed").collect();
+    assert_eq!(found.len(), 4, "{events}");
+    assert_eq!((&found[0]["reach"], &found[0]["why"], &found[0]["after_close"]), (&json!("no"), &json!("name_unknown"), &json!(false)));
+    assert_eq!((&found[2]["reach"], &found[2]["why"], &found[2]["after_close"]), (&json!("yes"), &json!(null), &json!(true)));
 }
 
 #[tokio::test]

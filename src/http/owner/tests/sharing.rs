@@ -51,7 +51,12 @@ async fn a_share_is_made_shown_and_closed() {
         share["progress"],
         json!({ "delivered_bytes": 0, "size_bytes": 1000, "percent": 0, "evidence": null, "bytes_per_second": 0, "eta_seconds": null })
     );
-    assert_eq!(share["tunnel"], json!({ "backend": "fake", "state": "open", "opened_at": "2027-01-15T08:00:00Z", "problem": null }));
+    assert_eq!(
+        share["tunnel"],
+        json!({
+            "backend": "fake", "state": "open", "opened_at": "2027-01-15T08:00:00Z", "problem": null, "reachable": null, "reach_problem": null
+        })
+    );
     assert_eq!(
         (&share["state"], &share["note"], &share["clamped"], &share["created_at"], &share["expires_at"]),
         (&json!("offered"), &json!("for Ann"), &json!([]), &json!("2027-01-15T08:00:00Z"), &json!("2027-01-15T08:10:00Z"))
