@@ -3,7 +3,7 @@
 //! It follows what is told of shares, beside the deciding task and never in its way: nothing waits for a look. What a look finds is
 //! an event like any other, and whether it is still true of the share is decided there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Change, Handle};
 use crate::share::{Fact, Phase, Reach, Share, ShareId, TokenId, Unprobed};
 use crate::tunnel::canary::Canaries;
-use crate::tunnel::probe::Look;
+use crate::tunnel::probe::{Counts, Look};
 
 /// After which pauses somebody looks again while nobody gets in; the last goes on. A new node's name is in the public DNS within ten
 /// minutes.
@@ -145,15 +145,16 @@ impl Prober {
     /// Looks at everything there is, where it is not known what was missed.
     fn take_stock(&mut self) {
         let living = self.controller.living();
-        let is_open = |id: &ShareId| living.iter().any(|view| view.share.id == *id && view.share.phase == Phase::Open);
-        let gone: Vec<Subject> = self.watched.values().map(|watched| watched.subject).filter(|it| !it.after_close).collect();
-        for subject in gone.into_iter().filter(|subject| !is_open(&subject.share)) {
+        let lives: HashSet<ShareId> = living.iter().map(|view| view.share.id).collect();
+        let gone = self.watched.values().map(|watched| watched.subject).filter(|it| !it.after_close && !lives.contains(&it.share));
+        for subject in gone.collect::<Vec<Subject>>() {
             self.watch_as(Subject { after_close: true, ..subject });
         }
         for view in &living {
-            let is_known = self.watched.get(&view.share.id).is_some_and(|it| it.subject.link == view.share.link && !it.subject.after_close);
-            if view.share.phase == Phase::Open && !is_known {
-                self.watch(&view.share, false);
+            match view.share.phase {
+                Phase::Open => self.watch(&view.share, false),
+                // When it opens, or has closed, that is told.
+                Phase::Scheduled | Phase::Opening | Phase::Closing { .. } | Phase::Closed { .. } => self.forget(view.share.id),
             }
         }
     }
@@ -269,7 +270,10 @@ impl Prober {
 
 async fn look_at(subject: Subject, controller: Handle, canaries: Canaries, look: Arc<dyn Look>) -> Found {
     let reach = match canaries.send(subject.share) {
-        Some(canary) => look.look(&controller.public_url(subject.share, &canary.path()), &canary).await,
+        Some(canary) => {
+            let counts = if subject.after_close { Counts::Anybodys } else { Counts::Ours(&canary) };
+            look.look(&controller.public_url(subject.share, &canary.path()), counts).await
+        }
         None => Reach::NotProbed(Unprobed::Busy),
     };
     told(&controller, subject, reach).await

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::metrics::{Exposition, Snapshot};
 use crate::share::{Obstacle, Phase, Reach, Unprobed};
-use crate::tunnel::canary::{Canaries, Canary};
-use crate::tunnel::probe::Look;
+use crate::tunnel::canary::Canaries;
+use crate::tunnel::probe::{Counts, Look};
 
 /// How far from when it should be a look may be: nothing takes time here, but what is told is looked at every tick.
 const SOON: Duration = Duration::from_millis(300);
@@ -27,7 +27,7 @@ struct Looker {
 }
 
 impl Look for Looker {
-    fn look<'a>(&'a self, url: &'a str, canary: &'a Canary) -> BoxFuture<'a, Reach> {
+    fn look<'a>(&'a self, url: &'a str, counts: Counts<'a>) -> BoxFuture<'a, Reach> {
         async move {
             self.looks.lock().unwrap().push((Instant::now(), url.to_owned()));
             self.at_once.send_modify(|n| *n += 1);
@@ -38,7 +38,10 @@ impl Look for Looker {
             assert_eq!((path.len(), path[1]), (3, "canary"), "{url}");
             match obstacle {
                 Some(reach) => reach,
-                None if self.canaries.answer(path[0], path[2]) && canary.was_answered() => Reach::Yes,
+                None if self.canaries.answer(path[0], path[2]) => {
+                    assert!(matches!(counts, Counts::Anybodys) || matches!(counts, Counts::Ours(canary) if canary.was_answered()));
+                    Reach::Yes
+                }
                 None => Reach::No(Obstacle::NoAnswer),
             }
         }

@@ -30,10 +30,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What an HTTPS URL without a port means.
 const HTTPS: u16 = 443;
 
+/// Whose answer counts.
+#[derive(Debug, Clone, Copy)]
+pub enum Counts<'a> {
+    /// Ours alone: an open share is reached where a visitor gets to this program.
+    Ours(&'a Canary),
+    /// Anybody's: nobody may answer for a closed share, whoever they are.
+    Anybodys,
+}
+
 /// Looks from outside.
 pub trait Look: Send + Sync + 'static {
     /// Asks for a canary at its URL.
-    fn look<'a>(&'a self, url: &'a str, canary: &'a Canary) -> BoxFuture<'a, Reach>;
+    fn look<'a>(&'a self, url: &'a str, counts: Counts<'a>) -> BoxFuture<'a, Reach>;
 }
 
 /// How the public address is found.
@@ -68,7 +77,7 @@ impl Probe {
         Self { by, tls: OnceCell::new() }
     }
 
-    async fn find(&self, url: &str, canary: &Canary) -> Result<(), Miss> {
+    async fn find(&self, url: &str, counts: Counts<'_>) -> Result<(), Miss> {
         let uri = Uri::from_str(url).map_err(|_| Obstacle::NameUnknown)?;
         let (Some(host), Some(authority)) = (uri.host(), uri.authority()) else { return Err(Obstacle::NameUnknown.into()) };
         let port = uri.port_u16().unwrap_or(HTTPS);
@@ -86,15 +95,19 @@ impl Probe {
         let stream = connect(&addresses).await.ok_or(Obstacle::NoConnection)?;
         let question = Question { name: host, authority: authority.as_str(), path: uri.path(), accept: "*/*" };
         let (status, _) = tls.ask(stream, &question).await?;
-        // Whoever answers everything has not let it through to us.
-        if status == http::StatusCode::NO_CONTENT && canary.was_answered() { Ok(()) } else { Err(Obstacle::OtherAnswer.into()) }
+        let is_heard = match counts {
+            // Whoever answers everything has not let it through to us.
+            Counts::Ours(canary) => canary.was_answered(),
+            Counts::Anybodys => true,
+        };
+        if status == http::StatusCode::NO_CONTENT && is_heard { Ok(()) } else { Err(Obstacle::OtherAnswer.into()) }
     }
 }
 
 impl Look for Probe {
-    fn look<'a>(&'a self, url: &'a str, canary: &'a Canary) -> BoxFuture<'a, Reach> {
+    fn look<'a>(&'a self, url: &'a str, counts: Counts<'a>) -> BoxFuture<'a, Reach> {
         async move {
-            match self.find(url, canary).await {
+            match self.find(url, counts).await {
                 Ok(()) => Reach::Yes,
                 Err(Miss::Obstacle(obstacle)) => Reach::No(obstacle),
                 Err(Miss::Unprobed(why)) => Reach::NotProbed(why),

@@ -129,7 +129,7 @@ impl Scene {
         let probe = Probe { by, tls: OnceCell::new_with(Some(self.authority.tls())) };
         let canary = self.canaries.send(self.share).unwrap();
         let authority = if port == 443 { NODE.to_owned() } else { format!("{NODE}:{port}") };
-        probe.look(&format!("https://{authority}{}", canary.path()), &canary).await
+        probe.look(&format!("https://{authority}{}", canary.path()), Counts::Ours(&canary)).await
     }
 
     async fn look_at(&self, address: SocketAddr) -> Reach {
@@ -172,6 +172,17 @@ async fn each_step_that_is_not_taken_has_its_own_reason() {
     assert_eq!(scene.met(scene.says("SSH-2.0-OpenSSH_9.2\r\n")).await, Reach::No(Obstacle::OtherAnswer));
     // A portal that welcomes everybody is not us.
     assert_eq!(scene.met(scene.says("HTTP/1.1 204 No Content\r\n\r\n")).await, Reach::No(Obstacle::OtherAnswer));
+}
+
+#[tokio::test]
+async fn nobody_may_answer_for_a_closed_share_whoever_they_are() {
+    let scene = Scene::new();
+    let portal = Server::start(scene.says("HTTP/1.1 204 No Content\r\n\r\n")).await;
+    let probe = Probe { by: By::Address(portal.address), tls: OnceCell::new_with(Some(scene.authority.tls())) };
+    let canary = scene.canaries.send(scene.share).unwrap();
+    let url = format!("https://{NODE}{}", canary.path());
+    assert_eq!(probe.look(&url, Counts::Anybodys).await, Reach::Yes);
+    assert_eq!(probe.look(&url, Counts::Ours(&canary)).await, Reach::No(Obstacle::OtherAnswer));
 }
 
 /// Answers questions about names as a public resolver does, and holds them to what a resolver needs.
