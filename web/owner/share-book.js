@@ -11,6 +11,7 @@ import { request } from '../shared/api.js';
  *     allowed_networks: string[], max_bytes_per_second: number|null},
  *   progress: {delivered_bytes: number, size_bytes: number, percent: number, evidence: string|null, bytes_per_second: number,
  *     eta_seconds: number|null},
+ *   tunnel: {backend: string, state: string, problem: string|null, reachable: string|null, reach_problem: string|null},
  *   created_at: string, expires_at: string, closed_at: string|null, until: string|null,
  *   received?: number,
  * }} Share

@@ -26,6 +26,7 @@ class ShareCard extends HTMLElement {
   #name = element('bdi');
   #heading = element('h3', { tabIndex: -1 }, this.#name);
   #state = element('p', { class: 'state' });
+  #reach = element('p', { class: 'small', hidden: true });
   #bar = element('progress', { max: 100, 'aria-label': 'Progress' });
   #facts = element('p', { class: 'muted small' });
   #note = element('p', { class: 'note small' });
@@ -55,7 +56,7 @@ class ShareCard extends HTMLElement {
   connectedCallback() {
     if (this.childElementCount > 0) return;
     this.setAttribute('role', 'listitem');
-    this.append(this.#heading, this.#state, this.#bar, this.#facts, this.#note, this.#error, this.#actions, this.#panel);
+    this.append(this.#heading, this.#state, this.#reach, this.#bar, this.#facts, this.#note, this.#error, this.#actions, this.#panel);
     this.update(this.#share);
   }
 
@@ -67,6 +68,9 @@ class ShareCard extends HTMLElement {
     this.dataset.outcome = share.outcome ?? '';
     this.#name.textContent = displayText(share.name);
     this.#heading.title = displayText(share.path);
+    const { reachable, reach_problem: problem } = share.tunnel;
+    this.#reach.textContent = problem ?? '';
+    this.#reach.hidden = problem === null || reachable === 'not_probed';
     this.#showProgress();
     this.#facts.textContent = factsText(share);
     this.#note.textContent = share.note ?? '';
