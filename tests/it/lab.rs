@@ -9,6 +9,7 @@ mod ends;
 mod funnel;
 mod measured;
 pub(crate) mod origin;
+mod probed;
 mod shared;
 
 pub(crate) use funnel::contract;

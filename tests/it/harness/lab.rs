@@ -111,6 +111,11 @@ impl Lab {
         self.text("ca_file")
     }
 
+    /// Returns the authority of the node's certificate, as a file.
+    pub(crate) fn ca_file(&self) -> &str {
+        self.text("ca_file")
+    }
+
     /// Returns where visitors come in for one of Funnel's ports.
     pub(crate) fn ingress(&self, port: u16) -> SocketAddr {
         self.said["ingress"][port.to_string()].as_str().and_then(|at| at.parse().ok()).expect("Funnel has this port")

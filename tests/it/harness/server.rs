@@ -53,6 +53,8 @@ impl Setup {
             // All clients of a test come from few addresses; the cap has a test of its own.
             ("MAX_CONNECTIONS_PER_ADDRESS", "1024".to_owned()),
             ("DRAIN_SECONDS", "1".to_owned()),
+            // No test asks anybody in the internet.
+            ("TAILSCALE_PROBE", "off".to_owned()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
         Self { owner, recipient, settings, descriptors: None }

@@ -10,7 +10,7 @@ use super::{TLS_CUT, VISITOR, foreground};
 use crate::harness::{Lab, Offer, SOON, Setup, download_folder, poll, put, sha256};
 
 /// Both ways by a node, and how sure each is that what it sent arrived at a client that speaks HTTP/1.1.
-const WAYS: [&str; 2] = ["tailscale", "tailscale-mount"];
+pub(super) const WAYS: [&str; 2] = ["tailscale", "tailscale-mount"];
 /// Below this much nobody can say how much of it is with the recipient: what lies in tailscaled's buffers and the kernels'.
 const FILE_BYTES: usize = 30_000_000;
 
@@ -31,13 +31,13 @@ pub(super) fn curl(lab: &Lab, url: &str, arguments: &[&str]) -> Output {
     lab.visit(path, arguments)
 }
 
-fn fetched(lab: &Lab, url: &str, arguments: &[&str]) -> Vec<u8> {
+pub(super) fn fetched(lab: &Lab, url: &str, arguments: &[&str]) -> Vec<u8> {
     let output = curl(lab, url, &[&["--location", "--fail"], arguments].concat());
     assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
-fn is_refused(lab: &Lab) -> bool {
+pub(super) fn is_refused(lab: &Lab) -> bool {
     lab.visit("/", &[]).status.code() == Some(TLS_CUT)
 }
 
