@@ -11,7 +11,7 @@ use portcullis::clock::SystemClock;
 use portcullis::share::ShareId;
 use portcullis::tunnel::tailscale::cli::{Cli, CliOptions, Runs};
 use portcullis::tunnel::tailscale::docker::Docker;
-use portcullis::tunnel::tailscale::keeper::Hold;
+use portcullis::tunnel::tailscale::keeper::{BEAT_EVERY, Beats, Hold};
 use portcullis::tunnel::tailscale::node::{Given, Image, NodeOptions, Nodes};
 use portcullis::tunnel::{Doors, Standing, Tunnel, TunnelError};
 use serde_json::{Value, json};
@@ -134,8 +134,18 @@ impl World {
 #[ignore = "needs an engine (tests/lab/engine)"]
 async fn a_node_for_each_share_keeps_the_contract_and_leaves_nothing() {
     let world = World::new();
-    let nodes = world.nodes();
+    // As the product does: each session is held by a process of its own, which is told that we live.
+    let hold = Hold::Child(env!("CARGO_BIN_EXE_portcullis").into());
+    let nodes = Arc::new(Nodes::new(NodeOptions { hold, ..world.options() }, Doors::default()).unwrap());
+    let alive = nodes.clone();
+    let beating = tokio::spawn(async move {
+        loop {
+            alive.beats().iter().for_each(Beats::beat);
+            tokio::time::sleep(BEAT_EVERY / 4).await;
+        }
+    });
     contract::holds(nodes.clone(), |share| world.reaches(share)).await;
+    beating.abort();
     assert_eq!(containers(), Vec::<Value>::new());
     assert_eq!(world.left(), Vec::<String>::new());
 }
@@ -256,7 +266,10 @@ async fn a_node_that_ends_is_lost_and_opened_anew() {
     world.open(&nodes, id(1)).await;
     assert!(world.reaches(id(1)));
     docker(&["rm", "-f", &name]);
+    let removed = Standing { open: [].into(), removed: [id(1)].into() };
+    assert_eq!(nodes.list().await.unwrap(), removed, "who removes it does not want it back");
     nodes.close(id(1)).await.unwrap();
+    assert_eq!(nodes.list().await.unwrap(), Standing::default());
     assert_eq!((containers(), world.left()), (Vec::new(), Vec::new()));
 }
 

@@ -15,6 +15,7 @@ mod bodies;
 mod cli;
 mod crash;
 mod disk;
+#[cfg(feature = "docker")]
 mod docker;
 mod ends;
 mod harness;

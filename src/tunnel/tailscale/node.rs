@@ -374,14 +374,14 @@ impl Nodes {
     }
 
     async fn list_now(&self) -> Result<Standing, TunnelError> {
-        let containers = self.containers().await?;
         let slots: Vec<(ShareId, Arc<Slot>)> = self.slots().iter().map(|(share, slot)| (*share, slot.clone())).collect();
         let held: HashMap<ShareId, Arc<Funnel>> = slots.into_iter().filter_map(|(share, slot)| Some((share, slot.funnel()?))).collect();
+        // Looked for behind the sessions: each had a container by then.
+        let containers = self.containers().await?;
         let mut standing = Standing::default();
         for (share, funnel) in &held {
-            // Of a node that has gone nothing stands, whatever its session has not noticed yet.
-            if containers.get(share) == Some(&true) {
-                match funnel.list().await {
+            match containers.get(share) {
+                Some(true) => match funnel.list().await {
                     Ok(Standing { open, removed }) => {
                         standing.open.extend(open);
                         standing.removed.extend(removed);
@@ -391,7 +391,11 @@ impl Nodes {
                         tracing::debug!(share.id = %share, %error, "Could not see whether share {share} stands open");
                         standing.open.insert(*share);
                     }
-                }
+                },
+                // It ended, or was killed: nothing stands, whatever its session has not noticed yet.
+                Some(false) => {}
+                // No engine removes ours by itself: somebody wanted it gone.
+                None => drop(standing.removed.insert(*share)),
             }
         }
         // What an earlier process left behind.
