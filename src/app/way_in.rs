@@ -1,13 +1,11 @@
 //! The public way in: which backend, what runs behind it, and how it brings recipients.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::{MAX_KEPT_BYTES, reachable};
@@ -24,7 +22,7 @@ use crate::tunnel::tailscale::keeper::{self, Beats, Hold};
 use crate::tunnel::tailscale::localapi::CertPair;
 use crate::tunnel::tailscale::session::Session;
 use crate::tunnel::tailscale::shape::{Shape, Way};
-use crate::tunnel::{Doors, PublicUrl, Tunnel, TunnelError};
+use crate::tunnel::{Doors, PublicUrl, Tunnel};
 
 /// The file of the state folder in which the node's name is kept: after a restart links are shown before tailscaled has answered.
 const NODE_NAME: &str = "tailscale.name";
@@ -145,8 +143,12 @@ fn runs(config: &Config) -> anyhow::Result<Runs> {
 
 #[cfg(feature = "docker")]
 async fn by_nodes(config: &Config, target: String, doors: Doors, clock: Arc<dyn Clock>) -> anyhow::Result<WayIn> {
+    use anyhow::Context;
+
+    use crate::tunnel::TunnelError;
     use crate::tunnel::tailscale::docker::Docker;
     use crate::tunnel::tailscale::node::{Given, Image, NodeOptions, Nodes};
+
     let (settings, folder) =
         (&config.tailscale.nodes, std::path::absolute(&config.state_dir).context("finding the state folder")?.join(NODES));
     let folder_on_host = settings.state_on_host.as_ref().map(|state| state.join(NODES));
@@ -190,6 +192,9 @@ async fn by_nodes(_: &Config, _: String, _: Doors, _: Arc<dyn Clock>) -> anyhow:
 /// Writes the key where containers are given it: whole or not at all, for this account alone. Blocks.
 #[cfg(feature = "docker")]
 fn keep_key(path: &Path, key: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+
     let temporary = path.with_extension("new");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(key.as_bytes())?;

@@ -17,7 +17,7 @@ use portcullis::tunnel::{Doors, Standing, Tunnel, TunnelError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Lab, SOON, poll};
+use crate::harness::{Lab, LocalApi, SOON, Server, Setup, poll, put};
 use crate::lab::contract;
 use crate::lab::origin::Origin;
 
@@ -77,14 +77,6 @@ impl World {
 
     fn options(&self) -> NodeOptions {
         let ca = self.lab.folder().join("ca.pem");
-        let environment = [
-            "TS_CERT_SHARE_MODE=ro",
-            "SSL_CERT_FILE=/ca.pem",
-            "TS_NO_LOGS_NO_SUPPORT=true",
-            "TS_ASSUME_NETWORK_UP_FOR_TEST=1",
-            "TS_PANIC_IF_HIT_MAIN_CONTROL=1",
-            "TS_DISABLE_PORTMAPPER=1",
-        ];
         NodeOptions {
             docker: engine(),
             image: Image { name: image(), may_pull: false },
@@ -93,7 +85,7 @@ impl World {
                 extra_args: format!("--login-server={}", self.lab.control_url()),
                 network: Some("host".to_owned()),
                 user: "0:0".to_owned(),
-                environment: environment.map(str::to_owned).into(),
+                environment: vec!["SSL_CERT_FILE=/ca.pem".to_owned()],
                 mounts: vec![format!("{}:/tmp/certs", self.certificates().display()), format!("{}:/ca.pem:ro", ca.display())],
             },
             folder: self.folder.path().join("nodes"),
@@ -221,6 +213,49 @@ async fn who_dies_leaves_a_node_that_lets_nobody_in_and_the_next_start_goes_on_w
     assert_eq!(last.list().await.unwrap(), Standing::open([id(2)].into()));
     last.close(id(2)).await.unwrap();
     assert_eq!((containers(), world.left()), (Vec::new(), Vec::new()));
+}
+
+/// Returns whether a share's node lets anybody in.
+fn lets_in(server: &Server, share: &str) -> bool {
+    let socket = server.state.join("nodes").join(share).join("tailscaled.sock");
+    let config = LocalApi::new(&socket).serve_config().0;
+    let sessions = config["Foreground"].as_object().cloned().unwrap_or_default();
+    sessions.values().any(|session| session["AllowFunnel"].as_object().is_some_and(|doors| doors.values().any(|door| *door == true)))
+}
+
+#[test]
+#[ignore = "needs an engine (tests/lab/engine)"]
+fn the_program_is_killed_and_its_nodes_let_nobody_in_until_it_is_back() {
+    let lab = Lab::start();
+    let mut server = Setup::new()
+        .set("TUNNEL", "tailscale-node")
+        .set("BASE_URL", "")
+        .set("DOCKER_HOST", std::env::var("DOCKER_HOST").unwrap())
+        .set("TAILSCALE_IMAGE", image())
+        .set("TAILSCALE_AUTH_KEY", KEY)
+        .set("TAILSCALE_NETWORK", "host")
+        .set("TAILSCALE_TARGET", "127.0.0.1:9")
+        .set("TAILSCALE_UP_ARGS", format!("--login-server={}", lab.control_url()))
+        .set("TAILSCALE_PROBE", "off")
+        .start();
+    put(&server, "film.mkv", 1000);
+    let offer = server.share("film.mkv");
+    let begins = format!("https://s-{}.tail-lab.ts.net/", offer.id);
+    assert!(server.show(&offer.id)["url"].as_str().is_some_and(|url| url.starts_with(&begins)), "{}", server.show(&offer.id));
+    assert!(lets_in(&server, &offer.id));
+    let made = containers()[0]["Created"].clone();
+
+    server.kill();
+    poll(SOON, "nobody is let in", || !lets_in(&server, &offer.id));
+    assert_eq!(containers()[0]["State"]["Running"], true, "its node is left behind");
+    server.start();
+    server.wait_for(&offer.id, "it is open again", |share| share["state"] == "offered");
+    assert!(lets_in(&server, &offer.id));
+    assert_eq!(containers()[0]["Created"], made, "by the same node");
+    assert_eq!(server.show(&offer.id)["url"].as_str().map(|url| url.starts_with(&begins)), Some(true));
+    server.revoke(&offer.id);
+    assert_eq!(server.outcome(&offer.id), "revoked");
+    assert_eq!(containers(), Vec::<Value>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
