@@ -7,22 +7,21 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::socket;
 use super::stream::Stream;
 use crate::meter::PingMeter;
 use crate::token::random;
 
-/// How much of the bodies may be on its way beyond what the recipient confirmed: a revoke leaks no more, and a stall is seen
-/// as soon. Over a round trip of 25 ms it carries 40 MB/s.
-pub(super) const MAX_UNCONFIRMED_BYTES: u64 = 1024 * 1024;
 /// How much is sealed and sent at a time: four records, one call.
 const BATCH_BYTES: usize = 64 * 1024;
 /// How much of the bodies may wait in HTTP/2's own queues, at the least (for who does not keep up) and at the most.
-const AHEAD_BYTES: (u64, u64) = (16 * 1024, 128 * 1024);
+const AHEAD_BYTES: (u64, u64) = (16 * 1024, 64 * 1024);
 /// How much is read at a time: requests are small.
 const READ_BYTES: usize = 4096;
 
@@ -32,6 +31,7 @@ pub(super) struct Wire(Arc<Shared>);
 
 struct Shared {
     stream: Arc<Stream>,
+    began: Instant,
     state: Mutex<State>,
     /// Told when something was confirmed or has left: more may be handed on.
     changed: Notify,
@@ -60,7 +60,7 @@ impl Wire {
             is_full: false,
             most_ahead: AHEAD_BYTES.0,
         };
-        Self(Arc::new(Shared { stream, state: Mutex::new(state), changed: Notify::new() }))
+        Self(Arc::new(Shared { stream, began: Instant::now(), state: Mutex::new(state), changed: Notify::new() }))
     }
 
     pub(super) fn stream(&self) -> &Arc<Stream> {
@@ -102,7 +102,7 @@ impl Wire {
     /// Asks after what has left, as soon as a frame is at its end.
     pub(super) fn ask(&self) -> io::Result<()> {
         let mut state = self.0.lock();
-        if let Some(ping) = state.meter.ping_now() {
+        if let Some(ping) = state.meter.ping_now(self.0.now()) {
             state.plain.extend_from_slice(&ping);
             self.0.push(&mut state)?;
         }
@@ -124,6 +124,10 @@ impl Wire {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nobody panics while moving frames")
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Seals and sends. Returns whether nothing waits any more.
@@ -168,7 +172,7 @@ impl State {
     fn room(&self) -> u64 {
         let ahead = self.meter.ahead_bytes();
         let waits = if self.is_full { 0 } else { self.most_ahead.saturating_sub(ahead) };
-        MAX_UNCONFIRMED_BYTES.saturating_sub(self.meter.unconfirmed_bytes() + ahead).min(waits)
+        self.meter.room().min(waits)
     }
 
     /// Notes whether the socket is full. Returns whether more may be handed on.
@@ -179,12 +183,12 @@ impl State {
     }
 
     /// Takes frames, and puts PINGs between them.
-    fn take(&mut self, mut bytes: &[u8]) {
+    fn take(&mut self, mut bytes: &[u8], now: Duration) {
         while !bytes.is_empty() {
             let n = self.meter.leave(bytes);
             self.plain.extend_from_slice(&bytes[..n]);
             bytes = &bytes[n..];
-            if let Some(ping) = self.meter.ping_if_due() {
+            if let Some(ping) = self.meter.ping_if_due(now) {
                 self.plain.extend_from_slice(&ping);
             }
         }
@@ -205,7 +209,7 @@ impl AsyncWrite for Wire {
             return Poll::Pending;
         }
         let n = bytes.len().min(BATCH_BYTES - state.plain.len());
-        state.take(&bytes[..n]);
+        state.take(&bytes[..n], shared.now());
         Poll::Ready(Ok(n))
     }
 
@@ -239,7 +243,7 @@ impl AsyncRead for Wire {
                 Ok(0) => return Poll::Ready(Ok(())),
                 Ok(n) => {
                     let State { meter, come, .. } = &mut *state;
-                    if meter.come(&bytes[..n], come) {
+                    if meter.come(&bytes[..n], come, shared.now()) {
                         shared.changed.notify_waiters();
                     }
                 }

@@ -4,17 +4,19 @@
 //! The interface is the channel: a meter needs no trait.
 //!
 //! * `tcp_info.rs`: what the recipient's kernel acknowledged on our own socket.
-//! * `ping.rs`: what the recipient's own HTTP/2 stack confirmed.
+//! * `ping.rs`: what the recipient's own HTTP/2 stack confirmed; `window.rs`: how much may wait for that.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod ping;
 mod tcp_info;
+mod window;
 
 use tokio::sync::{mpsc, oneshot};
 
 pub use ping::{PingFrame, PingMeter};
 pub use tcp_info::{AckCounter, is_over};
+pub use window::MAX_UNCONFIRMED_BYTES;
 
 use crate::share::{ByteRange, Evidence, Refused, RequestId, ShareId, TransferId};
 

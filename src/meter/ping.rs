@@ -6,6 +6,9 @@
 //! between. The PINGs are its own: they are put between the frames of whoever speaks HTTP/2, who never sees the answers.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::window::Window;
 
 /// How much DATA leaves before it is asked after: what is told lags behind by no more than this and a round trip.
 const PING_EVERY_BYTES: u64 = 64 * 1024;
@@ -47,6 +50,8 @@ pub struct PingMeter {
     confirmed_bytes: u64,
     /// Whether a body came to its end that no PING follows yet.
     is_due: bool,
+    /// How much may be unconfirmed.
+    window: Window,
     /// What the next PING carries. It begins at random, so that nobody answers what they have not read.
     next_payload: u64,
 }
@@ -68,6 +73,9 @@ struct Body {
 #[derive(Debug)]
 struct Ping {
     payload: u64,
+    /// When it was sent, and how much was confirmed by then.
+    sent_at: Duration,
+    confirmed_bytes: u64,
     left_bytes: u64,
     /// How much of each body had left.
     bodies: Vec<(u32, u64)>,
@@ -85,6 +93,7 @@ impl PingMeter {
             pinged_bytes: 0,
             confirmed_bytes: 0,
             is_due: false,
+            window: Window::new(),
             next_payload: first_payload,
         }
     }
@@ -127,6 +136,11 @@ impl PingMeter {
         self.left_bytes - self.confirmed_bytes
     }
 
+    /// Returns how much more may leave before something is confirmed, where so much is on its way to leave already.
+    pub fn room(&self) -> u64 {
+        self.window.bytes().saturating_sub(self.unconfirmed_bytes() + self.ahead_bytes())
+    }
+
     /// Notes bytes that are about to leave, up to where a PING is to stand between them. Returns how many those are.
     pub fn leave(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
@@ -140,14 +154,14 @@ impl PingMeter {
         at
     }
 
-    /// Returns the PING that is to leave behind what was noted last, if one is.
-    pub fn ping_if_due(&mut self) -> Option<PingFrame> {
-        self.is_ping_due().then(|| self.ping())
+    /// Returns the PING that is to leave behind what was noted last, if one is. `now` is any clock that does not go back.
+    pub fn ping_if_due(&mut self, now: Duration) -> Option<PingFrame> {
+        self.is_ping_due().then(|| self.ping(now))
     }
 
     /// Returns a PING for whatever has left behind the last, if anything has and a PING may stand here.
-    pub fn ping_now(&mut self) -> Option<PingFrame> {
-        (self.is_unasked() && self.may_ping()).then(|| self.ping())
+    pub fn ping_now(&mut self, now: Duration) -> Option<PingFrame> {
+        (self.is_unasked() && self.may_ping()).then(|| self.ping(now))
     }
 
     /// Returns whether something has left that no PING follows.
@@ -157,13 +171,13 @@ impl PingMeter {
 
     /// Takes bytes that came, and puts those into `others` that are no answers to our PINGs. Returns whether anything was
     /// confirmed by them.
-    pub fn come(&mut self, mut bytes: &[u8], others: &mut Vec<u8>) -> bool {
+    pub fn come(&mut self, mut bytes: &[u8], others: &mut Vec<u8>, now: Duration) -> bool {
         let mut is_confirmed = false;
         while !bytes.is_empty() {
             let (n, answer) = self.incoming.take(bytes, others);
             bytes = &bytes[n..];
             let Some(payload) = answer else { continue };
-            if self.is_answered(payload) {
+            if self.is_answered(payload, now) {
                 self.incoming.held.clear();
                 is_confirmed = true;
             } else {
@@ -190,7 +204,8 @@ impl PingMeter {
                     && body.left.is_none()
                 {
                     body.left = Some(0);
-                    self.is_due |= body.length == 0;
+                    // How long a PING takes at the least is known before anything lies in its way.
+                    self.is_due |= body.length == 0 || self.window.is_new();
                 }
             }
             _ => {}
@@ -206,11 +221,11 @@ impl PingMeter {
         self.outgoing.is_between() && !self.outgoing.is_inside_head && self.pings.len() < MAX_PINGS
     }
 
-    fn ping(&mut self) -> PingFrame {
+    fn ping(&mut self, now: Duration) -> PingFrame {
         let payload = self.next_payload;
         self.next_payload = payload.wrapping_add(1);
         let bodies = self.bodies.iter().filter_map(|(stream, body)| Some((*stream, body.left?))).collect();
-        self.pings.push_back(Ping { payload, left_bytes: self.left_bytes, bodies });
+        self.pings.push_back(Ping { payload, sent_at: now, confirmed_bytes: self.confirmed_bytes, left_bytes: self.left_bytes, bodies });
         (self.pinged_bytes, self.is_due) = (self.left_bytes, false);
         let mut frame = [0; HEADER_BYTES + PING_BYTES];
         (frame[2], frame[3]) = (PING_BYTES as u8, PING);
@@ -219,10 +234,11 @@ impl PingMeter {
     }
 
     /// Notes an answer; returns whether it is one to a PING of ours. Those that were sent before are answered with it.
-    fn is_answered(&mut self, payload: u64) -> bool {
+    fn is_answered(&mut self, payload: u64, now: Duration) -> bool {
         let Some(at) = self.pings.iter().position(|ping| ping.payload == payload) else { return false };
         let Some(ping) = self.pings.drain(..=at).next_back() else { return false };
         self.confirmed_bytes = ping.left_bytes;
+        self.window.answered(now.saturating_sub(ping.sent_at), ping.left_bytes - ping.confirmed_bytes);
         for (stream, left) in ping.bodies {
             if let Some(body) = self.bodies.get_mut(&stream) {
                 body.confirmed = Some(left);

@@ -193,8 +193,8 @@ fn what_nobody_confirms_is_not_told_and_no_more_than_a_mebibyte_of_it_leaves() {
         bytes += if next.kind == DATA { next.content.len() as u64 } else { 0 };
         pings += u64::from(next.kind == crate::harness::PING);
     }
-    assert!(bytes <= MOST_LEAKED_BYTES && bytes > MOST_LEAKED_BYTES / 2, "{bytes} bytes left");
-    assert!(pings >= 8, "it was asked {pings} times");
+    assert!(bytes <= MOST_LEAKED_BYTES && bytes > 64 * 1024, "{bytes} bytes left");
+    assert!(pings >= 2, "it was asked {pings} times");
     let share = server.show(&offer.id);
     assert_eq!((delivered(&share), &share["state"]), (0, &json!("transferring")), "{share:#}");
 }

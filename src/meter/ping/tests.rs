@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Time matters to the window alone, which has tests of its own.
+const NOW: Duration = Duration::from_secs(1);
 const FIRST: u64 = 0x1122_3344_5566_7788;
 
 fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
@@ -22,7 +24,13 @@ fn answer_to(ping: &[u8]) -> Vec<u8> {
 
 fn begun() -> PingMeter {
     let mut meter = PingMeter::new(FIRST);
-    assert!(!meter.come(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &mut Vec::new()));
+    assert!(!meter.come(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &mut Vec::new(), NOW));
+    // The first body's head is asked after, to know how long that takes.
+    meter.watch(99, 1);
+    let asked = pings(&send(&mut meter, &frame(HEADERS, END_HEADERS, 99, b"x"), 99));
+    assert_eq!(asked.len(), 1);
+    assert!(meter.come(&frame(PING, ACK, 0, &asked[0]), &mut Vec::new(), NOW + Duration::from_millis(1)));
+    meter.forget(99);
     meter
 }
 
@@ -34,7 +42,7 @@ fn send(meter: &mut PingMeter, bytes: &[u8], piece: usize) -> Vec<u8> {
             let n = meter.leave(piece);
             out.extend_from_slice(&piece[..n]);
             piece = &piece[n..];
-            out.extend(meter.ping_if_due().into_iter().flatten());
+            out.extend(meter.ping_if_due(NOW).into_iter().flatten());
         }
     }
     out
@@ -65,12 +73,12 @@ fn what_stood_before_an_answered_ping_is_confirmed_and_nothing_behind_it() {
     assert_eq!(asked.len(), 1, "behind 64 KiB or more");
     assert_eq!((meter.left(1), meter.confirmed(1), meter.unconfirmed_bytes()), (90_000, None, 90_000));
     let mut others = Vec::new();
-    assert!(meter.come(&frame(PING, ACK, 0, &asked[0]), &mut others));
+    assert!(meter.come(&frame(PING, ACK, 0, &asked[0]), &mut others, NOW));
     assert_eq!((meter.confirmed(1), meter.unconfirmed_bytes()), (Some(70_000), 20_000));
     assert_eq!(others, b"", "whoever speaks HTTP/2 never sent it");
-    let last = meter.ping_now().expect("20 000 bytes are not asked after");
-    assert_eq!(meter.ping_now(), None, "once");
-    assert!(meter.come(&answer_to(&last), &mut others));
+    let last = meter.ping_now(NOW).expect("20 000 bytes are not asked after");
+    assert_eq!(meter.ping_now(NOW), None, "once");
+    assert!(meter.come(&answer_to(&last), &mut others, NOW));
     assert_eq!((meter.confirmed(1), meter.unconfirmed_bytes()), (Some(90_000), 0));
 }
 
@@ -87,9 +95,9 @@ fn a_body_is_asked_after_at_its_end_and_one_without_bytes_behind_its_head() {
     assert_eq!(second.len(), 1);
     // The end of a stream is no news.
     assert_eq!(pings(&send(&mut meter, &frame(DATA, 1, 1, b""), 99)).len(), 0);
-    assert!(meter.come(&frame(PING, ACK, 0, &first[0]), &mut Vec::new()));
+    assert!(meter.come(&frame(PING, ACK, 0, &first[0]), &mut Vec::new(), NOW));
     assert_eq!((meter.confirmed(1), meter.confirmed(3)), (Some(100), None));
-    assert!(meter.come(&frame(PING, ACK, 0, &second[0]), &mut Vec::new()));
+    assert!(meter.come(&frame(PING, ACK, 0, &second[0]), &mut Vec::new(), NOW));
     assert_eq!(meter.confirmed(3), Some(0));
 }
 
@@ -102,10 +110,10 @@ fn no_ping_stands_inside_a_frame_or_a_head() {
     let head = [frame(HEADERS, 0, 3, b"x"), frame(CONTINUATION, 0, 3, b"y"), frame(CONTINUATION, END_HEADERS, 3, b"z")].concat();
     for byte in &head[..head.len() - 1] {
         assert_eq!(meter.leave(&[*byte]), 1);
-        assert_eq!(meter.ping_now(), None);
+        assert_eq!(meter.ping_now(NOW), None);
     }
     meter.leave(&head[head.len() - 1..]);
-    assert!(meter.ping_if_due().is_some(), "the head of an empty body has left");
+    assert!(meter.ping_if_due(NOW).is_some(), "the head of an empty body has left");
 }
 
 #[test]
@@ -123,13 +131,13 @@ fn only_what_was_asked_is_an_answer() {
         frame(DATA, ACK, 0, mine),
     ]
     .concat();
-    assert!(!meter.come(&foreign, &mut others));
+    assert!(!meter.come(&foreign, &mut others, NOW));
     assert_eq!((meter.confirmed(1), others), (None, foreign));
     // Guessing the next one tells nothing either: it was not sent.
     let next = (u64::from_be_bytes(mine[..].try_into().unwrap()) + 1).to_be_bytes();
-    assert!(!meter.come(&frame(PING, ACK, 0, &next), &mut Vec::new()));
-    assert!(meter.come(&frame(PING, ACK, 0, mine), &mut Vec::new()));
-    assert!(!meter.come(&frame(PING, ACK, 0, mine), &mut Vec::new()), "each is answered once");
+    assert!(!meter.come(&frame(PING, ACK, 0, &next), &mut Vec::new(), NOW));
+    assert!(meter.come(&frame(PING, ACK, 0, mine), &mut Vec::new(), NOW));
+    assert!(!meter.come(&frame(PING, ACK, 0, mine), &mut Vec::new(), NOW), "each is answered once");
 }
 
 #[test]
@@ -139,6 +147,19 @@ fn whoever_answers_nothing_is_not_asked_for_ever() {
     let out = send(&mut meter, &data(1, 70_000).repeat(100), 1 << 20);
     assert_eq!(pings(&out).len(), MAX_PINGS);
     assert_eq!(meter.unconfirmed_bytes(), 7_000_000);
+}
+
+#[test]
+fn there_is_room_for_what_is_neither_unconfirmed_nor_on_its_way_to_leave() {
+    let mut meter = begun();
+    let all = meter.room();
+    meter.watch(1, 1 << 20);
+    meter.hand(1, 70_000);
+    assert_eq!(meter.room(), all - 70_000);
+    let asked = pings(&send(&mut meter, &[frame(HEADERS, END_HEADERS, 1, b"x"), data(1, 70_000)].concat(), 4096));
+    assert_eq!(meter.room(), all - 70_000, "it left");
+    meter.come(&frame(PING, ACK, 0, &asked[0]), &mut Vec::new(), NOW + Duration::from_millis(500));
+    assert_eq!(meter.room(), all, "it is confirmed, and its recipient slow");
 }
 
 #[test]
@@ -166,7 +187,7 @@ proptest! {
         let (mut wire, mut read_to, mut read) = (Vec::new(), 0, [0_u64; 4]);
         for (n, bytes, piece, reads, back) in steps {
             wire.extend(send(&mut meter, &data(2 * n + 1, bytes), piece));
-            wire.extend(meter.ping_now().into_iter().flatten());
+            wire.extend(meter.ping_now(NOW).into_iter().flatten());
             let whole = frames(&wire[read_to..]);
             let mut answers = frame(8, 0, 0, &[0, 0, 1, 0]);
             let mut room = reads;
@@ -183,7 +204,7 @@ proptest! {
             }
             let mut others = Vec::new();
             for chunk in answers.chunks(back) {
-                meter.come(chunk, &mut others);
+                meter.come(chunk, &mut others, NOW);
             }
             prop_assert_eq!(others, frame(8, 0, 0, &[0, 0, 1, 0]), "what is no answer passes unchanged");
             for n in 0..4 {
@@ -191,12 +212,12 @@ proptest! {
             }
         }
         // When all is read and answered all is confirmed.
-        wire.extend(meter.ping_now().into_iter().flatten());
+        wire.extend(meter.ping_now(NOW).into_iter().flatten());
         for (kind, _, stream, content) in frames(&wire[read_to..]) {
             match kind {
                 DATA => read[(stream / 2) as usize] += content.len() as u64,
                 _ => {
-                    meter.come(&frame(PING, ACK, 0, &content), &mut Vec::new());
+                    meter.come(&frame(PING, ACK, 0, &content), &mut Vec::new(), NOW);
                 }
             }
         }
@@ -211,7 +232,7 @@ proptest! {
         let mut meter = begun();
         let mut others = Vec::new();
         for chunk in bytes.chunks(piece) {
-            meter.come(chunk, &mut others);
+            meter.come(chunk, &mut others, NOW);
         }
         others.extend_from_slice(&meter.incoming.held);
         prop_assert_eq!(&others, &bytes);
