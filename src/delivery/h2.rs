@@ -38,6 +38,11 @@ const MAX_RESETS: usize = 32;
 const RESET_MEMORY: Duration = Duration::from_secs(2);
 /// How many errors of one connection are answered with the end of a stream, before it is the connection's.
 const MAX_STREAM_ERRORS: usize = 64;
+/// How many requests may be under way here at once, those that were taken back among them: h2 counts only those that were not.
+const MAX_REQUESTS: usize = 2 * MAX_STREAMS as usize;
+/// How often somebody is met with silence before the connection ends, while none of their downloads runs: a browser asks for an icon,
+/// and who tries links asks again and again.
+const MAX_SILENCES: u32 = 8;
 /// After how long it is asked after whatever has left.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long the last frames may take to leave.
@@ -60,7 +65,7 @@ pub(super) async fn serve(welcomed: Welcomed, side: Arc<RecipientSide>, threads:
         .reset_stream_duration(RESET_MEMORY);
     let Ok(Ok(frames)) = timeout(h1::HEAD_TIMEOUT, builder.handshake(wire.clone())).await else { return };
     let site = Site { wire, side, threads, origin, shutdown };
-    Box::pin(Connection { frames, site, requests: FuturesUnordered::new(), ends_at: None }.run()).await;
+    Box::pin(Connection { frames, site, requests: FuturesUnordered::new(), bodies: 0, silences: 0, ends_at: None }.run()).await;
 }
 
 /// What every request of a connection is answered with.
@@ -78,6 +83,10 @@ struct Connection {
     frames: h2::server::Connection<Wire, Bytes>,
     site: Site,
     requests: FuturesUnordered<BoxFuture<'static, Ended>>,
+    /// How many of them send bytes of a transfer.
+    bodies: usize,
+    /// How often silence was all that was said.
+    silences: u32,
     /// Until when the last frames may leave, once nothing more is to come.
     ends_at: Option<Instant>,
 }
@@ -86,6 +95,8 @@ struct Connection {
 enum Ended {
     /// It is answered, or whoever asked is gone.
     Done,
+    /// Its bytes were sent, or will not be.
+    Sent,
     /// Nothing was said.
     Silence,
     /// Its head is answered, and bytes follow, which take their time: nothing of the request is held meanwhile.
@@ -127,10 +138,19 @@ impl Connection {
                 () = self.site.shutdown.cancelled(), if !is_told => Input::Shutdown,
             };
             match input {
+                Input::Request(_) if self.requests.len() >= MAX_REQUESTS => self.end_because(Reason::ENHANCE_YOUR_CALM),
                 Input::Request(request) => self.requests.push(self.site.clone().answer(*request).boxed()),
-                Input::Ended(Ended::Bytes(body)) => self.requests.push(body.send().map(|()| Ended::Done).boxed()),
+                Input::Ended(Ended::Bytes(body)) => {
+                    self.bodies += 1;
+                    self.requests.push(body.send().map(|()| Ended::Sent).boxed());
+                }
                 Input::Ended(ended) => {
                     idle_until = Instant::now() + h1::IDLE_TIMEOUT;
+                    self.bodies -= usize::from(matches!(ended, Ended::Sent));
+                    self.silences += u32::from(matches!(ended, Ended::Silence));
+                    if self.silences >= MAX_SILENCES && self.bodies == 0 {
+                        self.end();
+                    }
                     // As where there is one request at a time: whoever is met with silence has nothing more to ask. But a
                     // download beside it goes on, for browsers ask for more than they are told of.
                     if self.requests.is_empty() && (is_told || matches!(ended, Ended::Silence)) {
@@ -157,9 +177,13 @@ impl Connection {
 
     /// Says that nothing more comes.
     fn end(&mut self) {
+        self.end_because(Reason::NO_ERROR);
+    }
+
+    fn end_because(&mut self, reason: Reason) {
         if self.ends_at.is_none() {
             self.ends_at = Some(Instant::now() + GOODBYE);
-            self.frames.abrupt_shutdown(Reason::NO_ERROR);
+            self.frames.abrupt_shutdown(reason);
         }
     }
 

@@ -15,6 +15,8 @@ use super::socket;
 
 /// How much plaintext one record takes, at the most: what TLS allows.
 const RECORD_BYTES: usize = 16 * 1024;
+/// How many marks are held: what 16 MB under way has.
+const MAX_MARKS: usize = 1024;
 /// How much ciphertext may wait for the socket before nothing more is sealed: as much as a slow recipient's kernel asks for.
 const MAX_WAITING_BYTES: usize = 64 * 1024;
 /// Who proves to an authority that a name is theirs says so in the handshake (RFC 8737). That is not done here.
@@ -90,9 +92,22 @@ impl Sealed {
             taken += n;
             self.plain_bytes += n as u64;
             self.take_ciphertext();
-            self.marks.push_back((self.sealed_bytes, self.plain_bytes));
+            self.mark();
         }
         Ok(taken)
+    }
+
+    /// Notes how much plaintext stands in the ciphertext so far. Where nobody asks what has arrived, and where a window is very
+    /// long, every other mark goes: what is told between two is the lower.
+    fn mark(&mut self) {
+        if self.marks.len() >= MAX_MARKS {
+            let mut keeps = false;
+            self.marks.retain(|_| {
+                keeps = !keeps;
+                keeps
+            });
+        }
+        self.marks.push_back((self.sealed_bytes, self.plain_bytes));
     }
 
     /// Says that nothing more comes.

@@ -53,7 +53,7 @@ struct State {
 impl Wire {
     pub(super) fn new(stream: Arc<Stream>) -> Self {
         let state = State {
-            meter: PingMeter::new(u64::from_ne_bytes(random::bytes())),
+            meter: PingMeter::new(|| u64::from_ne_bytes(random::bytes())),
             plain: Vec::new(),
             come: Vec::new(),
             taken: 0,
@@ -75,6 +75,14 @@ impl Wire {
     /// Waits until more of a body may be handed on. Returns how much.
     pub(super) async fn room(&self) -> u64 {
         self.until(|state| Some(state.room()).filter(|room| *room > 0)).await
+    }
+
+    /// Takes what room there is for more of a body, and at most so much; it counts as handed on.
+    pub(super) fn take_room(&self, stream: u32, most: u64) -> u64 {
+        let mut state = self.0.lock();
+        let taken = state.room().min(most);
+        state.meter.hand(stream, taken);
+        taken
     }
 
     /// Waits until so much of a body is confirmed.

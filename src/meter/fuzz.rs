@@ -14,7 +14,7 @@ pub(crate) fn http2_frames(data: &[u8]) {
     let Some((piece, data)) = data.split_first() else { return };
     let piece = usize::from(*piece) + 1;
     // What nobody guesses.
-    let mut meter = PingMeter::new(0x5EED_5EED_5EED_5EED);
+    let mut meter = PingMeter::new(|| 0x5EED_5EED_5EED_5EED);
     meter.watch(1, 100);
     meter.watch(3, 0);
     let mut left = Vec::new();

@@ -52,8 +52,8 @@ pub struct PingMeter {
     is_due: bool,
     /// How much may be unconfirmed.
     window: Window,
-    /// What the next PING carries. It begins at random, so that nobody answers what they have not read.
-    next_payload: u64,
+    /// What the next PING carries. Nobody can tell it beforehand, so that nobody answers what they have not read.
+    next_payload: fn() -> u64,
 }
 
 /// What is known of one answer's body.
@@ -82,8 +82,8 @@ struct Ping {
 }
 
 impl PingMeter {
-    /// Begins with a connection; `first_payload` is to be random.
-    pub fn new(first_payload: u64) -> Self {
+    /// Begins with a connection; each `next_payload` is to be random.
+    pub fn new(next_payload: fn() -> u64) -> Self {
         Self {
             outgoing: Frames::default(),
             incoming: Incoming { frames: Frames { preface: PREFACE_BYTES, ..Frames::default() }, held: Vec::new() },
@@ -94,7 +94,7 @@ impl PingMeter {
             confirmed_bytes: 0,
             is_due: false,
             window: Window::new(),
-            next_payload: first_payload,
+            next_payload,
         }
     }
 
@@ -222,8 +222,7 @@ impl PingMeter {
     }
 
     fn ping(&mut self, now: Duration) -> PingFrame {
-        let payload = self.next_payload;
-        self.next_payload = payload.wrapping_add(1);
+        let payload = (self.next_payload)();
         let bodies = self.bodies.iter().filter_map(|(stream, body)| Some((*stream, body.left?))).collect();
         self.pings.push_back(Ping { payload, sent_at: now, confirmed_bytes: self.confirmed_bytes, left_bytes: self.left_bytes, bodies });
         (self.pinged_bytes, self.is_due) = (self.left_bytes, false);

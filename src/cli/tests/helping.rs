@@ -11,8 +11,9 @@ const COLUMNS: usize = 80;
 
 fn each(command: &mut Clap, name: &str, look: &mut impl FnMut(&str, &mut Clap)) {
     look(name, command);
-    let subs: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).filter(|sub| sub != "help").collect();
-    for sub in subs {
+    // What is hidden is no command of people's: the server starts it itself.
+    let subs = command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");
+    for sub in subs.map(|sub| sub.get_name().to_owned()).collect::<Vec<String>>() {
         let full = format!("{name} {sub}");
         each(command.find_subcommand_mut(&sub).unwrap(), &full, look);
     }

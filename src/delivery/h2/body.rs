@@ -139,8 +139,12 @@ impl Body {
             let length = self.capacity(length).await?;
             let at = self.range.start + self.handed;
             let bytes = self.read(ByteRange::new(at, at + length)).await?;
-            let sent = bytes.len() as u64;
-            self.wire.meter(|meter| meter.hand(self.id, sent));
+            // Others of the connection may have taken the room while this one waited for a window or for the disk.
+            let sent = self.wire.take_room(self.id, bytes.len() as u64);
+            if sent == 0 {
+                continue;
+            }
+            let bytes = bytes.slice(..usize::try_from(sent).unwrap_or(usize::MAX).min(bytes.len()));
             self.stream.send_data(bytes, false).map_err(|_| Early::Gone)?;
             purse.sent(sent);
             self.handed += sent;

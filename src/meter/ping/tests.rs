@@ -6,6 +6,11 @@ use super::*;
 const NOW: Duration = Duration::from_secs(1);
 const FIRST: u64 = 0x1122_3344_5566_7788;
 
+thread_local! {
+    /// What the next PING of the test's thread carries: in a test they count up, so that each can be told.
+    static NEXT: std::cell::Cell<u64> = const { std::cell::Cell::new(FIRST) };
+}
+
 fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
@@ -23,7 +28,8 @@ fn answer_to(ping: &[u8]) -> Vec<u8> {
 }
 
 fn begun() -> PingMeter {
-    let mut meter = PingMeter::new(FIRST);
+    NEXT.set(FIRST);
+    let mut meter = PingMeter::new(|| NEXT.replace(NEXT.get() + 1));
     assert!(!meter.come(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &mut Vec::new(), NOW));
     // The first body's head is asked after, to know how long that takes.
     meter.watch(99, 1);
