@@ -21,6 +21,7 @@ mod slow;
 mod small;
 mod store_of_shares;
 mod tls;
+mod tunnel;
 
 use std::process::Command;
 
@@ -37,6 +38,7 @@ const BENCHES: &[(&str, Run)] = &[
     ("small", small::run),
     ("lead", lead::run),
     ("tls", tls::run),
+    ("tunnel", tunnel::run),
     ("create", create::run),
     ("catalog", catalog::run),
     ("shares", shares::run),

@@ -197,18 +197,20 @@ class CuttingProxy {
 
 /** A browser with an empty profile and its downloads in a folder of its own. */
 export class Browser {
-  static async start(server) {
+  static async start(server, more = []) {
     const browser = new Browser();
     browser.folder = mkdtempSync(path.join(server.folder, 'downloads-'));
     browser.chromium = await puppeteer.launch({
       executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
       headless: true,
       // Chromium's own sandbox does not work for root, nor in most containers.
-      args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-background-networking'],
+      args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-background-networking', ...more],
     });
     const session = await browser.chromium.target().createCDPSession();
     await session.send('Browser.setDownloadBehavior', { behavior: 'allow', downloadPath: browser.folder, eventsEnabled: true });
     browser.ends = [];
+    session.on('Browser.downloadWillBegin', ({ guid, url }) => { browser.download = { guid, url }; });
+    browser.session = session;
     session.on('Browser.downloadProgress', ({ state }) => { if (state !== 'inProgress') browser.ends.push(state); });
     return browser;
   }
@@ -228,6 +230,13 @@ export class Browser {
   async end() {
     await until('the download ends', () => this.ends.length > 0);
     return this.ends.shift();
+  }
+
+  /** Cancels the download that runs, as its button does; returns its URL. */
+  async cancel() {
+    const { guid, url } = this.download;
+    await this.session.send('Browser.cancelDownload', { guid });
+    return url;
   }
 
   /** Returns the names of the files that are there. */
