@@ -290,9 +290,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         let mut changes = tunnel.changes();
         running.spawn("session with tailscaled", session.run(over));
         // What links begin with, and what is wrong, is told at the start where it can be.
-        let ready = async {
-            while tunnel.trouble().is_some() && changes.changed().await.is_ok() {}
-        };
+        let ready = async { while tunnel.trouble().is_some() && changes.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(MAX_NAMING, ready).await;
     }
     running.public_url = tunnel.address().to_string();

@@ -109,7 +109,15 @@ fn opening(bench: &mut Bench<'_>, lab: &Lab) {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let (opens, closes, counted, took) = runtime.block_on(changes(&socket, way, times, &edits));
         let ms = |values: &[f64], part: f64| format!("{:.1}", quantile(values.iter().copied(), part));
-        table.row([name.to_owned(), ms(&opens, 0.5), ms(&opens, 0.99), ms(&closes, 0.5), ms(&closes, 0.99), counted.to_string(), format!("{took:.0}")]);
+        table.row([
+            name.to_owned(),
+            ms(&opens, 0.5),
+            ms(&opens, 0.99),
+            ms(&closes, 0.5),
+            ms(&closes, 0.99),
+            counted.to_string(),
+            format!("{took:.0}"),
+        ]);
     }
     let words = "Wanted: opening and closing at the median within 10 ms each (each is read back before it is called open), and few edits for many changes. With tailscale \
                  the first share opens the door, and the last one shuts it: that is what is measured.";
@@ -177,7 +185,17 @@ fn through(bench: &mut Bench<'_>, lab: &Lab) {
         let way_in = format!("{name}:{port}:{}", lab.ingress(*port));
         let began = Instant::now();
         let curl = Command::new("curl")
-            .args(["--silent", "--fail", "--location", "--output", "/dev/null", "--write-out", "%{size_download}", "--cacert", lab.text("ca_file")])
+            .args([
+                "--silent",
+                "--fail",
+                "--location",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{size_download}",
+                "--cacert",
+                lab.text("ca_file"),
+            ])
             .args(["--connect-to", &way_in, url])
             .output()
             .expect("curl is installed");
@@ -186,7 +204,11 @@ fn through(bench: &mut Bench<'_>, lab: &Lab) {
     });
     let mut table = Table::new(["", "MB/s", "× nginx behind tailscaled's proxy"]);
     for (which, name) in ["nginx, proxied by tailscaled", "portcullis, passed through"].into_iter().enumerate() {
-        table.row([name.to_owned(), format!("{:.0}", median(rounds.iter().map(|round| round[which]))), ratio(&rounds, which, 0, |figure| *figure)]);
+        table.row([
+            name.to_owned(),
+            format!("{:.0}", median(rounds.iter().map(|round| round[which]))),
+            ratio(&rounds, which, 0, |figure| *figure),
+        ]);
     }
     let words = "Wanted: at least 1.0 ×. Both go through the lab's ingress and tailscaled over WireGuard on the same two cores, which is what costs most.";
     bench.report.tell("tunnel", &format!("One file of {} MiB from the internet, to curl over HTTP/2", bytes / MIB), &table, words);

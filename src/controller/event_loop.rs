@@ -415,8 +415,8 @@ impl Controller {
             return self.take_up(id);
         }
         tracing::error!(share.id = %id, %error, "Could not save share {id}; trying again");
-        // It went on from what did not happen; the next readings say it again.
-        slot.ahead = None;
+        // It went on from what did not happen; the next readings say it again, and go on from what did.
+        (slot.ahead, slot.saving) = (None, None);
         let Saving { next, job, .. } = saving;
         // Whoever waited behind it is told now: the next try comes later, and may fail as well.
         // But what was to shut it stays in line, whoever asked for it.

@@ -407,6 +407,28 @@ async fn doors_that_no_share_wants_are_shut_and_a_door_that_fell_shut_is_opened_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_redeem_that_could_not_be_saved_does_not_come_back_with_the_bytes_of_another() {
+    let scene = Scene::new().await;
+    let policy = PolicyRequest { max_downloads: Some(2), ..PolicyRequest::default() };
+    let path = CatalogPath::parse("film.mkv").unwrap();
+    let view = scene.handle.create(NewShare { path, policy, note: None, message: None }).await.unwrap();
+    let secret = scene.redeem(&view).await.unwrap();
+    let request = scene.fetch(&view, &secret).await;
+    scene.store.die_after(0);
+    assert!(scene.redeem(&view).await.is_err());
+    // While the disk is given time to come back, the first one goes on.
+    scene.reports.arrived(request, ByteRange::new(0, 9), Evidence::Acknowledged);
+    sleep(Duration::from_millis(100)).await;
+    scene.store.revive();
+    sleep(Duration::from_secs(3)).await;
+    scene.reports.ended(request, Some(ByteRange::new(0, 9)), Evidence::Acknowledged, None).await;
+    sleep(Duration::from_secs(3)).await;
+    let kept = scene.store.inner.share(view.share.id).await.unwrap().unwrap();
+    assert_eq!((kept.transfers.len(), kept.uses_left()), (1, Some(1)), "the second use is still there");
+    assert!(scene.redeem(&view).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_somebody_else_took_away_is_closed_and_not_opened_again() {
     let scene = Scene::new().await;
     let (view, other) = (scene.share().await, scene.share().await);

@@ -672,6 +672,8 @@ impl Share {
                 if let Phase::Closing { outcome } = self.phase {
                     self.phase = Phase::Closed { outcome, at: now };
                     facts.push(Fact::Closed { outcome });
+                    // What ran was cut, and whoever comes late with its end is not heard any more.
+                    self.transfers.iter_mut().for_each(Transfer::nothing_runs);
                 }
             }
             Event::Redeemed { link, transfer, recipient } => {

@@ -249,6 +249,11 @@ impl Transfer {
         }
     }
 
+    /// Its share is closed: no request runs any more, and none is waited for.
+    pub(super) fn nothing_runs(&mut self) {
+        self.requests.clear();
+    }
+
     /// The process died and no request runs any more. How far each had got is known only up to what was saved, so
     /// everything behind that is in doubt, and counts as handed over once the recipient resumes behind it.
     pub(super) fn restarted(&mut self, now: Moment) {
