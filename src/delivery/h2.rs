@@ -65,7 +65,10 @@ pub(super) async fn serve(welcomed: Welcomed, side: Arc<RecipientSide>, threads:
         .reset_stream_duration(RESET_MEMORY);
     let Ok(Ok(frames)) = timeout(h1::HEAD_TIMEOUT, builder.handshake(wire.clone())).await else { return };
     let site = Site { wire, side, threads, origin, shutdown };
-    Box::pin(Connection { frames, site, requests: FuturesUnordered::new(), bodies: 0, silences: 0, ends_at: None }.run()).await;
+    Box::pin(
+        Connection { frames, site, requests: FuturesUnordered::new(), bodies: 0, silences: 0, is_dropped: false, ends_at: None }.run(),
+    )
+    .await;
 }
 
 /// What every request of a connection is answered with.
@@ -87,6 +90,8 @@ struct Connection {
     bodies: usize,
     /// How often silence was all that was said.
     silences: u32,
+    /// Whether nothing more is said and nothing more heard, as where silence is all that is said.
+    is_dropped: bool,
     /// Until when the last frames may leave, once nothing more is to come.
     ends_at: Option<Instant>,
 }
@@ -138,7 +143,10 @@ impl Connection {
                 () = self.site.shutdown.cancelled(), if !is_told => Input::Shutdown,
             };
             match input {
-                Input::Request(_) if self.requests.len() >= MAX_REQUESTS => self.end_because(Reason::ENHANCE_YOUR_CALM),
+                Input::Request(_) if self.requests.len() >= MAX_REQUESTS => {
+                    self.is_dropped = true;
+                    break;
+                }
                 Input::Request(request) => self.requests.push(self.site.clone().answer(*request).boxed()),
                 Input::Ended(Ended::Bytes(body)) => {
                     self.bodies += 1;
@@ -149,7 +157,8 @@ impl Connection {
                     self.bodies -= usize::from(matches!(ended, Ended::Sent));
                     self.silences += u32::from(matches!(ended, Ended::Silence));
                     if self.silences >= MAX_SILENCES && self.bodies == 0 {
-                        self.end();
+                        self.is_dropped = true;
+                        break;
                     }
                     // As where there is one request at a time: whoever is met with silence has nothing more to ask. But a
                     // download beside it goes on, for browsers ask for more than they are told of.
@@ -177,18 +186,14 @@ impl Connection {
 
     /// Says that nothing more comes.
     fn end(&mut self) {
-        self.end_because(Reason::NO_ERROR);
-    }
-
-    fn end_because(&mut self, reason: Reason) {
         if self.ends_at.is_none() {
             self.ends_at = Some(Instant::now() + GOODBYE);
-            self.frames.abrupt_shutdown(reason);
+            self.frames.abrupt_shutdown(Reason::NO_ERROR);
         }
     }
 
     async fn close(self) {
-        let Self { frames, site, mut requests, .. } = self;
+        let Self { frames, site, mut requests, is_dropped, .. } = self;
         // Whoever still waits for the other side learns that it is gone, and tells what has arrived.
         drop(frames);
         while let Some(ended) = requests.next().await {
@@ -196,7 +201,7 @@ impl Connection {
                 body.send().await;
             }
         }
-        if site.wire.stream().finish() {
+        if !is_dropped && site.wire.stream().finish() {
             Box::pin(h1::linger(site.wire.stream())).await;
         }
     }

@@ -271,6 +271,8 @@ impl Client {
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 panic!("no answer within {PATIENCE:?}; so far: {:?}", String::from_utf8_lossy(&self.buffer));
             }
+            // A read with a timeout is not taken up again behind a signal, as that of a child that was stopped.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => self.fill(),
             Err(_) => false,
         }
     }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use portcullis::share::ShareId;
@@ -353,15 +353,18 @@ async fn beside_a_writer_who_never_rests_every_edit_lands_and_none_of_theirs_is_
     let lab = Lab::start();
     let held = Held::begin(&lab, Way::Mount, child(), 443);
     held.open(share(0)).await;
-    let (api, is_over) = (lab.local_api(), Arc::new(AtomicBool::new(false)));
-    let over = is_over.clone();
+    let (api, is_over, theirs_so_far) = (lab.local_api(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (over, counted) = (is_over.clone(), theirs_so_far.clone());
     let writer = std::thread::spawn(move || {
         let mut written = 0_u64;
         while !over.load(Ordering::Relaxed) {
             let (mut config, etag) = api.serve_config();
             config["TCP"]["8443"] = json!({ "TCPForward": format!("127.0.0.1:{}", 1 + written % 60_000) });
             match api.set_serve_config(&config, &etag).status {
-                200 => written += 1,
+                200 => {
+                    written += 1;
+                    counted.store(written, Ordering::Relaxed);
+                }
                 412 => {}
                 other => panic!("{other}"),
             }
@@ -375,11 +378,17 @@ async fn beside_a_writer_who_never_rests_every_edit_lands_and_none_of_theirs_is_
             held.funnel.close(share(n)).await.unwrap();
         }
     }
+    // As long as it takes until they have been between ours often.
+    let begun = Instant::now();
+    while theirs_so_far.load(Ordering::Relaxed) < 20 {
+        assert!(begun.elapsed() < SOON, "they cannot write");
+        held.funnel.open(share(61)).await.unwrap();
+        held.funnel.close(share(61)).await.unwrap();
+    }
     is_over.store(true, Ordering::Relaxed);
     let written = writer.join().unwrap();
     let theirs = lab.local_api().serve_config().0["TCP"]["8443"]["TCPForward"].clone();
     assert_eq!(theirs, json!(format!("127.0.0.1:{}", 1 + (written - 1) % 60_000)), "their last one stands");
-    assert!(written > 5, "they wrote {written} times");
     assert_eq!(mounted(&lab), (0..=60).filter(|n| *n == 0 || n % 3 != 0).map(share).collect());
 }
 
