@@ -88,7 +88,8 @@ fn relay(mut from: UnixStream, to: &str, edits: &AtomicUsize) -> std::io::Result
     std::thread::spawn(move || drop(std::io::copy(&mut back, &mut there).map(|_| there.shutdown(std::net::Shutdown::Both))));
     let mut bytes = [0; 64 * 1024];
     let mut is_first = true;
-    while let n @ 1.. = from.read(&mut bytes)? {
+    // Whoever leaves something unread is gone with an error (ECONNRESET): that is an end, too, and tailscaled is to hear of it.
+    while let Ok(n @ 1..) = from.read(&mut bytes) {
         if std::mem::take(&mut is_first) && bytes.starts_with(b"POST /localapi/v0/serve-config") {
             edits.fetch_add(1, Ordering::Relaxed);
         }

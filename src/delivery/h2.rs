@@ -15,7 +15,7 @@ use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::{Method, Request, Response};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::body::Body;
@@ -137,7 +137,7 @@ impl Connection {
                     Some(Err(_)) | None => Input::Over,
                 },
                 Some(ended) = self.requests.next(), if !is_idle => Input::Ended(ended),
-                _ = asks.tick(), if !is_idle && wire.is_unasked() => Input::Ask,
+                () = time_to_ask(&wire, &mut asks), if !is_idle => Input::Ask,
                 flushed = wire.flushed(), if wire.is_waiting() => Input::Flushed(flushed),
                 () = sleep_until(until), if is_idle || self.ends_at.is_some() => Input::Idle,
                 () = self.site.shutdown.cancelled(), if !is_told => Input::Shutdown,
@@ -267,6 +267,17 @@ impl Site {
                 Some(Ok(piece)) => timeout(PAGE_TIMEOUT, write(&mut stream, piece, false)).await.ok()??,
                 Some(Err(_)) | None => return stream.send_data(Bytes::new(), true).ok(),
             }
+        }
+    }
+}
+
+/// Waits until something that has left is to be asked after.
+async fn time_to_ask(wire: &Wire, asks: &mut Interval) {
+    loop {
+        asks.tick().await;
+        // Whether there is anything is known only then: what others of the connection do meanwhile does not begin this anew.
+        if wire.is_unasked() {
+            return;
         }
     }
 }

@@ -48,6 +48,8 @@ struct State {
     is_full: bool,
     /// How much of the bodies may wait at the moment.
     most_ahead: u64,
+    /// Whether frames left HTTP/2 since whoever waits for room was told.
+    has_left: bool,
 }
 
 impl Wire {
@@ -59,6 +61,7 @@ impl Wire {
             taken: 0,
             is_full: false,
             most_ahead: AHEAD_BYTES.0,
+            has_left: false,
         };
         Self(Arc::new(Shared { stream, began: Instant::now(), state: Mutex::new(state), changed: Notify::new() }))
     }
@@ -183,17 +186,26 @@ impl State {
         self.meter.room().min(waits)
     }
 
-    /// Notes whether the socket is full. Returns whether more may be handed on.
+    /// Notes whether the socket is full. Returns whether more may be handed on than before: to tell of nothing new would have the
+    /// connection go round for ever, for whoever is told asks it again.
     fn set_full(&mut self, is_full: bool) -> bool {
-        self.is_full = is_full;
-        self.most_ahead = if is_full { AHEAD_BYTES.0 } else { (self.most_ahead * 2).min(AHEAD_BYTES.1) };
-        !is_full
+        let was_full = std::mem::replace(&mut self.is_full, is_full);
+        if is_full {
+            self.most_ahead = AHEAD_BYTES.0;
+            return false;
+        }
+        let is_more = std::mem::take(&mut self.has_left) || was_full;
+        if is_more {
+            self.most_ahead = (self.most_ahead * 2).min(AHEAD_BYTES.1);
+        }
+        is_more
     }
 
     /// Takes frames, and puts PINGs between them.
     fn take(&mut self, mut bytes: &[u8], now: Duration) {
         while !bytes.is_empty() {
             let n = self.meter.leave(bytes);
+            self.has_left = true;
             self.plain.extend_from_slice(&bytes[..n]);
             bytes = &bytes[n..];
             if let Some(ping) = self.meter.ping_if_due(now) {

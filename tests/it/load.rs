@@ -36,13 +36,6 @@ fn memory_kib(server: &Server) -> (u64, u64) {
     (of("Private_Clean:") + of("Private_Dirty:"), of("Rss:"))
 }
 
-/// How much CPU time the server has used, in hundredths of a second (`man 5 proc`).
-fn cpu_ticks(server: &Server) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("a process of ours");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace().collect();
-    fields[11].parse::<u64>().expect("user time") + fields[12].parse::<u64>().expect("system time")
-}
-
 /// Returns the value that all but a hundredth of them stay below.
 fn p99(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

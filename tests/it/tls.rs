@@ -195,8 +195,38 @@ fn what_nobody_confirms_is_not_told_and_no_more_than_a_mebibyte_of_it_leaves() {
     }
     assert!(bytes <= MOST_LEAKED_BYTES && bytes > 64 * 1024, "{bytes} bytes left");
     assert!(pings >= 2, "it was asked {pings} times");
+    let before = server.cpu_ticks();
+    std::thread::sleep(Duration::from_secs(2));
+    let ticks = server.cpu_ticks() - before;
+    assert!(ticks < 60, "who waits for an answer does nothing meanwhile, and took {ticks} hundredths of a second");
     let share = server.show(&offer.id);
     assert_eq!((delivered(&share), &share["state"]), (0, &json!("transferring")), "{share:#}");
+}
+
+#[test]
+fn what_came_last_before_a_window_closed_is_asked_after_too() {
+    const WINDOW: usize = 400_000;
+    let authority = Authority::new();
+    let server = authority.setup().start();
+    put(&server, "film.mkv", MIB);
+    let offer = server.share("film.mkv");
+    let transfer = authority.redeem(&server, &offer);
+    let mut full = authority.http_2(server.recipient, &[(INITIAL_WINDOW, WINDOW as u32)]);
+    full.open_window(MIB as u32);
+    full.get(1, &transfer, &[]);
+    let mut bytes = 0;
+    while bytes < WINDOW {
+        let next = full.next().expect("it runs");
+        bytes += if next.kind == DATA { next.content.len() } else { 0 };
+        full.answer(&next);
+    }
+    full.connection.sock.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    poll(SOON, "all that it has is told", || {
+        if let Some(next) = full.next() {
+            full.answer(&next);
+        }
+        delivered(&server.show(&offer.id)) == WINDOW as u64
+    });
 }
 
 #[test]

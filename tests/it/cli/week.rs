@@ -24,6 +24,7 @@ fn a_share_is_watched_extended_closed_reopened_and_looked_back_at() {
     let mut watching = server.command();
     let mut watching = watching.args(["watch", "--json"]).stdin(Stdio::null()).spawn().expect("the binary starts");
     let mut events = BufReader::new(watching.stdout.take().expect("piped")).lines();
+    poll(SOON, "it watches", || server.api("GET", "/metrics", None).text().contains("portcullis_event_streams 1\n"));
 
     let share = json(&server, &["share", "film/holiday.mkv", "--json", "--expires", "10m", "--message", "Hello", "--max-speed", "50MB"]);
     assert_eq!((&share["message"], &share["policy"]["max_bytes_per_second"]), (&json!("Hello"), &json!(50_000_000)));

@@ -222,6 +222,13 @@ impl Server {
         self.process.as_ref().expect("the server runs").child.id()
     }
 
+    /// How much CPU time the server has used, in hundredths of a second (`man 5 proc`).
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process of ours");
+        let fields: Vec<&str> = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace().collect();
+        fields[11].parse::<u64>().expect("user time") + fields[12].parse::<u64>().expect("system time")
+    }
+
     /// Ends it as a power cut would: `kill -9`.
     pub(crate) fn kill(&mut self) {
         let Some(mut process) = self.process.take() else { return };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{cpu_ticks, factor, memory_kib, p99};
+use super::{factor, memory_kib, p99};
 use crate::harness::{Client, Offer, Server, Setup, put, sha256};
 
 /// How many owners' scripts make shares at once.
@@ -59,9 +59,9 @@ fn ten_thousand_shares_live_beside_each_other() {
             began.elapsed().as_secs_f64() * 1e3
         })
         .collect();
-    let before = (cpu_ticks(&server), Instant::now());
+    let before = (server.cpu_ticks(), Instant::now());
     std::thread::sleep(Duration::from_secs(3));
-    let idle_percent = (cpu_ticks(&server) - before.0) as f64 / before.1.elapsed().as_secs_f64();
+    let idle_percent = (server.cpu_ticks() - before.0) as f64 / before.1.elapsed().as_secs_f64();
     let (_, rss_kib) = memory_kib(&server);
     let list_ms = p99(lists);
     println!("{LIVING} live shares: {rss_kib} KiB resident, list p99 {list_ms:.1} ms, idle {idle_percent:.1} % of a core");
