@@ -5,6 +5,7 @@
 mod body;
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -114,7 +115,6 @@ enum Input {
     Ended(Ended),
     /// It is time to ask after what has left.
     Ask,
-    Flushed(std::io::Result<()>),
     Idle,
     Shutdown,
     /// The other side is gone, or has nothing more to hear.
@@ -132,13 +132,10 @@ impl Connection {
             let is_idle = self.requests.is_empty();
             let until = self.ends_at.unwrap_or(idle_until);
             let input = tokio::select! {
-                accepted = self.frames.accept() => match accepted {
-                    Some(Ok(request)) => Input::Request(Box::new(request)),
-                    Some(Err(_)) | None => Input::Over,
-                },
+                biased;
+                input = accept(&mut self.frames, &wire) => input,
                 Some(ended) = self.requests.next(), if !is_idle => Input::Ended(ended),
                 () = time_to_ask(&wire, &mut asks), if !is_idle => Input::Ask,
-                flushed = wire.flushed(), if wire.is_waiting() => Input::Flushed(flushed),
                 () = sleep_until(until), if is_idle || self.ends_at.is_some() => Input::Idle,
                 () = self.site.shutdown.cancelled(), if !is_told => Input::Shutdown,
             };
@@ -167,8 +164,7 @@ impl Connection {
                     }
                 }
                 Input::Ask if self.site.wire.ask().is_err() => break,
-                Input::Flushed(Err(_)) => break,
-                Input::Ask | Input::Flushed(Ok(())) => {}
+                Input::Ask => {}
                 Input::Idle if self.ends_at.is_some() => break,
                 Input::Idle => self.end(),
                 Input::Shutdown => {
@@ -269,6 +265,19 @@ impl Site {
             }
         }
     }
+}
+
+/// Waits for a request; what has gathered is sent whenever there is no more of it.
+async fn accept(frames: &mut h2::server::Connection<Wire, Bytes>, wire: &Wire) -> Input {
+    std::future::poll_fn(|context| match frames.poll_accept(context) {
+        Poll::Ready(Some(Ok(request))) => Poll::Ready(Input::Request(Box::new(request))),
+        Poll::Ready(Some(Err(_)) | None) => Poll::Ready(Input::Over),
+        Poll::Pending => match wire.poll_flushed(context) {
+            Poll::Ready(Err(_)) => Poll::Ready(Input::Over),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        },
+    })
+    .await
 }
 
 /// Waits until something that has left is to be asked after.

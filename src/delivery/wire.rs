@@ -18,8 +18,8 @@ use super::stream::Stream;
 use crate::meter::PingMeter;
 use crate::token::random;
 
-/// How much is sealed and sent at a time: four records, one call.
-const BATCH_BYTES: usize = 64 * 1024;
+/// How much is sealed and sent at a time, in one call: as much of the bodies as may wait, with the heads of its frames and a PING.
+const BATCH_BYTES: usize = 65 * 1024;
 /// How much of the bodies may wait in HTTP/2's own queues, at the least (for who does not keep up) and at the most.
 const AHEAD_BYTES: (u64, u64) = (16 * 1024, 64 * 1024);
 /// How much is read at a time: requests are small.
@@ -120,15 +120,9 @@ impl Wire {
         Ok(())
     }
 
-    /// Returns whether something waits for the socket.
-    pub(super) fn is_waiting(&self) -> bool {
-        let state = self.0.lock();
-        state.is_full || !state.plain.is_empty()
-    }
-
     /// Waits until nothing waits for the socket.
-    pub(super) async fn flushed(&self) -> io::Result<()> {
-        std::future::poll_fn(|context| self.0.poll_flushed(context)).await
+    pub(super) fn poll_flushed(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flushed(context)
     }
 }
 
@@ -206,6 +200,9 @@ impl State {
         while !bytes.is_empty() {
             let n = self.meter.leave(bytes);
             self.has_left = true;
+            if self.plain.capacity() == 0 && self.most_ahead == AHEAD_BYTES.1 {
+                self.plain.reserve(BATCH_BYTES);
+            }
             self.plain.extend_from_slice(&bytes[..n]);
             bytes = &bytes[n..];
             if let Some(ping) = self.meter.ping_if_due(now) {
@@ -233,8 +230,9 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(n))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_flushed(context)
+    /// Does nothing: HTTP/2 asks for it behind every frame. Whoever polls it sends what has gathered when there is no more.
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
