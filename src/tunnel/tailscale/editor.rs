@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::localapi::{LocalApi, LocalApiError};
 use super::shape::{self, Foreign, Shape};
+use super::status::FIRST_VERSION;
 use crate::share::ShareId;
 use crate::token::random;
 
@@ -37,7 +38,7 @@ pub(super) enum EditError {
     #[error("the session with tailscaled has ended")]
     SessionOver,
     /// It took what it was told, and serves something else.
-    #[error("tailscaled took what it was told and serves something else: is it 1.102.2 or later?")]
+    #[error("tailscaled took what it was told and serves something else: is it {}.{}.{} or later?", FIRST_VERSION.0, FIRST_VERSION.1, FIRST_VERSION.2)]
     NotTaken,
     /// Others changed the configuration again and again.
     #[error("others change tailscaled's configuration all the time; none of {MAX_TRIES} tries stood")]

@@ -8,7 +8,7 @@ use crate::share::Timestamp;
 
 /// The first version that is known to work as this program needs it. 1.102.0 and 1.102.1 accept the configuration and let nobody in;
 /// older ones may know less of it, and drop in silence what they do not know.
-const FIRST_VERSION: (u32, u32, u32) = (1, 102, 2);
+pub(super) const FIRST_VERSION: (u32, u32, u32) = (1, 102, 2);
 /// The capability that names the ports, before its `?ports=`.
 const FUNNEL_PORTS: &str = "https://tailscale.com/cap/funnel-ports?";
 
