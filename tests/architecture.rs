@@ -37,6 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config.rs", "config/"]),
     ("strsim", &["config.rs", "config/", "cli/"]),
     ("prometheus_client", &["metrics.rs"]),
+    ("notify", &["meter/log_tail/follow.rs"]),
     ("sd_notify", &["app.rs", "app/", "shutdown.rs"]),
     ("socket2", &["delivery/", "http/owner/serve.rs", "app.rs"]),
     ("tracing_subscriber", &["telemetry.rs"]),

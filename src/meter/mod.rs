@@ -4,10 +4,13 @@
 //! The interface is the channel: a meter needs no trait.
 //!
 //! * `tcp_info.rs`: what the recipient's kernel acknowledged on our own socket.
+//! * `access_log.rs`: what nginx says of a request that has ended, `log_tail.rs`: in a log that is followed.
 //! * `ping.rs`: what the recipient's own HTTP/2 stack confirmed; `window.rs`: how much may wait for that.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+pub mod access_log;
+pub mod log_tail;
 mod ping;
 mod tcp_info;
 mod window;
