@@ -9,6 +9,7 @@
 
 mod catalog;
 mod create;
+mod follow;
 mod growth_files;
 mod growth_shares;
 mod growth_transfers;
@@ -37,6 +38,7 @@ const BENCHES: &[(&str, Run)] = &[
     ("slow", slow::run),
     ("small", small::run),
     ("lead", lead::run),
+    ("follow", follow::run),
     ("tls", tls::run),
     ("tunnel", tunnel::run),
     ("create", create::run),

@@ -139,9 +139,16 @@ impl Tail {
             self.from = None;
         }
         self.look_for_another()?;
-        let mut progress = Progress::default();
+        let (mut progress, mut failed) = (Progress::default(), None);
         for entry in &mut self.files {
-            let look = entry.followed.read(&mut self.buffer, most.saturating_sub(progress.bytes), each)?;
+            let look = match entry.followed.read(&mut self.buffer, most.saturating_sub(progress.bytes), each) {
+                Ok(look) => look,
+                // One that cannot be read keeps no other from being read.
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            };
             progress.bytes += look.bytes;
             progress.left += look.left;
             self.mishaps.oversized_lines += look.oversized;
@@ -157,21 +164,27 @@ impl Tail {
             last.is_over = false;
         }
         self.files.retain(|entry| !entry.is_over);
-        Ok(progress)
+        failed.map_or(Ok(progress), Err)
     }
 
     /// Follows the file that has the name now, if that is another one, and those that had it meanwhile.
     fn look_for_another(&mut self) -> io::Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) => {
+                if let Some(at) = self.files.iter().position(|entry| entry.followed.id == FileId::of(&metadata)) {
+                    // It may have been renamed back.
+                    self.files[at..].rotate_left(1);
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
         let Some(file) = open(&self.path)? else { return Ok(()) };
         let followed = Followed::begin(file)?;
-        if let Some(at) = self.files.iter().position(|entry| entry.followed.id == followed.id) {
-            // It may have been renamed back.
-            let entry = self.files.remove(at);
-            self.files.push(entry);
-            return Ok(());
-        }
         let missed = self.siblings(&[])?.unwrap_or_default();
-        self.files.extend(missed.into_iter().map(|(_, entry)| entry).filter(|entry| entry.followed.id != followed.id));
+        self.files.extend(missed.into_iter().map(|(_, entry)| entry));
+        self.files.retain(|entry| entry.followed.id != followed.id);
         self.files.push(Entry::new(followed, 0));
         let excess = self.files.len().saturating_sub(MAX_FILES);
         self.let_go.extend(self.files.drain(..excess).map(|entry| entry.followed.id));

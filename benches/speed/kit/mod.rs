@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use client::{Connection, download, exchange, hammer, head_and_length, request};
 pub(crate) use http2::Certificate;
 pub(crate) use plot::{Line, Plot};
-pub(crate) use process::{cpu_seconds, memory, tcp_memory_bytes};
+pub(crate) use process::{cpu_seconds, cpu_seconds_alone, memory, tcp_memory_bytes};
 pub(crate) use report::{Report, Table, home};
 pub(crate) use server::{Nginx, Offer, Portcullis, Setup};
 pub(crate) use slow::{Crowd, Pull};

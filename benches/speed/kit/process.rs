@@ -18,15 +18,16 @@ pub(crate) struct Memory {
 
 /// Returns the CPU seconds that a process, all its threads and its children have used.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
-    let ticks: u64 = family(pid)
-        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
-        .filter_map(|stat| {
-            // The name in parentheses may hold anything; the fields behind it are counted from the third.
-            let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-            Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
-        })
-        .sum();
-    ticks as f64 / TICKS_PER_SECOND
+    family(pid).map(|pid| cpu_seconds_alone(pid)).sum()
+}
+
+/// Returns the CPU seconds that a process and all its threads have used, without its children.
+pub(crate) fn cpu_seconds_alone(pid: impl std::fmt::Display) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may hold anything; the fields behind it are counted from the third.
+    let fields: Vec<&str> = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().collect()).unwrap_or_default();
+    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0);
+    (ticks(11) + ticks(12)) as f64 / TICKS_PER_SECOND
 }
 
 /// Returns how much memory a process and its children hold.

@@ -12,7 +12,7 @@ use super::{Checkpoint, Mishaps, Tail};
 use crate::clock::Clock;
 
 /// How long lines gather before they are read: what reads each by itself spends a wake-up on each. So much later they are known.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(15);
 /// For how many such looks without a line the log is read on, before the kernel is asked to wake us: while many lines come, it
 /// would say so for each.
 const QUIET_LOOKS: u32 = 20;
