@@ -31,6 +31,7 @@ mod life;
 mod live;
 mod load;
 mod names;
+mod nginx;
 mod operate;
 mod owner;
 mod policies;
