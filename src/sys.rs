@@ -38,7 +38,7 @@ pub(crate) struct TcpInfo {
 
 impl TcpInfo {
     /// Reads the beginning of a `struct tcp_info`. `None` where it ends before what is wanted: Linux before 4.1 does not count.
-    fn parse(answer: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(answer: &[u8]) -> Option<Self> {
         let bytes_acked = answer.get(BYTES_ACKED_AT..TCP_INFO_BYTES)?;
         Some(Self { state: *answer.first()?, bytes_acked: u64::from_ne_bytes(bytes_acked.try_into().ok()?) })
     }

@@ -5,6 +5,7 @@
 //!
 //! * `tcp_info.rs`: what the recipient's kernel acknowledged on our own socket.
 //! * `access_log.rs`: what nginx says of a request that has ended, `log_tail.rs`: in a log that is followed.
+//! * `sock_diag.rs`: what the kernel knows of a socket that nginx owns, and ending such a connection.
 //! * `ping.rs`: what the recipient's own HTTP/2 stack confirmed; `window.rs`: how much may wait for that.
 
 #[cfg(any(test, fuzzing))]
@@ -12,12 +13,14 @@ pub(crate) mod fuzz;
 pub mod access_log;
 pub mod log_tail;
 mod ping;
+mod sock_diag;
 mod tcp_info;
 mod window;
 
 use tokio::sync::{mpsc, oneshot};
 
 pub use ping::{PingFrame, PingMeter};
+pub use sock_diag::{Cookie, Sighting, SocketState, Sockets};
 pub use tcp_info::{AckCounter, is_over};
 pub use window::MAX_UNCONFIRMED_BYTES;
 
