@@ -20,6 +20,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("proxy_header", delivery::fuzz::proxy_header),
     ("certificate", delivery::fuzz::certificate),
     ("http2_frames", meter::fuzz::http2_frames),
+    ("socket_answer", meter::fuzz::socket_answer),
     ("token", token::fuzz::token),
     ("transfer_secret", token::fuzz::transfer_secret),
     ("catalog_path", share::fuzz::catalog_path),

@@ -9,10 +9,10 @@
 //! counters. A connection that was reset is gone at once, with whatever was not acknowledged: that there is no such socket says
 //! nothing of what arrived, the last sighting does.
 //!
-//! `wire.rs` has the bytes of questions and answers.
+//! `sighting.rs` says what was seen; `wire.rs` has the bytes of questions and answers.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -22,8 +22,11 @@ use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recvfrom, sendto, socket_with};
 
+pub use sighting::{Cookie, Sighting, SocketState};
+
 use wire::{ANY_COOKIE, Answer, Pair, Told, Wish};
 
+mod sighting;
 pub(in crate::meter) mod wire;
 
 /// How long an answer is waited for. The kernel has put it in the queue before the call that asks returns, so only one that never
@@ -50,120 +53,6 @@ pub struct Sockets {
 struct Line {
     socket: OwnedFd,
     sequence: u32,
-}
-
-/// Which of all connections that ever have the same two addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Cookie(u64);
-
-/// In which state a connection is (RFC 9293).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SocketState {
-    /// Both sides may write.
-    Established,
-    /// Asked for, and not answered.
-    SynSent,
-    /// Answered, and not accepted.
-    SynReceived,
-    /// Our side is done, and its FIN is not acknowledged.
-    FinWait1,
-    /// Our side is done, and all of it was acknowledged.
-    FinWait2,
-    /// Both sides are done, and all of ours was acknowledged.
-    TimeWait,
-    /// Over.
-    Closed,
-    /// The other side is done; ours may write.
-    CloseWait,
-    /// The other side was done first; our FIN is not acknowledged.
-    LastAck,
-    /// Waits for connections.
-    Listen,
-    /// Both sides are done, and our FIN is not acknowledged.
-    Closing,
-}
-
-impl SocketState {
-    /// Reads the kernel's number (`include/net/tcp_states.h`).
-    fn parse(number: u8) -> Option<Self> {
-        Some(match number {
-            1 => Self::Established,
-            2 => Self::SynSent,
-            3 | 12 => Self::SynReceived,
-            4 => Self::FinWait1,
-            5 => Self::FinWait2,
-            6 => Self::TimeWait,
-            7 => Self::Closed,
-            8 => Self::CloseWait,
-            9 => Self::LastAck,
-            10 => Self::Listen,
-            11 => Self::Closing,
-            _ => return None,
-        })
-    }
-
-    /// Returns whether our FIN stands behind what was written, and is not acknowledged.
-    fn has_its_fin_queued(self) -> bool {
-        matches!(self, Self::FinWait1 | Self::Closing | Self::LastAck)
-    }
-
-    /// Returns whether our FIN was acknowledged, and with it all that we wrote.
-    fn has_its_fin_acknowledged(self) -> bool {
-        matches!(self, Self::FinWait2 | Self::TimeWait)
-    }
-}
-
-/// What was seen of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sighting {
-    /// In which state it was.
-    pub state: SocketState,
-    /// How many bytes of the stream the other side's kernel acknowledged since the connection began; no FIN among them. Who asked for
-    /// the connection has one more, for the handshake; who accepted it, as nginx, has not. Nothing where there are no counters.
-    pub bytes_acked: u64,
-    /// How many bytes were written and not acknowledged; no FIN among them.
-    pub unacked: u64,
-    /// The socket's inode, as `/proc/PID/fd` has it; 0 when no process has it any more.
-    pub inode: u64,
-    /// Which connection it is: another with the same addresses has another.
-    pub cookie: Cookie,
-    has_counters: bool,
-}
-
-impl Sighting {
-    fn new(told: &Told, state: SocketState) -> io::Result<Self> {
-        let has_counters = told.counters.is_some();
-        if !has_counters && !state.has_its_fin_acknowledged() && state != SocketState::SynReceived {
-            return Err(io::Error::new(ErrorKind::Unsupported, "this kernel does not count acknowledged bytes (Linux 4.1 does)"));
-        }
-        let acked = told.counters.map_or(0, |counters| counters.bytes_acked);
-        Ok(Self {
-            state,
-            // The kernel counts a FIN as a byte, first among those that wait and then among those that arrived.
-            bytes_acked: acked.saturating_sub(u64::from(state.has_its_fin_acknowledged() || state == SocketState::Closed)),
-            unacked: u64::from(told.queue.saturating_sub(u32::from(state.has_its_fin_queued()))),
-            inode: u64::from(told.inode),
-            cookie: Cookie(told.cookie),
-            has_counters,
-        })
-    }
-
-    /// Returns whether the counters tell anything. A connection that both sides ended has none, nor one that its process closed and
-    /// whose bytes and FIN were all acknowledged: both are drained.
-    pub fn has_counters(&self) -> bool {
-        self.has_counters
-    }
-
-    /// Returns how many bytes of the stream were written: where the next one stands. Exact where [`Sockets::look_steadily`] saw it;
-    /// else it may be ahead by what was acknowledged during the look. Nothing where there are no counters.
-    pub fn written(&self) -> u64 {
-        self.bytes_acked + self.unacked
-    }
-
-    /// Returns whether the other side's kernel acknowledged all that was written.
-    pub fn is_drained(&self) -> bool {
-        self.state.has_its_fin_acknowledged() || self.unacked == 0
-    }
 }
 
 impl Sockets {
@@ -226,7 +115,7 @@ impl Sockets {
     pub fn destroy(&self, local: SocketAddr, peer: SocketAddr, cookie: Cookie) -> io::Result<bool> {
         let pair = pair(local, peer)?;
         // By its cookie: without one the kernel ends who listens there when the connection itself is gone.
-        let error = match self.ask(Wish::Destroy, &pair, cookie.0)? {
+        let error = match self.ask(Wish::Destroy, &pair, cookie.number())? {
             Answer::Outcome(0) => return Ok(true),
             Answer::Outcome(error) => Errno::from_raw_os_error(error),
             Answer::Socket(_) | Answer::End(_) | Answer::Other => return Err(unexpected()),
@@ -247,6 +136,18 @@ impl Sockets {
         }
     }
 
+    /// Tries on a connection of its own, over loopback, whether this process may end connections at all.
+    ///
+    /// # Errors
+    /// As [`Sockets::destroy`], and what making that connection says.
+    pub fn try_destroying(&self) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let own = TcpStream::connect(listener.local_addr()?)?;
+        let (local, peer) = (own.local_addr()?, own.peer_addr()?);
+        let seen = self.look(local, peer)?.ok_or_else(unexpected)?;
+        if self.destroy(local, peer, seen.cookie)? { Ok(()) } else { Err(unexpected()) }
+    }
+
     /// Returns whether somebody listens on this address in the namespace of this process; an address of all networks (`0.0.0.0`, `::`)
     /// asks for who listens on all. It cannot be known whether that is nginx: to be sure connect to it, and look for its side of that
     /// connection.
@@ -264,7 +165,7 @@ impl Sockets {
         match SocketState::parse(told.state) {
             // Where there is no such connection the kernel tells of who listens there.
             Some(SocketState::Listen) => Ok(None),
-            Some(state) if is_same(told.local, pair.local) && is_same(told.peer, pair.peer) => Sighting::new(&told, state).map(Some),
+            Some(state) if is_same(told.local, pair.local) && is_same(told.peer, pair.peer) => Sighting::read(&told, state).map(Some),
             Some(_) => Err(unexpected()),
             None => Err(io::Error::new(ErrorKind::InvalidData, format!("the kernel told of a socket in the unknown state {}", told.state))),
         }

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
-use rustix::thread as own;
-
 use super::*;
+
+mod rights;
 
 /// A connection: `ours` was accepted, as nginx's are.
 struct Connection {
@@ -69,33 +69,6 @@ impl Connection {
 
 fn sockets() -> Sockets {
     Sockets::open().unwrap()
-}
-
-/// Runs on a thread of its own, which has no user, no group and no capability that it could get back.
-fn without_rights<T: Send>(run: impl FnOnce() -> T + Send) -> T {
-    let drop_rights = || {
-        if rustix::process::geteuid().is_root() {
-            // What the kernel does not know as a capability it refuses to remove.
-            for number in 0..64 {
-                let _ = own::remove_capability_from_bounding_set(own::CapabilitySet::from_bits_retain(1 << number));
-            }
-            let nobody = 65_534;
-            own::set_thread_groups(&[]).unwrap();
-            let gid = rustix::process::Gid::from_raw(nobody);
-            own::set_thread_res_gid(gid, gid, gid).unwrap();
-            let uid = rustix::process::Uid::from_raw(nobody);
-            own::set_thread_res_uid(uid, uid, uid).unwrap();
-        }
-        own::set_no_new_privs(true).unwrap();
-        let left = own::capabilities(None).unwrap();
-        assert!(left.effective.is_empty() && left.permitted.is_empty(), "{left:?}");
-        run()
-    };
-    thread::scope(|scope| scope.spawn(drop_rights).join().unwrap())
-}
-
-fn may_end_connections() -> bool {
-    own::capabilities(None).unwrap().effective.contains(own::CapabilitySet::NET_ADMIN)
 }
 
 #[test]
@@ -187,33 +160,6 @@ fn a_connection_that_the_other_side_ended_first_is_drained_and_then_gone() {
 }
 
 #[test]
-fn each_state_has_its_own_way_with_the_fin() {
-    let info = [0u8; 120].into_iter().chain(1001u64.to_ne_bytes()).collect::<Vec<_>>();
-    let counters = crate::sys::TcpInfo::parse(&info);
-    let address = "127.0.0.1:1".parse().unwrap();
-    let sight = |number: u8, queue: u32, counters| {
-        let told = Told { local: address, peer: address, state: number, queue, inode: 0, cookie: 0, counters };
-        Sighting::new(&told, SocketState::parse(number).unwrap())
-    };
-    let told = |number: u8, queue: u32| {
-        let seen = sight(number, queue, counters).unwrap();
-        (seen.bytes_acked, seen.unacked, seen.is_drained())
-    };
-    // Established, CLOSE-WAIT: no FIN was written.
-    assert_eq!([1, 8].map(|state| (told(state, 0), told(state, 1))), [((1001, 0, true), (1001, 1, false)); 2]);
-    // FIN-WAIT-1, LAST-ACK, CLOSING: the last byte of the queue is the FIN.
-    let queued = [4, 9, 11].map(|state| (told(state, 1), told(state, 2)));
-    assert_eq!(queued, [((1001, 0, true), (1001, 1, false)); 3]);
-    // FIN-WAIT-2, TIME-WAIT: it was acknowledged.
-    assert_eq!([5, 6].map(|state| told(state, 0)), [(1000, 0, true); 2]);
-    // What has no counters though it should is an error and no zero.
-    let without: Vec<u8> = (1..=12).filter(|state| sight(*state, 0, None).is_ok()).collect();
-    assert_eq!(without, [3, 5, 6, 12]);
-    assert_eq!(sight(1, 0, None).unwrap_err().kind(), ErrorKind::Unsupported);
-    assert!((13..=u8::MAX).chain([0]).all(|number| SocketState::parse(number).is_none()));
-}
-
-#[test]
 fn a_connection_that_was_reset_is_gone() {
     let (sockets, connection) = (sockets(), Connection::new());
     connection.fill();
@@ -264,111 +210,6 @@ fn a_socket_is_found_in_both_families_however_its_addresses_are_written() {
 }
 
 #[test]
-fn who_listens_is_seen_and_who_does_not_is_not() {
-    let sockets = sockets();
-    let one = TcpListener::bind("127.0.0.1:0").unwrap();
-    let all = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    let seen = |host: &str, port: u16| sockets.shares_namespace_with(SocketAddr::new(host.parse().unwrap(), port)).unwrap();
-    assert!(seen("127.0.0.1", port(&one)) && seen("::ffff:127.0.0.1", port(&one)));
-    assert!(!seen("0.0.0.0", port(&one)) && !seen("::1", port(&one)) && !seen("127.0.0.2", port(&one)));
-    assert!(seen("0.0.0.0", port(&all)) && seen("127.0.0.1", port(&all)) && seen("127.0.0.2", port(&all)));
-    let both = TcpListener::bind("[::]:0").unwrap();
-    assert!(seen("::", port(&both)) && seen("::1", port(&both)));
-    // A connection from this port listens to nobody.
-    let connection = Connection::new();
-    assert!(!seen("127.0.0.1", connection.peer.port()));
-    let (port, address) = (port(&one), one.local_addr().unwrap());
-    drop(one);
-    assert!(!seen("127.0.0.1", port), "{address}");
-}
-
-#[test]
-fn nobody_with_no_right_at_all_sees_as_much_and_ends_nothing() {
-    let connection = Connection::new();
-    let written = connection.fill();
-    let (here, cookie) = (sockets(), connection.look(&sockets()).unwrap().cookie);
-    let there = connection.wait(&here, |seen| seen.written() == written);
-    let (seen, refused) = without_rights(|| {
-        let sockets = sockets();
-        assert!(sockets.shares_namespace_with(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()).is_ok());
-        (connection.look(&sockets), sockets.destroy(connection.local, connection.peer, cookie))
-    });
-    assert_eq!(seen, Some(there));
-    let refused = refused.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}");
-    assert!(refused.to_string().contains("CAP_NET_ADMIN"));
-    // It goes on.
-    connection.read(written);
-    connection.wait(&here, Sighting::is_drained);
-    // Whether there is such a connection is told before who asks.
-    drop(connection.ours);
-    drop(connection.theirs);
-    let gone = SocketAddr::new(connection.peer.ip(), 1);
-    assert!(!without_rights(|| sockets().destroy(connection.local, gone, cookie)).unwrap());
-}
-
-#[test]
-fn who_may_ends_a_connection_and_no_other() {
-    if !may_end_connections() {
-        eprintln!("skipped: this account has no CAP_NET_ADMIN");
-        return;
-    }
-    let (sockets, listener) = (sockets(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let (mut ended, other) = (Connection::to(&listener, "127.0.0.1"), Connection::to(&listener, "127.0.0.1"));
-    ended.fill();
-    ended.ours.set_nonblocking(false).unwrap();
-    let (cookie, others) = (ended.look(&sockets).unwrap().cookie, other.look(&sockets).unwrap());
-    // Neither another's cookie ends it nor its own under another's addresses.
-    assert!(!sockets.destroy(ended.local, ended.peer, others.cookie).unwrap());
-    assert!(!sockets.destroy(other.local, other.peer, cookie).unwrap());
-    assert!(ended.look(&sockets).is_some() && other.look(&sockets).is_some());
-    assert!(sockets.destroy(ended.local, ended.peer, cookie).unwrap());
-    assert_eq!(ended.look(&sockets), None);
-    assert_eq!(ended.ours.write(&[7]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
-    let told = io::copy(&mut ended.theirs, &mut io::sink()).unwrap_err();
-    assert_eq!(told.kind(), ErrorKind::ConnectionReset);
-    assert!(!sockets.destroy(ended.local, ended.peer, cookie).unwrap());
-    // Who listens there goes on, and so does the other.
-    assert_eq!(other.look(&sockets), Some(others));
-    drop(Connection::to(&listener, "127.0.0.1"));
-}
-
-#[test]
-fn what_is_drained_and_closed_cannot_be_ended_and_that_is_no_error() {
-    let (sockets, connection) = (sockets(), Connection::new());
-    let Connection { ours, theirs, local, peer } = connection;
-    let cookie = sockets.look(local, peer).unwrap().unwrap().cookie;
-    drop(ours);
-    drop(theirs);
-    while sockets.look(local, peer).unwrap().unwrap().state != SocketState::TimeWait {
-        thread::yield_now();
-    }
-    match sockets.destroy(local, peer, cookie) {
-        // Newer kernels forget it, older ones leave it.
-        Ok(_) => {}
-        Err(error) => assert!(error.kind() == ErrorKind::PermissionDenied && !may_end_connections(), "{error}"),
-    }
-}
-
-#[test]
-fn another_network_namespace_sees_nothing_of_ours() {
-    let (connection, listener) = (Connection::new(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let address = listener.local_addr().unwrap();
-    assert!(connection.look(&sockets()).is_some() && sockets().shares_namespace_with(address).unwrap());
-    let elsewhere = || {
-        #[expect(deprecated, reason = "what shares descriptors is not what is left here")]
-        own::unshare(own::UnshareFlags::NEWNET).ok()?;
-        let sockets = sockets();
-        Some((connection.look(&sockets), sockets.shares_namespace_with(address).unwrap()))
-    };
-    match thread::scope(|scope| scope.spawn(elsewhere).join().unwrap()) {
-        Some(seen) => assert_eq!(seen, (None, false)),
-        None => eprintln!("skipped: this account may not make a network namespace"),
-    }
-}
-
-#[test]
 fn threads_that_ask_at_once_are_each_told_of_their_own() {
     let sockets = sockets();
     let ask = |answer: u64| {
@@ -403,26 +244,6 @@ fn answers_to_questions_that_were_given_up_are_passed_over() {
     give_up(MOST_OTHERS + 1);
     assert_eq!(sockets.look(connection.local, connection.peer).unwrap_err().kind(), ErrorKind::InvalidData);
     assert_eq!(connection.look(&sockets), expected);
-}
-
-#[test]
-fn what_another_process_sends_us_is_no_answer() {
-    let (sockets, connection) = (sockets(), Connection::new());
-    let expected = connection.look(&sockets).unwrap();
-    let (ours, next) = {
-        let line = sockets.line.lock().unwrap();
-        (SocketAddrNetlink::try_from(rustix::net::getsockname(&line.socket).unwrap()).unwrap(), line.sequence + 1)
-    };
-    // That there is no such socket.
-    let forged: Vec<u8> =
-        [20, 0x0000_0002, next, 0, (-2i32).cast_unsigned()].into_iter().flat_map(|number: u32| number.to_ne_bytes()).collect();
-    assert_eq!(wire::read(&forged, next), Ok(Answer::Outcome(2)));
-    let stranger = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(SOCK_DIAG)).unwrap();
-    match sendto(&stranger, &forged, SendFlags::empty(), &ours) {
-        Ok(_) => assert_eq!(connection.look(&sockets), Some(expected)),
-        Err(Errno::PERM) if !may_end_connections() => eprintln!("skipped: without rights nobody can even try"),
-        Err(error) => panic!("{error}"),
-    }
 }
 
 #[test]
