@@ -23,6 +23,8 @@ impl Connection {
 
     fn to(listener: &TcpListener, host: &str) -> Self {
         let theirs = TcpStream::connect((host, listener.local_addr().unwrap().port())).unwrap();
+        // Fixed: else it grows while much is read, until it takes all that is to wait.
+        socket2::SockRef::from(&theirs).set_recv_buffer_size(64 * 1024).unwrap();
         let (ours, peer) = listener.accept().unwrap();
         Self { local: ours.local_addr().unwrap(), peer, ours, theirs }
     }
