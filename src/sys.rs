@@ -32,7 +32,8 @@ const TCP_INFO_BYTES: usize = BYTES_ACKED_AT + size_of::<u64>();
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TcpInfo {
     state: u8,
-    /// How many bytes of our stream the other side's kernel acknowledged; the handshake counts one.
+    /// How many bytes of our stream the other side's kernel acknowledged; the handshake counts one for
+    /// who asked for the connection, and a FIN that was acknowledged one more.
     pub(crate) bytes_acked: u64,
 }
 

@@ -36,13 +36,13 @@ const ANSWER_WAIT: Duration = Duration::from_secs(1);
 const ANSWER_BYTES: usize = 4096;
 /// How many answers to earlier questions may lie before ours: each question leaves one at the most, and only where it was given up.
 const MOST_OTHERS: usize = 16;
-/// How often a connection is looked at until two looks agree. Another look costs some 30 µs; bytes are acknowledged between any two
+/// How often a connection is looked at until two looks agree. Another look costs some 4 µs; bytes are acknowledged between any two
 /// only while many are on their way.
 const STEADY_LOOKS: usize = 8;
 /// The kernel's own address.
 const KERNEL: SocketAddrNetlink = SocketAddrNetlink::new(0, 0);
 
-/// The sockets of this process's network namespace. Asking is a call to the kernel of some 30 µs, which waits for nobody.
+/// The sockets of this process's network namespace. A look takes some 4 µs of a core (measured on Linux 6.18), and waits for nobody.
 #[derive(Debug)]
 pub struct Sockets {
     line: Mutex<Line>,

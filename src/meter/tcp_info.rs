@@ -11,7 +11,7 @@ use crate::sys::tcp_info;
 /// Counts what was acknowledged of a stream that we write.
 #[derive(Debug, Clone, Copy)]
 pub struct AckCounter {
-    /// What the kernel had counted before our first byte (the handshake counts one).
+    /// What the kernel had counted before our first byte (the handshake counts one for who asked for the connection).
     baseline: u64,
 }
 
