@@ -36,9 +36,6 @@ const ANSWER_WAIT: Duration = Duration::from_secs(1);
 const ANSWER_BYTES: usize = 4096;
 /// How many answers to earlier questions may lie before ours: each question leaves one at the most, and only where it was given up.
 const MOST_OTHERS: usize = 16;
-/// How often a connection is looked at until two looks agree. Another look costs some 4 µs; bytes are acknowledged between any two
-/// only while many are on their way.
-const STEADY_LOOKS: usize = 8;
 /// The kernel's own address.
 const KERNEL: SocketAddrNetlink = SocketAddrNetlink::new(0, 0);
 
@@ -91,19 +88,7 @@ impl Sockets {
     /// # Errors
     /// As [`Sockets::look`].
     pub fn look_steadily(&self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Sighting>> {
-        let Some(mut least) = self.look_once(local, peer)? else { return Ok(None) };
-        let mut before = least;
-        for _ in 1..STEADY_LOOKS {
-            let Some(seen) = self.look_once(local, peer)? else { return Ok(None) };
-            if (seen.state, seen.bytes_acked, seen.cookie) == (before.state, before.bytes_acked, before.cookie) {
-                return Ok(Some(seen));
-            }
-            if seen.cookie != least.cookie || seen.written() <= least.written() {
-                least = seen;
-            }
-            before = seen;
-        }
-        Ok(Some(least))
+        sighting::steady(|| self.look_once(local, peer))
     }
 
     /// Ends a connection that was seen: its owner's next call fails (ECONNABORTED), what was not sent is thrown away, and the other side

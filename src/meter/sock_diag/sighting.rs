@@ -4,6 +4,10 @@ use std::io::{self, ErrorKind};
 
 use super::wire::Told;
 
+/// How often a connection is looked at until two looks agree. Another look costs some 4 µs; bytes are acknowledged between any two
+/// only while many are on their way.
+const STEADY_LOOKS: usize = 8;
+
 /// Which of all connections that ever have the same two addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cookie(u64);
@@ -126,9 +130,61 @@ impl Sighting {
     }
 }
 
+/// Looks until two looks in a row saw as much acknowledged, or gives the look that saw the least.
+pub(super) fn steady(mut look: impl FnMut() -> io::Result<Option<Sighting>>) -> io::Result<Option<Sighting>> {
+    let Some(mut least) = look()? else { return Ok(None) };
+    let mut before = least;
+    for _ in 1..STEADY_LOOKS {
+        let Some(seen) = look()? else { return Ok(None) };
+        if (seen.state, seen.bytes_acked, seen.cookie) == (before.state, before.bytes_acked, before.cookie) {
+            return Ok(Some(seen));
+        }
+        if seen.cookie != least.cookie || seen.written() <= least.written() {
+            least = seen;
+        }
+        before = seen;
+    }
+    Ok(Some(least))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sighting(state: SocketState, bytes_acked: u64, unacked: u64, cookie: u64) -> Sighting {
+        Sighting { state, bytes_acked, unacked, inode: 0, cookie: Cookie(cookie), has_counters: true }
+    }
+
+    /// Returns what is made of these looks, and how many of them were taken.
+    fn steady_of(looks: &[Option<Sighting>]) -> (Option<Sighting>, usize) {
+        let mut taken = looks.iter();
+        let seen = steady(|| Ok(*taken.next().expect("no more looks than there may be"))).unwrap();
+        (seen, looks.len() - taken.len())
+    }
+
+    #[test]
+    fn a_look_during_which_bytes_were_acknowledged_is_not_believed() {
+        let established = |acked, unacked| Some(sighting(SocketState::Established, acked, unacked, 1));
+        // 1000 are written. In the first look 300 of them were acknowledged between the counters, in the second another 200.
+        let looks = [established(300, 1000), established(500, 700), established(500, 500), None];
+        assert_eq!(steady_of(&looks), (looks[2], 3));
+        // All the time something is acknowledged: the least that was seen is nearest.
+        let restless = [310, 220, 100, 140, 110, 120, 130, 105].into_iter().enumerate();
+        let looks: Vec<_> = restless.map(|(n, ahead)| established(n as u64 * 100, 1000 - n as u64 * 100 + ahead)).collect();
+        assert_eq!(steady_of(&looks), (looks[2], STEADY_LOOKS));
+    }
+
+    #[test]
+    fn what_is_gone_changes_or_is_another_meanwhile_is_told_as_it_was_last() {
+        let first = Some(sighting(SocketState::Established, 500, 0, 1));
+        assert_eq!(steady_of(&[None]), (None, 1));
+        assert_eq!(steady_of(&[first, None]), (None, 2));
+        let closed = Some(sighting(SocketState::FinWait1, 500, 0, 1));
+        assert_eq!(steady_of(&[first, closed, closed]), (closed, 3));
+        let another = |acked| Some(sighting(SocketState::Established, acked, 9000, 2));
+        let looks: Vec<_> = [first, another(500), another(501)].into_iter().chain((502..507).map(another)).collect();
+        assert_eq!(steady_of(&looks), (looks[1], STEADY_LOOKS));
+    }
 
     #[test]
     fn each_state_has_its_own_way_with_the_fin() {
