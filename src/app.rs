@@ -1,9 +1,9 @@
 //! Puts the program together: the one file that names backends.
 //!
-//! * `certificate.rs`: an owner's own certificate, followed. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `notify.rs`: the service manager.
+//! * `certificate.rs`: an owner's own certificate, followed. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `service_manager.rs`: what it is told.
 
 mod certificate;
-mod notify;
+mod service_manager;
 mod reload;
 mod retention;
 mod way_in;
@@ -115,7 +115,7 @@ pub async fn serve(config: Config, load: Load, log: Option<LogControl>) -> anyho
     }
     let auth = config.auth;
     let (running, live) = start_live(config).await?;
-    running.spawn("service manager", notify::run(live.controller.clone(), running.stopper()));
+    running.spawn("service manager", service_manager::run(live.controller.clone(), running.stopper()));
     greet(&running, auth);
     tokio::select! {
         () = signals.watch(running.stopper()) => Ok(ExitCode::SUCCESS),

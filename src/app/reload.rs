@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{kept_owner_token, notify};
+use super::{kept_owner_token, service_manager};
 use crate::config::{Config, Mistake};
 use crate::controller::Handle;
 use crate::delivery::Bounds;
@@ -31,7 +31,7 @@ pub(super) struct Live {
 impl Live {
     /// Reads the settings and lets them take effect. A mistake keeps everything as it was.
     pub(super) async fn reload(&mut self, load: &Load, log: Option<&LogControl>) {
-        notify::reloading().await;
+        service_manager::reloading().await;
         let load = load.clone();
         let (state_dir, before) = (self.config.state_dir.clone(), self.config.clone());
         let read = tokio::task::spawn_blocking(move || {
@@ -54,7 +54,7 @@ impl Live {
             }
             Err(error) => tracing::error!(%error, "The settings stay as they were: reading them broke off"),
         }
-        notify::reloaded().await;
+        service_manager::reloaded().await;
     }
 
     fn take(&mut self, new: &Config, owner_token: SecretDigest, log: Option<&LogControl>) {

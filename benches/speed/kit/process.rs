@@ -18,7 +18,7 @@ pub(crate) struct Memory {
 
 /// Returns the CPU seconds that a process, all its threads and its children have used.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
-    family(pid).map(|pid| cpu_seconds_alone(pid)).sum()
+    family(pid).map(cpu_seconds_alone).sum()
 }
 
 /// Returns the CPU seconds that a process and all its threads have used, without its children.
