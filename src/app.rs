@@ -1,6 +1,6 @@
 //! Puts the program together: the one file that names backends.
 //!
-//! * `certificate.rs`: an owner's own certificate, followed. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `service_manager.rs`: what it is told.
+//! * `certificate.rs`: an owner's own certificate, followed. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `service_manager.rs`: what systemd is told.
 
 mod certificate;
 mod service_manager;

@@ -46,6 +46,8 @@ pub struct Checkpoint {
     files: Vec<Position>,
     /// When any of them was written last, as far as was seen: what was written later and is none of them has not been read.
     modified_ns: i64,
+    /// How far those were read that were truncated last: a copy that was made before has been read as far.
+    truncated: Vec<Position>,
 }
 
 /// What went wrong with a log. Only ever grows.
@@ -78,6 +80,7 @@ pub struct Tail {
     /// Those that were followed last before them.
     let_go: Vec<FileId>,
     modified_ns: i64,
+    truncated: Vec<Position>,
     mishaps: Mishaps,
     buffer: Vec<u8>,
 }
@@ -103,13 +106,14 @@ impl Tail {
     /// Follows the log at `path` from a checkpoint on; where there is none, from its beginning, and no log that was rotated before.
     /// Its first checkpoint is to be saved before anything that is read: what is rotated later is found by it.
     pub fn new(path: PathBuf, from: Option<Checkpoint>) -> Self {
-        let modified_ns = from.as_ref().map_or(0, |from| from.modified_ns);
+        let Checkpoint { modified_ns, truncated, .. } = from.clone().unwrap_or_default();
         Self {
             path,
             from: Some(from),
             files: Vec::new(),
             let_go: Vec::new(),
             modified_ns,
+            truncated,
             mishaps: Mishaps::default(),
             buffer: vec![0; READ_BYTES],
         }
@@ -117,8 +121,8 @@ impl Tail {
 
     /// Returns how far it was read: all lines before that were handed on, and none behind it. `None` while there is no folder.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        let here =
-            || Checkpoint { files: self.files.iter().map(|entry| entry.followed.position()).collect(), modified_ns: self.modified_ns };
+        let files = || self.files.iter().map(|entry| entry.followed.position()).collect();
+        let here = || Checkpoint { files: files(), modified_ns: self.modified_ns, truncated: self.truncated.clone() };
         self.from.clone().unwrap_or_else(|| Some(here()))
     }
 
@@ -152,7 +156,8 @@ impl Tail {
             progress.bytes += look.bytes;
             progress.left += look.left;
             self.mishaps.oversized_lines += look.oversized;
-            self.mishaps.truncations += u64::from(look.was_truncated);
+            self.mishaps.truncations += u64::from(look.truncated_at.is_some());
+            self.truncated.extend(look.truncated_at);
             entry.modified_ns = look.modified_ns;
             self.modified_ns = self.modified_ns.max(look.modified_ns);
             let is_quiet = look.bytes == 0 && look.left == 0;
@@ -164,6 +169,8 @@ impl Tail {
             last.is_over = false;
         }
         self.files.retain(|entry| !entry.is_over);
+        let excess = self.truncated.len().saturating_sub(MAX_FILES);
+        self.truncated.drain(..excess);
         failed.map_or(Ok(progress), Err)
     }
 
@@ -219,6 +226,7 @@ impl Tail {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
+        let here: Vec<Position> = self.files.iter().map(|entry| entry.followed.position()).collect();
         let mut found: Vec<(PathBuf, Entry)> = Vec::new();
         let paths: Vec<PathBuf> = entries.take(MAX_SIBLINGS).filter_map(|entry| Some(entry.ok()?.path())).collect();
         // The name may be a link to somewhere else.
@@ -238,7 +246,7 @@ impl Tail {
                     self.mishaps.truncations += u64::from(!is_there);
                     followed
                 }
-                None => Followed::begin(file)?,
+                None => Followed::begin_or_resume(file, positions.iter().chain(&self.truncated).chain(&here))?,
             };
             found.push((path, Entry::new(followed, modified_ns)));
         }

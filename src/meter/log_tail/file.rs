@@ -46,8 +46,8 @@ pub(super) struct Look {
     pub(super) left: u64,
     /// How many lines were too long.
     pub(super) oversized: u64,
-    /// Whether what was read is no longer there, so that the file was read from its beginning.
-    pub(super) was_truncated: bool,
+    /// Where it was read to, where that is no longer there, so that it was read from its beginning.
+    pub(super) truncated_at: Option<Position>,
     /// Whether no name leads to it.
     pub(super) is_deleted: bool,
     /// When it was written last, in nanoseconds since 1970.
@@ -80,6 +80,18 @@ impl Followed {
         Ok(Self { file, id, offset: 0, read_to: 0, part: Vec::new(), is_skipping: false, seen: Vec::new(), recent: Vec::new() })
     }
 
+    /// Follows a file from its beginning, or, where it is a copy of one that was read, from where that was read to: it was copied before it
+    /// was truncated.
+    pub(super) fn begin_or_resume<'p>(file: File, positions: impl Iterator<Item = &'p Position>) -> io::Result<Self> {
+        for position in positions.filter(|position| position.offset > 0) {
+            let (this, is_there) = Self::resume(file.try_clone()?, position)?;
+            if is_there {
+                return Ok(this);
+            }
+        }
+        Self::begin(file)
+    }
+
     /// Follows a file from a position on, and says whether that is still there: else it is followed from its beginning.
     pub(super) fn resume(file: File, position: &Position) -> io::Result<(Self, bool)> {
         let mut this = Self::begin(file)?;
@@ -105,7 +117,7 @@ impl Followed {
         let metadata = self.file.metadata()?;
         let mut look = Look { is_deleted: metadata.nlink() == 0, modified_ns: modified_ns(&metadata), ..Look::default() };
         if metadata.len() < self.read_to || !self.is_as_seen()? {
-            look.was_truncated = true;
+            look.truncated_at = Some(self.position());
             self.begin_again();
         }
         while look.bytes < most {

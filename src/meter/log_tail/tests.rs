@@ -149,6 +149,34 @@ fn a_truncated_log_is_read_from_its_beginning_also_where_it_is_longer_by_then() 
 }
 
 #[test]
+fn a_copy_of_a_log_that_was_truncated_is_read_on_from_where_the_log_was_read_to() {
+    let mut site = Site::new();
+    let mut writer = site.writer("access.log");
+    writer.write_all(b"one\ntwo\n").unwrap();
+    assert_eq!(site.take(), ["one", "two"]);
+    let saved = site.tail.checkpoint();
+    writer.write_all(b"three\n").unwrap();
+    fs::copy(site.path("access.log"), site.path("access.log.1")).unwrap();
+    writer.set_len(0).unwrap();
+    writer.write_all(b"four\n").unwrap();
+    site.restart(&saved);
+    let mut lines = site.take();
+    lines.sort();
+    assert_eq!(lines, ["four", "three"]);
+
+    // The same while it is followed: the copy is met when the log is rotated.
+    fs::copy(site.path("access.log"), site.path("access.log.2")).unwrap();
+    writer.set_len(0).unwrap();
+    assert!(site.take().is_empty());
+    let saved = site.tail.checkpoint();
+    site.restart(&saved);
+    assert!(site.take().is_empty());
+    fs::rename(site.path("access.log"), site.path("access.log.3")).unwrap();
+    site.writer("access.log").write_all(b"five\n").unwrap();
+    assert_eq!(site.take(), ["five"]);
+}
+
+#[test]
 fn a_line_that_is_too_long_is_dropped_and_counted_and_takes_no_memory() {
     let mut site = Site::new();
     let mut writer = site.writer("access.log");
@@ -219,8 +247,9 @@ enum Action {
     /// Whoever writes opens the name again.
     Reopen,
     Delete,
-    /// As `copytruncate` does.
     Truncate,
+    /// As logrotate's `copytruncate` does.
+    CopyTruncate,
     /// Reads about so much.
     Read(u64),
     /// Saves what was counted, and how far was read, in one.
@@ -239,6 +268,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => Just(Action::Reopen),
         1 => Just(Action::Delete),
         1 => Just(Action::Truncate),
+        2 => Just(Action::CopyTruncate),
         8 => prop_oneof![1 => Just(1), 1 => 1..2000_u64, 2 => Just(u64::MAX)].prop_map(Action::Read),
         4 => Just(Action::Save),
         2 => Just(Action::Crash),
@@ -252,6 +282,7 @@ struct Model {
     /// Which file the writer has open, and how many there have been.
     open: usize,
     made: usize,
+    copies: usize,
     /// Which file has the name, which have no name at all, and which of those nobody follows.
     named: Option<usize>,
     nameless: BTreeSet<usize>,
@@ -278,6 +309,7 @@ impl Model {
             writer,
             open: 0,
             made: 1,
+            copies: 0,
             named: Some(0),
             nameless: BTreeSet::new(),
             unseen: BTreeSet::new(),
@@ -375,6 +407,14 @@ impl Model {
                     }
                     fs::remove_file(self.site.path("access.log")).unwrap();
                     self.nameless.insert(file);
+                }
+            }
+            Action::CopyTruncate => {
+                if self.named == Some(self.open) {
+                    self.copies += 1;
+                    let copy = self.site.path(&format!("access.log.copy{}", self.copies));
+                    fs::copy(self.site.path("access.log"), copy).unwrap();
+                    self.act(Action::Truncate);
                 }
             }
             Action::Truncate => {
