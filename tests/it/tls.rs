@@ -195,12 +195,12 @@ fn what_nobody_confirms_is_not_told_and_no_more_than_a_mebibyte_of_it_leaves() {
     }
     assert!(bytes <= MOST_LEAKED_BYTES && bytes > 64 * 1024, "{bytes} bytes left");
     assert!(pings >= 2, "it was asked {pings} times");
+    let share = server.show(&offer.id);
+    assert_eq!((delivered(&share), &share["state"]), (0, &json!("transferring")), "{share:#}");
     let before = server.cpu_ticks();
     std::thread::sleep(Duration::from_secs(2));
     let ticks = server.cpu_ticks() - before;
     assert!(ticks < 60, "who waits for an answer does nothing meanwhile, and took {ticks} hundredths of a second");
-    let share = server.show(&offer.id);
-    assert_eq!((delivered(&share), &share["state"]), (0, &json!("transferring")), "{share:#}");
 }
 
 #[test]

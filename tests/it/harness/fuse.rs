@@ -53,6 +53,8 @@ struct State {
     files: BTreeMap<String, Vec<u8>>,
     hangs_at: Option<Ask>,
     held: Vec<Vec<u8>>,
+    /// Whether anything was held back since.
+    has_hung: bool,
 }
 
 impl Fuse {
@@ -66,7 +68,7 @@ impl Fuse {
         let mounted = Command::new("mount").args(["-i", "-t", "fuse", "-o", &options, "portcullis-test"]).arg(seen_at).status();
         assert!(mounted.expect("mount is there").success(), "it cannot be mounted");
         rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::CLOEXEC).expect("a descriptor of ours");
-        let (device, state) = (Arc::new(device), Arc::new(Mutex::new(State { files, hangs_at: None, held: Vec::new() })));
+        let (device, state) = (Arc::new(device), Arc::new(Mutex::new(State { files, hangs_at: None, held: Vec::new(), has_hung: false })));
         let server = std::thread::spawn({
             let (device, state) = (device.clone(), state.clone());
             move || serve(&device, &state)
@@ -76,12 +78,14 @@ impl Fuse {
 
     /// Answers no such question any more.
     pub(crate) fn hang_at(&self, ask: Ask) {
-        self.state.lock().expect("nobody panics").hangs_at = Some(ask);
+        let mut state = self.state.lock().expect("nobody panics");
+        (state.hangs_at, state.has_hung) = (Some(ask), false);
     }
 
-    /// Waits until somebody asked what is not answered.
+    /// Waits until somebody asked what is not answered, be that over again.
     pub(crate) fn wait_until_somebody_hangs(&self) {
-        poll(SOON, "somebody hangs", || !self.state.lock().expect("nobody panics").held.is_empty());
+        let what = format!("somebody hangs at {:?}", self.state.lock().expect("nobody panics").hangs_at);
+        poll(SOON, &what, || self.state.lock().expect("nobody panics").has_hung);
     }
 
     /// Answers all that was held back, and everything from here on.
@@ -114,6 +118,7 @@ fn serve(mut device: &File, state: &Mutex<State>) {
             let mut state = state.lock().expect("nobody panics");
             if state.hangs_at.is_some_and(|ask| ask as u32 == opcode) {
                 state.held.push(request.to_vec());
+                state.has_hung = true;
                 continue;
             }
         }
