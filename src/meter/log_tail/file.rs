@@ -83,7 +83,10 @@ impl Followed {
     /// Follows a file from its beginning, or, where it is a copy of one that was read, from where that was read to: it was copied before it
     /// was truncated.
     pub(super) fn begin_or_resume<'p>(file: File, positions: impl Iterator<Item = &'p Position>) -> io::Result<Self> {
-        for position in positions.filter(|position| position.offset > 0) {
+        let mut positions: Vec<&Position> = positions.filter(|position| position.offset > 0).collect();
+        // Lines that say the same may stand before several: the last is how far it was read.
+        positions.sort_by_key(|position| std::cmp::Reverse(position.offset));
+        for position in positions {
             let (this, is_there) = Self::resume(file.try_clone()?, position)?;
             if is_there {
                 return Ok(this);
