@@ -240,13 +240,16 @@ impl Tail {
                 continue;
             }
             let Some(file) = open(&path)? else { continue };
-            let followed = match position {
-                Some(position) => {
-                    let (followed, is_there) = Followed::resume(file, position)?;
+            let copied = || positions.iter().chain(&self.truncated).chain(&here);
+            let resumed = position.map(|position| Followed::resume(file.try_clone()?, position)).transpose()?;
+            let followed = match resumed {
+                Some((followed, true)) if position.is_some_and(Position::tells_files_apart) => followed,
+                // The inode may have been given to a copy.
+                Some((_, is_there)) => {
                     self.mishaps.truncations += u64::from(!is_there);
-                    followed
+                    Followed::begin_or_resume(file, copied())?
                 }
-                None => Followed::begin_or_resume(file, positions.iter().chain(&self.truncated).chain(&here))?,
+                None => Followed::begin_or_resume(file, copied())?,
             };
             found.push((path, Entry::new(followed, modified_ns)));
         }

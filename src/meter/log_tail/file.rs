@@ -37,6 +37,13 @@ pub(super) struct Position {
     before: u64,
 }
 
+impl Position {
+    /// Returns whether any other file would be seen to be another: nothing stands before the beginning.
+    pub(super) fn tells_files_apart(&self) -> bool {
+        self.offset > 0
+    }
+}
+
 /// What one look at a file gave.
 #[derive(Debug, Default)]
 pub(super) struct Look {
@@ -83,7 +90,7 @@ impl Followed {
     /// Follows a file from its beginning, or, where it is a copy of one that was read, from where that was read to: it was copied before it
     /// was truncated.
     pub(super) fn begin_or_resume<'p>(file: File, positions: impl Iterator<Item = &'p Position>) -> io::Result<Self> {
-        let mut positions: Vec<&Position> = positions.filter(|position| position.offset > 0).collect();
+        let mut positions: Vec<&Position> = positions.filter(|position| position.tells_files_apart()).collect();
         // Lines that say the same may stand before several: the last is how far it was read.
         positions.sort_by_key(|position| std::cmp::Reverse(position.offset));
         for position in positions {

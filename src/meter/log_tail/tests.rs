@@ -177,6 +177,27 @@ fn a_copy_of_a_log_that_was_truncated_is_read_on_from_where_the_log_was_read_to(
 }
 
 #[test]
+fn a_copy_that_got_the_inode_of_a_file_that_was_let_go_of_is_not_read_again() {
+    let mut site = Site::new();
+    for first in ["", "longer than the copy\n"] {
+        site.writer("access.log").write_all(first.as_bytes()).unwrap();
+        site.read();
+        fs::remove_file(site.path("access.log")).unwrap();
+        let mut writer = site.writer("access.log");
+        writer.write_all(b"one\n").unwrap();
+        assert_eq!(site.take().last().map(String::as_str), Some("one"));
+        let saved = site.tail.checkpoint();
+        // Nobody holds the first file any more; most file systems give its inode to the next one that is made.
+        site.restart(&saved);
+        fs::copy(site.path("access.log"), site.path("access.log.1")).unwrap();
+        writer.set_len(0).unwrap();
+        assert!(site.take().is_empty());
+        fs::remove_file(site.path("access.log.1")).unwrap();
+        fs::remove_file(site.path("access.log")).unwrap();
+    }
+}
+
+#[test]
 fn a_line_that_is_too_long_is_dropped_and_counted_and_takes_no_memory() {
     let mut site = Site::new();
     let mut writer = site.writer("access.log");
