@@ -404,7 +404,10 @@ impl Model {
             Action::TooLong => {
                 self.end();
                 self.put(&vec![b'z'; MAX_LINE_BYTES + 1]);
-                self.put(b"\n");
+                // No two lines of a log end alike, or one written anew could not be told from what it was.
+                self.written += 1;
+                self.gone.insert(self.written);
+                self.put(format!("{}\n", self.written).as_bytes());
             }
             Action::Rename => {
                 if let Some(file) = self.named.take() {
