@@ -5,7 +5,7 @@
 //! is labelled by share, path, token or address, so the page stays small and tells nothing about anybody.
 
 use std::fmt::Write;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ const ENDS: [TransferEnd; 5] =
 const REASONS: [&str; 11] =
     ["not_started", "not_open", "expired", "running", "spent", "crowded", "not_allowed", "closed", "replaced", "unavailable", "other"];
 const REACHES: [&str; 3] = ["yes", "no", "not_probed"];
+const LOG_LINES: [&str; 2] = ["ours", "foreign"];
+const LOG_MISHAPS: [&str; 3] = ["oversized_line", "truncation", "lost_file"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 type Label = [(&'static str, &'static str); 1];
@@ -74,6 +76,10 @@ struct Inner {
     store_shares: Float,
     indexed_files: Gauge,
     free_bytes: Float,
+    log_lines: Family<Label, Counter>,
+    log_bytes: Counter,
+    log_mishaps: Family<Label, Counter>,
+    log_lag_bytes: Gauge,
     started: Float,
 }
 
@@ -94,6 +100,23 @@ pub struct Snapshot {
     pub indexed_files: u64,
     /// How much the disk of the state folder has left, in bytes.
     pub free_bytes: Option<u64>,
+}
+
+/// What was counted in nginx's access log since it is followed, over restarts: counters that go on where they stood.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NginxLog {
+    /// How many lines were ours.
+    pub lines: u64,
+    /// How many were not.
+    pub foreign: u64,
+    /// How many bytes of bodies our lines tell of.
+    pub bytes: u64,
+    /// How many lines were dropped since they were too long.
+    pub oversized_lines: u64,
+    /// How often the log was truncated.
+    pub truncations: u64,
+    /// How often a file of it was gone before it was read.
+    pub lost_files: u64,
 }
 
 /// How the numbers are written down.
@@ -151,6 +174,10 @@ impl Metrics {
             store_shares: Gauge::default(),
             indexed_files: Gauge::default(),
             free_bytes: Gauge::default(),
+            log_lines: known("kind", LOG_LINES),
+            log_bytes: Counter::default(),
+            log_mishaps: known("kind", LOG_MISHAPS),
+            log_lag_bytes: Gauge::default(),
             started: Gauge::default(),
         };
         inner.started.set(started.0 as f64 / 1000.0);
@@ -248,6 +275,19 @@ impl Metrics {
         }
     }
 
+    /// Tells what was counted in nginx's access log in all, and how many bytes of it are still to be read.
+    pub fn log_followed(&self, counted: NginxLog, lag_bytes: u64) {
+        let NginxLog { lines, foreign, bytes, oversized_lines, truncations, lost_files } = counted;
+        for (kind, count) in LOG_LINES.into_iter().zip([lines, foreign]) {
+            set(&of(&self.0.log_lines, "kind", kind), count);
+        }
+        for (kind, count) in LOG_MISHAPS.into_iter().zip([oversized_lines, truncations, lost_files]) {
+            set(&of(&self.0.log_mishaps, "kind", kind), count);
+        }
+        set(&self.0.log_bytes, bytes);
+        self.0.log_lag_bytes.set(i64::try_from(lag_bytes).unwrap_or(i64::MAX));
+    }
+
     /// Writes everything down, with what stands at the moment.
     pub fn write_down(&self, now: &Snapshot, exposition: Exposition) -> String {
         let inner = &self.0;
@@ -297,6 +337,11 @@ fn known<M: Clone + Default, const N: usize>(label: &'static str, values: [&'sta
 
 fn of<M: Clone + Default>(family: &Family<Label, M>, label: &'static str, value: &'static str) -> M {
     family.get_or_create(&[(label, value)]).clone()
+}
+
+/// Lets a counter go on where it stood when the program ran last: whoever tells it keeps the count.
+fn set(counter: &Counter, count: u64) {
+    counter.inner().store(count, Ordering::Relaxed);
 }
 
 fn word_of_end(end: TransferEnd) -> &'static str {
@@ -371,6 +416,15 @@ fn registry(inner: &Inner, version: &'static str) -> Registry {
     ours.register("store_forgotten", "What was forgotten because its time was over (RETENTION_DAYS)", inner.forgotten.clone());
     ours.register_with_unit("state_free", "Free space on the disk of the state folder", Unit::Bytes, inner.free_bytes.clone());
     ours.register("events_written", "Lines that were written to the event log", inner.events.clone());
+
+    let lines = "Lines of nginx's access log that were read, by whether they are ours: a foreign one counts nothing";
+    ours.register("nginx_log_lines", lines, inner.log_lines.clone());
+    let bytes = "Bytes of bodies that nginx handed to the kernel, as its access log says";
+    ours.register_with_unit("nginx_log_sent", bytes, Unit::Bytes, inner.log_bytes.clone());
+    let mishaps = "What went wrong with nginx's access log: lines too long, truncations, files gone before they were read";
+    ours.register("nginx_log_mishaps", mishaps, inner.log_mishaps.clone());
+    let lag = "How much of nginx's access log is still to be read";
+    ours.register_with_unit("nginx_log_lag", lag, Unit::Bytes, inner.log_lag_bytes.clone());
 
     ours.register("owner_requests", "Requests that the owner's side answered, by class of status", inner.owner_requests.clone());
     ours.register("event_streams", "Live streams (Server-Sent Events) that are open at the moment", inner.streams.clone());

@@ -184,6 +184,35 @@ fn what_stands_is_of_the_instant_that_it_is_asked_for() {
 }
 
 #[test]
+fn what_was_counted_in_a_log_goes_on_over_a_restart() {
+    let metrics = metrics();
+    let samples = read(&text(&metrics, Exposition::Text), Exposition::Text);
+    for kind in LOG_MISHAPS {
+        assert_eq!(
+            value(&samples, "portcullis_nginx_log_mishaps_total", &format!("kind=\"{kind}\"")),
+            0.0,
+            "the alarm is there to be watched"
+        );
+    }
+    // As a mark said when it was started, and then a batch later.
+    let before = NginxLog { lines: 1000, foreign: 7, bytes: 1 << 40, oversized_lines: 1, truncations: 2, lost_files: 3 };
+    metrics.log_followed(before, 4096);
+    metrics.log_followed(NginxLog { lines: 1002, bytes: before.bytes + 5, ..before }, u64::MAX);
+    let samples = read(&text(&metrics, Exposition::OpenMetrics), Exposition::OpenMetrics);
+    for (name, labels, expected) in [
+        ("portcullis_nginx_log_lines_total", "kind=\"ours\"", 1002.0),
+        ("portcullis_nginx_log_lines_total", "kind=\"foreign\"", 7.0),
+        ("portcullis_nginx_log_sent_bytes_total", "", (before.bytes + 5) as f64),
+        ("portcullis_nginx_log_mishaps_total", "kind=\"oversized_line\"", 1.0),
+        ("portcullis_nginx_log_mishaps_total", "kind=\"truncation\"", 2.0),
+        ("portcullis_nginx_log_mishaps_total", "kind=\"lost_file\"", 3.0),
+        ("portcullis_nginx_log_lag_bytes", "", i64::MAX as f64),
+    ] {
+        assert_eq!(value(&samples, name, labels), expected, "{name} {labels}");
+    }
+}
+
+#[test]
 fn the_format_is_the_one_that_is_asked_for() {
     let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     assert_eq!(Exposition::wanted(prometheus), Exposition::OpenMetrics);

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod history;
+mod log_mark;
 mod plans;
 mod retention;
 mod stats;
@@ -20,6 +21,7 @@ use crate::share::{
 pub(super) use self::access::*;
 pub(super) use self::audit::*;
 pub(super) use self::history::*;
+pub(super) use self::log_mark::*;
 pub(super) use self::plans::*;
 pub(super) use self::retention::*;
 pub(super) use self::stats::*;
@@ -78,6 +80,9 @@ macro_rules! every_promise {
             a_plan_that_was_not_done_can_be_dropped,
             plans_are_forgotten_by_age_and_number,
             a_digest_belongs_to_one_state_of_a_file,
+            a_log_mark_replaces_the_one_before_it_whole,
+            a_log_mark_is_of_one_instant_whoever_asks_while_it_is_replaced,
+            of_many_logs_those_are_forgotten_that_were_marked_longest_ago,
         }
     };
     ($store:expr; $($promise:ident,)+) => {$(

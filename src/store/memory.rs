@@ -15,8 +15,8 @@ use self::audit::AuditLog;
 use super::audit::{AuditEntry, AuditLine, AuditVerdict};
 use super::stats::Rollup;
 use super::{
-    ApiToken, ApiTokenId, Day, EventQuery, Forgotten, MAX_DIGESTS, MAX_PLANS, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store,
-    StoreError, folded, kind_of, page_limit,
+    ApiToken, ApiTokenId, Day, EventQuery, Forgotten, LogMark, MAX_DIGESTS, MAX_LOGS, MAX_PLANS, Plan, Record, Save, Session, ShareQuery,
+    Size, Stats, Store, StoreError, folded, kind_of, page_limit,
 };
 use crate::share::{Fact, FileIdentity, Phase, Share, ShareId, Steady, Timestamp, TokenId};
 
@@ -39,6 +39,8 @@ struct Kept {
     /// By device and inode: the state, its digest and the order of keeping.
     digests: HashMap<(u64, u64), (FileIdentity, [u8; 32], u64)>,
     digests_kept: u64,
+    /// By path, the one that was marked longest ago first.
+    log_marks: VecDeque<(String, LogMark)>,
 }
 
 /// A row of the ledger.
@@ -136,6 +138,14 @@ impl Kept {
         {
             let first = *first;
             self.digests.remove(&first);
+        }
+    }
+
+    fn put_log_mark(&mut self, log: String, mark: LogMark) {
+        self.log_marks.retain(|(kept, _)| *kept != log);
+        self.log_marks.push_back((log, mark));
+        if self.log_marks.len() > MAX_LOGS {
+            self.log_marks.pop_front();
         }
     }
 }
@@ -321,6 +331,15 @@ impl Store for MemoryStore {
         let kept = self.kept();
         let known = kept.digests.get(&(identity.device, identity.inode)).filter(|(state, ..)| *state == identity);
         done(known.map(|(_, sha256, _)| *sha256))
+    }
+
+    fn put_log_mark(&self, log: String, mark: LogMark) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.kept().put_log_mark(log, mark);
+        done(())
+    }
+
+    fn log_mark(&self, log: String) -> BoxFuture<'_, Result<Option<LogMark>, StoreError>> {
+        done(self.kept().log_marks.iter().find(|(kept, _)| *kept == log).map(|(_, mark)| mark.clone()))
     }
 }
 

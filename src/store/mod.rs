@@ -6,11 +6,12 @@
 //! refused whole when no use is left, whatever the caller believed.
 //!
 //! * `memory.rs`: for tests. `sqlite.rs`: the embedded default. `contract.rs`: the promises, run on every backend.
-//! * `access.rs`, `audit.rs`, `stats.rs`: what is kept besides shares, as values, and the rules of a chain and of a fold,
+//! * `access.rs`, `audit.rs`, `log_mark.rs`, `stats.rs`: what is kept besides shares, as values, and the rules of a chain and of a fold,
 //!   so that every backend keeps them alike.
 
 mod access;
 pub mod audit;
+mod log_mark;
 pub mod memory;
 pub mod sqlite;
 mod stats;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::access::{ApiToken, ApiTokenId, MAX_API_TOKENS, MAX_SESSIONS, Scope, Session};
 use self::audit::{AuditEntry, AuditLine, AuditVerdict};
+pub use self::log_mark::{LogCounts, LogMark, MAX_LOGS};
 pub use self::stats::{Day, DayStats, MAX_STATS_DAYS, Stats, TOP, Tally};
 use crate::share::{Fact, FileIdentity, Moment, Outcome, Share, ShareId, Steady, Timestamp};
 
@@ -174,7 +176,7 @@ impl StoreError {
 }
 
 /// Keeps shares, the event log, the ledger of links, and what an owner's side needs besides: who may come in, the audit
-/// log, plans, statistics and file digests.
+/// log, plans, statistics, file digests and how far logs were followed.
 ///
 /// Every `Ok` of a call that writes means that it is on disk. Calls may run at once from many tasks; saves of one share
 /// take effect in the order in which they were called.
@@ -283,6 +285,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns the SHA-256 of a file's state, where it is known.
     fn digest(&self, identity: FileIdentity) -> BoxFuture<'_, Result<Option<[u8; 32]>, StoreError>>;
+
+    /// Keeps how far the log at this path was followed and what was counted up to there, in place of what was kept of it: all of the
+    /// one or all of the other is there, whatever happens meanwhile. At most [`MAX_LOGS`] are kept.
+    ///
+    /// A backup holds the marks of its instant, and one that is put back is the past with them: what was written behind a mark is read,
+    /// and counted, again. So whoever acts on a line does so idempotently.
+    fn put_log_mark(&self, log: String, mark: LogMark) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Returns how far the log at this path was followed, where it was.
+    fn log_mark(&self, log: String) -> BoxFuture<'_, Result<Option<LogMark>, StoreError>>;
 }
 
 /// Returns the type that a fact has in the event log, as `share.closed`.

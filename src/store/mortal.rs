@@ -8,7 +8,9 @@ use tokio::time::sleep;
 
 use super::audit::{AuditEntry, AuditLine, AuditVerdict};
 use super::memory::MemoryStore;
-use super::{ApiToken, ApiTokenId, Day, EventQuery, Forgotten, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError};
+use super::{
+    ApiToken, ApiTokenId, Day, EventQuery, Forgotten, LogMark, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError,
+};
 use crate::share::{FileIdentity, Share, ShareId, Steady, Timestamp};
 
 /// A store that dies after so many saves and can be revived: what was saved before is there. Or its disk hangs for a while.
@@ -173,5 +175,13 @@ impl Store for Mortal {
 
     fn digest(&self, identity: FileIdentity) -> BoxFuture<'_, Result<Option<[u8; 32]>, StoreError>> {
         self.inner.digest(identity)
+    }
+
+    fn put_log_mark(&self, log: String, mark: LogMark) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.when_well(|| self.inner.put_log_mark(log, mark))
+    }
+
+    fn log_mark(&self, log: String) -> BoxFuture<'_, Result<Option<LogMark>, StoreError>> {
+        self.inner.log_mark(log)
     }
 }

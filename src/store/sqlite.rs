@@ -5,7 +5,7 @@
 //!
 //! * `schema.rs`, `backfill.rs`: the tables, and how an older file gets them.
 //! * `writer.rs`: saves, the ledger, the event log. `queries.rs`: pages of shares and events.
-//! * `access.rs`, `audit.rs`, `plans.rs`, `stats.rs`, `retention.rs`: one topic each, what is written and what is asked.
+//! * `access.rs`, `audit.rs`, `log_marks.rs`, `plans.rs`, `stats.rs`, `retention.rs`: one topic each, what is written and what is asked.
 //! * `backup.rs`, `restore.rs`, `placing.rs`: the whole of it as one file, and back. `look.rs`: whether a start would work.
 
 mod access;
@@ -13,6 +13,7 @@ mod audit;
 mod backfill;
 mod backup;
 mod connections;
+mod log_marks;
 mod look;
 mod placing;
 mod plans;
@@ -43,7 +44,9 @@ use self::queries::{page_of_events, page_of_shares, shares_by};
 pub use self::restore::{Restored, restore};
 use self::writer::{Job, Undone};
 use super::audit::{AuditEntry, AuditLine, AuditVerdict};
-use super::{ApiToken, ApiTokenId, Day, EventQuery, Forgotten, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError};
+use super::{
+    ApiToken, ApiTokenId, Day, EventQuery, Forgotten, LogMark, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError,
+};
 use crate::share::{FileIdentity, Share, ShareId, Steady, Timestamp};
 
 /// The database's name in the state folder.
@@ -340,6 +343,14 @@ impl Store for SqliteStore {
             let values = params![device, inode, size_bytes, identity.modified_ns, identity.changed_ns];
             connection.query_row(sql, values, |row| row.get(0)).optional().map_err(refused)
         })
+    }
+
+    fn put_log_mark(&self, log: String, mark: LogMark) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(move |connection| log_marks::put(connection, &log, &mark))
+    }
+
+    fn log_mark(&self, log: String) -> BoxFuture<'_, Result<Option<LogMark>, StoreError>> {
+        self.read(move |connection| log_marks::of(connection, &log))
     }
 }
 

@@ -10,7 +10,7 @@ use portcullis::store::audit::{AuditEntry, AuditLine, AuditVerdict};
 use portcullis::store::memory::MemoryStore;
 use portcullis::store::sqlite::SqliteStore;
 use portcullis::store::{
-    ApiToken, ApiTokenId, Day, EventQuery, Forgotten, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError,
+    ApiToken, ApiTokenId, Day, EventQuery, Forgotten, LogMark, Plan, Record, Save, Session, ShareQuery, Size, Stats, Store, StoreError,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::channel;
@@ -118,5 +118,7 @@ impl Store for SimStore {
         size() -> Size;
         put_digest(identity: FileIdentity, sha256: [u8; 32]) -> ();
         digest(identity: FileIdentity) -> Option<[u8; 32]>;
+        put_log_mark(log: String, mark: LogMark) -> ();
+        log_mark(log: String) -> Option<LogMark>;
     }
 }

@@ -160,6 +160,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (kind, day, name)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- How far logs were followed, with what was counted up to there.
+    CREATE TABLE log_mark (
+        number INTEGER PRIMARY KEY,
+        log    TEXT NOT NULL UNIQUE,
+        body   TEXT NOT NULL
+    ) STRICT;
+",
 ];
 
 /// Brings the file to this version's tables, or says why it cannot be used.

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::share::{Event, Fact, Moment, Timestamp};
-use crate::store::contract::{every_promise, id, open_share, seconds, with_note};
+use crate::store::contract::{every_promise, id, mark, open_share, seconds, with_note};
 
 every_promise!({
     let folder = tempfile::tempdir().unwrap();
@@ -54,6 +54,7 @@ async fn opened_again_everything_is_there() {
     let share = {
         let store = open(folder.path());
         store.put_session(session.clone()).await.unwrap();
+        store.put_log_mark("log".to_owned(), mark(7)).await.unwrap();
         store.put_digest(FileIdentity { device: 1, inode: 1, size_bytes: 1, modified_ns: 1, changed_ns: 1 }, [6; 32]).await.unwrap();
         open_share(&store, 1, 1, seconds(7)).await
     };
@@ -64,6 +65,7 @@ async fn opened_again_everything_is_there() {
     assert_eq!(store.session([5; 32], Steady(0)).await.unwrap(), Some(session.clone()));
     let identity = FileIdentity { device: 1, inode: 1, size_bytes: 1, modified_ns: 1, changed_ns: 1 };
     assert_eq!(store.digest(identity).await.unwrap(), Some([6; 32]));
+    assert_eq!(store.log_mark("log".to_owned()).await.unwrap(), Some(mark(7)));
     assert_eq!(store.save(progress(&store.living().await.unwrap()[0], 1)).await.unwrap(), [3]);
 }
 
@@ -71,7 +73,9 @@ async fn opened_again_everything_is_there() {
 async fn what_was_answered_is_in_the_files_at_that_instant() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = open(folder.path());
+    store.put_log_mark("log".to_owned(), mark(1)).await.unwrap();
     let share = open_share(&store, 1, 1, seconds(7)).await;
+    store.put_log_mark("log".to_owned(), mark(2)).await.unwrap();
     // What a machine that loses its power would find: the files as they are, the store not closed.
     for name in [FILE_NAME.to_owned(), format!("{FILE_NAME}-wal")] {
         std::fs::copy(folder.path().join(&name), copy.path().join(&name)).unwrap();
@@ -79,6 +83,7 @@ async fn what_was_answered_is_in_the_files_at_that_instant() {
     let found = open(copy.path());
     assert_eq!(found.living().await.unwrap(), [share]);
     assert_eq!(found.latest_seq().await.unwrap(), 2);
+    assert_eq!(found.log_mark("log".to_owned()).await.unwrap(), Some(mark(2)));
 }
 
 #[tokio::test]

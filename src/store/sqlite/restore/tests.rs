@@ -6,7 +6,7 @@ use super::super::backup::{BackupSummary, backup};
 use super::super::{SqliteStore, verify_audit_of};
 use super::*;
 use crate::share::{CatalogPath, Fact, FileIdentity, Outcome, Timestamp};
-use crate::store::contract::{entry, id, new_share, open_share, redeem_as_if_free, seconds, session, token};
+use crate::store::contract::{entry, id, mark, new_share, open_share, redeem_as_if_free, seconds, session, token};
 use crate::store::{Day, EventQuery, Plan, ShareQuery, Store};
 
 const DIGEST_OF: FileIdentity = FileIdentity { device: 1, inode: 1, size_bytes: 1, modified_ns: 1, changed_ns: 1 };
@@ -119,6 +119,22 @@ async fn everything_comes_back_but_what_lived_is_closed() {
     let audit = store.audit_lines(None, 9).await.unwrap();
     assert_eq!((audit[0].entry.action.as_str(), audit[1].entry.clone()), ("store.restored", entry(1)));
     assert_eq!(store.verify_audit().await.unwrap().broken, None);
+}
+
+#[tokio::test]
+async fn a_log_is_followed_again_from_where_it_was_when_the_backup_was_made() {
+    let folder = folder();
+    let store = open(&folder);
+    store.put_log_mark("log".to_owned(), mark(1)).await.unwrap();
+    let saved = back_up(&folder);
+    store.put_log_mark("log".to_owned(), mark(2)).await.unwrap();
+    store.put_log_mark("another".to_owned(), mark(3)).await.unwrap();
+    drop(store);
+    put_back(&saved, &folder);
+    let store = open(&folder);
+    // Counts and place are those of then: what was written since is read once more, and counted once in the store that is there now.
+    assert_eq!(store.log_mark("log".to_owned()).await.unwrap(), Some(mark(1)));
+    assert_eq!(store.log_mark("another".to_owned()).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
 use crate::share::{Outcome, Recipient, TransferId};
+use crate::store::contract::{entry, token};
 use crate::store::{Day, DayStats, Size, Tally};
 
 /// The day on which everything in the file happened.
@@ -81,6 +82,34 @@ async fn a_file_of_version_1_keeps_its_links_sessions_and_digests() {
     };
     assert_eq!(redeem(8).await.unwrap(), [13]);
     assert!(matches!(redeem(9).await, Err(StoreError::Spent)));
+}
+
+/// Makes of a file of version 2 what that version left of one with these rows.
+async fn of_version_2() -> tempfile::TempDir {
+    let folder = of_version_1();
+    let store = open(folder.path());
+    store.append_audit(entry(1)).await.unwrap();
+    store.put_api_token(token(1)).await.unwrap();
+    drop(store);
+    let file = from_outside(folder.path());
+    file.execute_batch("DROP TABLE log_mark; PRAGMA user_version = 2;").unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn a_file_of_version_2_keeps_everything_and_marks_logs() {
+    let folder = of_version_2().await;
+    for is_upgraded in [false, true] {
+        let store = open(folder.path());
+        let Size { events, shares, .. } = store.size().await.unwrap();
+        assert_eq!((events, shares), (12, 2));
+        let stats = store.stats(DAY, DAY).await.unwrap();
+        assert_eq!((stats.made, stats.completed, stats.delivered_bytes), (2, 2, 200), "nothing is folded twice");
+        assert_eq!(store.audit_lines(None, 9).await.unwrap().len(), 1);
+        assert_eq!(store.api_tokens().await.unwrap(), [token(1)]);
+        assert_eq!(store.log_mark("log".to_owned()).await.unwrap(), is_upgraded.then(|| mark(1)));
+        store.put_log_mark("log".to_owned(), mark(1)).await.unwrap();
+    }
 }
 
 #[tokio::test]
