@@ -222,6 +222,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
             trusts_loopback && address.is_loopback()
                 || trusted.read().expect("nobody panics while holding the proxies").iter().any(|range| range.contains(address))
         }),
+        nginx: None,
     });
 
     let owners = if config.owner_tcp {

@@ -18,7 +18,9 @@ use super::{Change, ControllerError, Parts, View, effects};
 use crate::delivery::Pass;
 use crate::meter::Report;
 use crate::metrics::Metrics;
-use crate::share::{Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, State, Steady};
+use crate::share::{
+    Carried, Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, State, Steady, Transfer,
+};
 use crate::store::audit::AuditEntry;
 use crate::store::{Record, Save, StoreError};
 use crate::tunnel::{Standing, TunnelError};
@@ -71,6 +73,8 @@ pub struct Controller {
     ticked: Instant,
     /// When everything is cut, once the program stops.
     leave_at: Option<Steady>,
+    /// What another process was sending when an earlier process of ours ended.
+    carried: Vec<(ShareId, Carried)>,
 }
 
 /// The lines that a decision wrote into the event log.
@@ -125,10 +129,12 @@ impl Controller {
             drift_ms: now.wall.0.saturating_sub(now.steady.0),
             ticked: Instant::now(),
             leave_at: None,
+            carried: Vec::new(),
             parts,
         };
         for mut share in living {
             let id = share.id;
+            controller.carried.extend(share.transfers.iter().flat_map(Transfer::carried).map(|carried| (id, carried)));
             // Nobody is to read that it is open before it is. What comes of the restart is decided, and saved, by `run`.
             let mut restarted = share.clone();
             if restarted.on(Event::Restarted, now).facts.is_empty() {
@@ -141,6 +147,12 @@ impl Controller {
             controller.publish(id, Records::default(), now);
         }
         Ok((controller, Handle(shared)))
+    }
+
+    /// Returns what another process was sending when an earlier process of ours ended, once: it may still be. None of it counts
+    /// as a request that runs before it is reported as opened again.
+    pub fn take_carried(&mut self) -> Vec<(ShareId, Carried)> {
+        std::mem::take(&mut self.carried)
     }
 
     /// Decides until `shutdown`; then shuts every way in, lets transfers that run go on for as long as the settings say, and
@@ -237,8 +249,8 @@ impl Controller {
 
     fn report(&mut self, report: Report) {
         let (share, job) = match report {
-            Report::Opened { request, range, go } => {
-                let event = Event::RequestOpened { transfer: request.transfer, request: request.id, range };
+            Report::Opened { request, range, carrier, go } => {
+                let event = Event::RequestOpened { transfer: request.transfer, request: request.id, range, carrier };
                 (request.share, Job { events: vec![event], answer: Answer::Go(go) })
             }
             Report::Arrived { request, range, evidence } => {
@@ -255,6 +267,14 @@ impl Controller {
                 (request.share, Job { events: arrived.into_iter().chain([ended]).collect(), answer: Answer::Nobody })
             }
             Report::SourceChanged { share } => (share, Job::of(Event::SourceChanged)),
+            Report::Saved { share, done } => {
+                match self.slots.get_mut(&share) {
+                    Some(slot) if !slot.is_saved() => slot.await_save(done),
+                    // Whoever asked may have left.
+                    Some(_) | None => drop(done.send(())),
+                }
+                return;
+            }
         };
         self.decide(share, job);
     }
@@ -332,7 +352,10 @@ impl Controller {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Saved(id, saving, Ok(records)) => self.saved(id, saving, records),
+            Done::Saved(id, saving, Ok(records)) => {
+                self.saved(id, saving, records);
+                self.tell_if_saved(id);
+            }
             Done::Saved(id, saving, Err(error)) => self.not_saved(id, saving, error),
             Done::ProgressSaved(id, is_saved) => {
                 if let Some(slot) = self.slots.get_mut(&id) {
@@ -340,6 +363,7 @@ impl Controller {
                     slot.is_dirty |= !is_saved;
                     self.take_up(id);
                     self.set_timer(id);
+                    self.tell_if_saved(id);
                 }
             }
             Done::RetrySave(id) => {
@@ -360,6 +384,12 @@ impl Controller {
                 tracing::warn!(share.id = %id, %error, "Could not shut the way in to {id}; it is looked at again")
             }
             Done::Listed(asked, result) => self.listed(asked, result),
+        }
+    }
+
+    fn tell_if_saved(&mut self, id: ShareId) {
+        if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.is_saved()) {
+            slot.tell_saved();
         }
     }
 
@@ -632,7 +662,8 @@ impl Controller {
     }
 
     fn forget(&mut self, id: ShareId) {
-        if let Some(slot) = self.slots.remove(&id) {
+        if let Some(mut slot) = self.slots.remove(&id) {
+            slot.tell_saved();
             if let Some(at) = slot.timer {
                 self.timers.remove(&(at, id));
             }

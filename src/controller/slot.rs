@@ -93,6 +93,8 @@ pub(super) struct Slot {
     pub(super) ahead: Option<(Share, Vec<Fact>)>,
     /// Whether there is progress that is not saved.
     pub(super) is_dirty: bool,
+    /// Who wants to know when everything is.
+    await_save: Vec<oneshot::Sender<()>>,
     pub(super) saved: Steady,
     /// Whether there is something that was not told.
     pub(super) is_untold: bool,
@@ -126,6 +128,7 @@ impl Slot {
             queue: VecDeque::new(),
             ahead: None,
             is_dirty: false,
+            await_save: Vec::new(),
             saved: now.steady,
             is_untold: true,
             told: now.steady,
@@ -154,7 +157,7 @@ impl Slot {
                 continue;
             }
             let (_, pass) = self.passes.entry(transfer.id).or_insert_with(|| {
-                let etag = etag(&self.share, keys);
+                let etag = table.etag_of(&self.share.file).unwrap_or_else(|| etag(&self.share, keys));
                 let pass = Arc::new(Pass::new(&self.share, transfer.id, etag, self.sending.clone()));
                 let secret = keys.transfer_secret(transfer.id);
                 table.insert(secret, pass.clone());
@@ -198,6 +201,24 @@ impl Slot {
     /// Returns whether there is progress, or may be in a moment, that nobody was told of or that is not saved.
     pub(super) fn is_behind(&self) -> bool {
         self.is_untold || self.is_dirty || self.share.transfers.iter().any(|t| t.open_requests() > 0)
+    }
+
+    /// Returns whether everything that is known of the share is saved.
+    pub(super) fn is_saved(&self) -> bool {
+        self.is_known && !self.is_dirty && !self.is_saving && self.queue.is_empty() && self.ahead.is_none()
+    }
+
+    /// Tells somebody when everything is saved. Each request asks once, when it has ended.
+    pub(super) fn await_save(&mut self, done: oneshot::Sender<()>) {
+        self.await_save.push(done);
+    }
+
+    /// Tells those who wait that everything is saved.
+    pub(super) fn tell_saved(&mut self) {
+        // Whoever asked may have left.
+        for done in self.await_save.drain(..) {
+            let _ = done.send(());
+        }
     }
 
     /// Takes in what arrived while a save is on its way: a recipient who moves is not silent because our disk is.

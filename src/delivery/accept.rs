@@ -79,6 +79,9 @@ impl RecipientSide {
         drop(listener);
         connections.close();
         connections.wait().await;
+        if let Some(nginx) = &self.nginx {
+            nginx.ended().await;
+        }
     }
 }
 

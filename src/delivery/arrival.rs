@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::accept::Place;
 use super::certificates::Certificates;
+use super::nginx::Via;
 use super::stream::Stream;
 use super::{Peer, proxy};
 use crate::share::Evidence;
@@ -25,6 +26,9 @@ pub enum Arrival {
     Plain,
     /// With TLS, which ends here.
     Tls(Certificates),
+    /// In plain HTTP from an nginx that sends the bytes: it says with each request for whom it is. Only a loopback address or a trusted
+    /// proxy may be it.
+    Nginx,
     /// In plain HTTP from a tunnel that proxies: each request says for whom it is. Only a loopback address or a trusted proxy may be
     /// the tunnel.
     Proxied,
@@ -36,7 +40,7 @@ pub enum Arrival {
 impl Arrival {
     /// Returns whether only a tunnel may connect.
     pub(super) fn is_tunnelled(&self) -> bool {
-        matches!(self, Self::Tunnelled(_) | Self::Proxied)
+        matches!(self, Self::Tunnelled(_) | Self::Proxied | Self::Nginx)
     }
 
     /// Takes a connection to where its first request begins. `None` for whoever is met with silence.
@@ -46,6 +50,7 @@ impl Arrival {
         match self {
             Self::Plain => Some(Welcomed { stream, origin: plain }),
             Self::Proxied => Some(Welcomed { stream, origin: Origin::Proxy }),
+            Self::Nginx => Some(Welcomed { stream, origin: Origin::Nginx }),
             Self::Tls(certificates) => Some(Welcomed { stream: seal(stream, certificates).await?, origin: plain }),
             Self::Tunnelled(certificates) => {
                 let carried = timeout(CARRIED_TIMEOUT, proxy::read(&stream.tcp)).await.ok()?.ok()?;
@@ -84,6 +89,8 @@ pub(super) enum Origin {
     Recipient(IpAddr),
     /// A proxy of ours that speaks HTTP: each request says for whom it is.
     Proxy,
+    /// An nginx that sends the bytes: each request says over which connection it came.
+    Nginx,
     /// A tunnel, which carries the recipient's bytes as they are and said whose they are.
     Tunnel(Option<IpAddr>),
 }
@@ -94,6 +101,11 @@ impl Origin {
         match self {
             Self::Recipient(address) => Peer { address: Some(address), is_proxied: false },
             Self::Proxy => Peer { address: forwarded_for(headers, is_ours), is_proxied: true },
+            Self::Nginx => match Via::read(headers).map(|via| via.peer.ip()) {
+                Some(ip) if !is_ours(ip) => Peer { address: Some(ip), is_proxied: false },
+                Some(_) => Peer { address: forwarded_for(headers, is_ours), is_proxied: true },
+                None => Peer { address: None, is_proxied: true },
+            },
             // What the recipient writes into a field is nobody's word but theirs.
             Self::Tunnel(address) => Peer { address, is_proxied: true },
         }
@@ -103,7 +115,7 @@ impl Origin {
     pub(super) fn evidence_of_kernel(self) -> Evidence {
         match self {
             Self::Recipient(_) => Evidence::Acknowledged,
-            Self::Proxy | Self::Tunnel(_) => Evidence::HandedOver,
+            Self::Proxy | Self::Nginx | Self::Tunnel(_) => Evidence::HandedOver,
         }
     }
 
@@ -112,7 +124,7 @@ impl Origin {
         match self {
             Self::Recipient(_) | Self::Tunnel(_) => Evidence::Confirmed,
             // It ends HTTP/2 itself.
-            Self::Proxy => Evidence::HandedOver,
+            Self::Proxy | Self::Nginx => Evidence::HandedOver,
         }
     }
 }

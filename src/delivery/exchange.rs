@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use super::answer;
 use super::arrival::Origin;
 use super::head::{BadHead, Head};
-use super::{Entered, Found, Pass, Peer, RecipientSide, next_request_id, send};
+use super::{Entered, Found, Pass, Peer, RecipientSide, next_request_id, nginx, send};
 use crate::catalog::{CatalogError, OpenFile};
 use crate::meter::Request;
 use crate::share::{ByteRange, ShareId, TransferId};
@@ -26,6 +26,8 @@ pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_PAGE_BYTES: usize = 64 * 1024;
 /// What an answer says that may be another in a moment.
 const WAIT: &str = "Retry-After: 2\r\n";
+/// What a client is told that asks for more at once than it gets.
+pub(super) const TOO_MANY: &str = "Too many requests of this download run at once.\n";
 
 /// Put into an answer's extensions by the router: nothing is said, the connection is closed.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +87,21 @@ pub(super) struct Exchange {
     file: Option<(TransferSecret, Arc<OpenFile>)>,
 }
 
+impl RecipientSide {
+    /// Opens the file of a transfer where it is now; `None` where it is not what was pinned.
+    pub(super) async fn open_pinned(&self, pass: &Pass) -> Result<Option<Arc<OpenFile>>, CatalogError> {
+        match self.catalog.open(&pass.file.path).await {
+            Ok(file) => Ok((file.identity == pass.file.identity).then(|| Arc::new(file))),
+            Err(CatalogError::NotFound { .. } | CatalogError::IsFolder { .. } | CatalogError::NotRegular { .. })
+                if self.catalog.is_reachable().await =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl Exchange {
     pub(super) fn new(side: Arc<RecipientSide>, threads: Arc<Semaphore>, origin: Origin) -> Self {
         Self { side, threads, origin, file: None }
@@ -92,6 +109,22 @@ impl Exchange {
 
     /// Decides what a request is answered with.
     pub(super) async fn answer(&mut self, head: &Head, body: Vec<u8>, keeps_alive: bool) -> Reply {
+        match self.answer_anybody(head, body, keeps_alive).await {
+            // Closed without a word it would be nginx's failure.
+            Reply::Silence if self.origin == Origin::Nginx && self.is_ours(head) => Reply::Whole(nginx::SILENCE.to_vec()),
+            reply => reply,
+        }
+    }
+
+    /// Returns whether a request came through the nginx that is configured to ask us, where one is.
+    fn is_ours(&self, head: &Head) -> bool {
+        self.origin != Origin::Nginx || self.side.nginx.as_ref().is_some_and(|nginx| nginx.sent(&head.headers))
+    }
+
+    async fn answer_anybody(&mut self, head: &Head, body: Vec<u8>, keeps_alive: bool) -> Reply {
+        if !self.is_ours(head) {
+            return Reply::Silence;
+        }
         if let Some((share, secret)) = secret_path(head.uri.path(), "live") {
             return Box::pin(self.live(head, share, secret, keeps_alive)).await;
         }
@@ -159,7 +192,13 @@ impl Exchange {
             Some(_) | None => return Reply::Silence,
         };
         match self.ask(head, Vec::new(), with(live)).await {
-            Some(response) if response.extensions().get::<Streamed>().is_some() => Reply::Streamed(Box::new(response)),
+            Some(mut response) if response.extensions().get::<Streamed>().is_some() => {
+                if self.origin == Origin::Nginx {
+                    // What it keeps back until it has more, nobody sees live.
+                    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+                }
+                Reply::Streamed(Box::new(response))
+            }
             other => self.page(head, other, keeps_alive).await,
         }
     }
@@ -217,10 +256,12 @@ impl Exchange {
         if pass.is_over(now.steady) {
             return self.page_of(head, url, over, keeps_alive).await;
         }
-        let answer = answer::to(head, &pass, location, keeps_alive, now.wall);
+        let nginx = self.side.nginx.clone();
+        let alike = nginx.is_some().then(|| nginx::understood_alike(head, &pass.etag));
+        let answer = answer::to(alike.as_ref().unwrap_or(head), &pass, location, keeps_alive, now.wall);
         let Some(range) = answer.body else { return Reply::Whole(answer.head) };
         let Some(entered) = pass.enter() else {
-            return self.plain("503 Service Unavailable", WAIT, "Too many requests of this download run at once.\n", keeps_alive);
+            return self.plain("503 Service Unavailable", WAIT, TOO_MANY, keeps_alive);
         };
         let file = match self.open(secret, &pass).await {
             Ok(Some(file)) => file,
@@ -234,24 +275,41 @@ impl Exchange {
                 return self.plain("503 Service Unavailable", WAIT, why, keeps_alive);
             }
         };
+        let handover = match &nginx {
+            None => None,
+            Some(nginx) => match nginx.prepare(&head.headers, &entered).await {
+                Ok(handover) => Some(handover),
+                Err(why) => return self.plain("503 Service Unavailable", WAIT, why, keeps_alive),
+            },
+        };
         let request = if pass.is_complete() {
             None
         } else {
             let request = Request { share: pass.share, transfer: pass.transfer, id: next_request_id() };
-            match self.side.reports.open(request, range).await {
+            let carrier = handover.as_ref().map(|handover| handover.carrier(self.peer(head).is_proxied));
+            match self.side.reports.open_carried(request, range, carrier).await {
                 Some(Ok(())) => Some(request),
                 Some(Err(_)) => return self.page_of(head, url, over, keeps_alive).await,
                 None => return self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive),
             }
         };
-        Reply::Bytes(Box::new(Fetch { head: answer.head, file, entered, request, range }))
+        let fetch = Fetch { head: answer.head, file, entered, request, range };
+        match (nginx, handover) {
+            (Some(nginx), Some(handover)) => {
+                let is_proxied = self.peer(head).is_proxied;
+                Reply::Whole(nginx.hand_over(handover, fetch, is_proxied, self.side.clone(), self.threads.clone()))
+            }
+            _ => Reply::Bytes(Box::new(fetch)),
+        }
     }
 
     /// Opens the transfer's file and proves that it is what was pinned; `None` where it is not.
     async fn open(&mut self, secret: TransferSecret, pass: &Arc<Pass>) -> Result<Option<Arc<OpenFile>>, CatalogError> {
         let pinned = pass.file.identity;
-        let kept = self.file.take().filter(|(of, _)| *of == secret).map(|(_, file)| file);
-        let shared = || pass.open.lock().expect("nobody panics while holding a file").upgrade();
+        // nginx opens what the path leads to now.
+        let may_keep = self.side.nginx.is_none();
+        let kept = self.file.take().filter(|(of, _)| *of == secret && may_keep).map(|(_, file)| file);
+        let shared = || pass.open.lock().expect("nobody panics while holding a file").upgrade().filter(|_| may_keep);
         let file = match kept.or_else(shared) {
             Some(file) => {
                 if send::identity(&file, pass, &self.threads).await.map_err(|source| CatalogError::Io { source })? != pinned {
@@ -259,20 +317,11 @@ impl Exchange {
                 }
                 file
             }
-            None => match self.side.catalog.open(&pass.file.path).await {
-                Ok(file) if file.identity == pinned => {
-                    let file = Arc::new(file);
-                    *pass.open.lock().expect("nobody panics while holding a file") = Arc::downgrade(&file);
-                    file
-                }
-                Ok(_) => return Ok(None),
-                Err(CatalogError::NotFound { .. } | CatalogError::IsFolder { .. } | CatalogError::NotRegular { .. })
-                    if self.side.catalog.is_reachable().await =>
-                {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            },
+            None => {
+                let Some(file) = self.side.open_pinned(pass).await? else { return Ok(None) };
+                *pass.open.lock().expect("nobody panics while holding a file") = Arc::downgrade(&file);
+                file
+            }
         };
         self.file = Some((secret, file.clone()));
         Ok(Some(file))

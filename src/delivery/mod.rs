@@ -7,6 +7,7 @@
 //! * `accept.rs`: the listener and its caps. `arrival.rs`: how connections come in, `proxy.rs` for whom a tunnel carries them.
 //!   `sealed.rs`: TLS, with one of `certificates.rs`. `h1.rs`: one connection. `head.rs`: one head, strictly.
 //! * `exchange.rs`: what a request is answered with, however it came. `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`.
+//! * `nginx.rs`: has nginx send them instead, and looks after what it sends.
 //! * `send.rs`: the bytes themselves. `burst.rs`: what leaves of them at a time. `stream.rs`: what arrived. `pace.rs`: how fast they may leave. `socket.rs`: what the kernel offers beyond tokio.
 
 mod accept;
@@ -20,6 +21,7 @@ pub(crate) mod fuzz;
 mod h1;
 mod h2;
 mod head;
+pub mod nginx;
 mod pace;
 mod proxy;
 mod range;
@@ -162,7 +164,10 @@ impl Drop for Entered {
 
 /// Every pass there is, by the secret in the transfer's URL. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Passes(Arc<RwLock<Table>>);
+pub struct Passes {
+    table: Arc<RwLock<Table>>,
+    is_for_nginx: bool,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -181,16 +186,26 @@ pub enum Found {
 }
 
 impl Passes {
+    /// Makes those of files that nginx sends.
+    pub fn for_nginx() -> Self {
+        Self { is_for_nginx: true, ..Self::default() }
+    }
+
+    /// Returns the validator that a file has, where that is not ours to choose.
+    pub fn etag_of(&self, file: &SharedFile) -> Option<String> {
+        self.is_for_nginx.then(|| nginx::etag_of(&file.identity))
+    }
+
     /// Lets a transfer fetch.
     pub fn insert(&self, secret: TransferSecret, pass: Arc<Pass>) {
-        let mut table = self.0.write().expect("nobody panics while holding the passes");
+        let mut table = self.table.write().expect("nobody panics while holding the passes");
         table.over.remove(&secret);
         table.valid.insert(secret, pass);
     }
 
     /// Lets a transfer fetch no more, and cuts what is in flight.
     pub fn remove(&self, secret: TransferSecret) {
-        let mut table = self.0.write().expect("nobody panics while holding the passes");
+        let mut table = self.table.write().expect("nobody panics while holding the passes");
         let Some(pass) = table.valid.remove(&secret) else { return };
         if table.over.insert(secret, (pass.share, pass.transfer)).is_none() {
             table.oldest_over.push_back(secret);
@@ -206,7 +221,7 @@ impl Passes {
 
     /// Returns what a secret stands for.
     pub fn find(&self, secret: &TransferSecret) -> Option<Found> {
-        let table = self.0.read().expect("nobody panics while holding the passes");
+        let table = self.table.read().expect("nobody panics while holding the passes");
         if let Some(pass) = table.valid.get(secret) {
             return Some(Found::Valid(pass.clone()));
         }
@@ -215,7 +230,7 @@ impl Passes {
 
     /// Returns how many requests for bytes run.
     pub fn requests(&self) -> usize {
-        self.0.read().expect("nobody panics while holding the passes").valid.values().map(|pass| pass.requests()).sum()
+        self.table.read().expect("nobody panics while holding the passes").valid.values().map(|pass| pass.requests()).sum()
     }
 }
 
@@ -248,6 +263,8 @@ pub struct RecipientSide {
     pub bounds: watch::Receiver<Bounds>,
     /// Whether an address is a proxy of ours, whose word about the recipient's address is taken.
     pub is_trusted_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// The nginx that sends the bytes, where one does.
+    pub nginx: Option<Arc<nginx::Nginx>>,
 }
 
 /// Who is on the other side of a request, as far as it can be known.

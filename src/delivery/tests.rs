@@ -97,6 +97,7 @@ impl Scene {
             while let Some(report) = told.recv().await {
                 match report {
                     Report::Opened { go, .. } => go.send(Ok(())).unwrap(),
+                    Report::Saved { done, .. } => done.send(()).unwrap(),
                     Report::Ended { arrived, evidence, .. } => tell.send((arrived.map(|range| range.len()), evidence)).unwrap(),
                     Report::Arrived { .. } | Report::SourceChanged { .. } => {}
                 }
@@ -112,6 +113,7 @@ impl Scene {
             clock: Arc::new(FakeClock::default()),
             bounds: watch::channel(Bounds { connections: 8, connections_per_address: 8 }).1,
             is_trusted_proxy: Box::new(|_| false),
+            nginx: None,
         };
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());

@@ -61,6 +61,17 @@ pub struct Mishaps {
     pub lost_files: u64,
 }
 
+impl Mishaps {
+    /// Adds what went wrong another time.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            oversized_lines: self.oversized_lines + other.oversized_lines,
+            truncations: self.truncations + other.truncations,
+            lost_files: self.lost_files + other.lost_files,
+        }
+    }
+}
+
 /// What a look at a log gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {

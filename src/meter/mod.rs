@@ -20,11 +20,11 @@ mod window;
 use tokio::sync::{mpsc, oneshot};
 
 pub use ping::{PingFrame, PingMeter};
-pub use sock_diag::{Cookie, Sighting, SocketState, Sockets};
+pub use sock_diag::{Cookie, Ended, Ends, NoOwner, Sighting, SocketState, Sockets, reset_by_owner};
 pub use tcp_info::{AckCounter, is_over};
 pub use window::MAX_UNCONFIRMED_BYTES;
 
-use crate::share::{ByteRange, Evidence, Refused, RequestId, ShareId, TransferId};
+use crate::share::{ByteRange, Carrier, Evidence, Refused, RequestId, ShareId, TransferId};
 
 /// How many reports may wait for the controller. Each transfer sends two a second and each request two more; a thousand
 /// of them fit in, and what finds no room is told again half a second later.
@@ -50,6 +50,8 @@ pub enum Report {
         request: Request,
         /// The bytes it asks for.
         range: ByteRange,
+        /// What answers it, where that is another process.
+        carrier: Option<Carrier>,
         /// Where the answer goes; dropped when it cannot be decided at the moment.
         go: oneshot::Sender<Result<(), Refused>>,
     },
@@ -78,6 +80,13 @@ pub enum Report {
         /// Of which share.
         share: ShareId,
     },
+    /// Somebody wants to know when all that was reported of a share until now is saved.
+    Saved {
+        /// Which share.
+        share: ShareId,
+        /// Where that is told; dropped when the controller ends before.
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// Where reports go in. Cheap to clone.
@@ -93,9 +102,20 @@ pub fn channel() -> (Reports, mpsc::Receiver<Report>) {
 impl Reports {
     /// Asks whether a request may be answered. `None` where nobody decides at the moment.
     pub async fn open(&self, request: Request, range: ByteRange) -> Option<Result<(), Refused>> {
+        self.open_carried(request, range, None).await
+    }
+
+    /// As [`Reports::open`], for a request that another process answers: by what is saved with it.
+    pub async fn open_carried(&self, request: Request, range: ByteRange, carrier: Option<Carrier>) -> Option<Result<(), Refused>> {
         let (go, answer) = oneshot::channel();
-        self.0.send(Report::Opened { request, range, go }).await.ok()?;
+        self.0.send(Report::Opened { request, range, carrier, go }).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Waits until all that was reported of a share until now is saved. Returns whether it is.
+    pub async fn saved(&self, share: ShareId) -> bool {
+        let (done, saved) = oneshot::channel();
+        self.0.send(Report::Saved { share, done }).await.is_ok() && saved.await.is_ok()
     }
 
     /// Tells what has arrived so far.

@@ -9,7 +9,7 @@
 //! counters. A connection that was reset is gone at once, with whatever was not acknowledged: that there is no such socket says
 //! nothing of what arrived, the last sighting does.
 //!
-//! `sighting.rs` says what was seen; `wire.rs` has the bytes of questions and answers.
+//! `sighting.rs` says what was seen; `ends.rs` hears what ends; `owner.rs` ends a connection by the process that has it; `wire.rs` has the bytes of questions and answers.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,10 +22,14 @@ use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recvfrom, sendto, socket_with};
 
+pub use ends::{Ended, Ends};
+pub use owner::{NoOwner, reset_by_owner};
 pub use sighting::{Cookie, Sighting, SocketState};
 
 use wire::{ANY_COOKIE, Answer, Pair, Told, Wish};
 
+mod ends;
+mod owner;
 mod sighting;
 pub(in crate::meter) mod wire;
 

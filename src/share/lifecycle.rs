@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::network::network_of;
 use super::transfer::MAX_OPEN_REQUESTS;
 use super::{
-    ByteRange, Clamped, Evidence, Folded, Moment, OnStall, Policy, Reach, Recipient, RequestId, ShareId, SharedFile, Steady, Timestamp,
-    TokenId, Transfer, TransferEnd, TransferId,
+    ByteRange, Carrier, Clamped, Evidence, Folded, Moment, OnStall, Policy, Reach, Recipient, RequestId, ShareId, SharedFile, Steady,
+    Timestamp, TokenId, Transfer, TransferEnd, TransferId,
 };
 
 /// How long after the last byte a transfer still counts as moving, for the word that people read.
@@ -68,6 +68,8 @@ pub enum Event {
         request: RequestId,
         /// The bytes it asks for.
         range: ByteRange,
+        /// What answers it, where that is another process.
+        carrier: Option<Carrier>,
     },
     /// Bytes arrived.
     Delivered {
@@ -682,13 +684,13 @@ impl Share {
                 self.transfers.push(Transfer::new(transfer, recipient, now));
                 facts.push(Fact::Redeemed { transfer });
             }
-            Event::RequestOpened { transfer: id, request, range } => {
+            Event::RequestOpened { transfer: id, request, range, carrier } => {
                 self.may_fetch(id, now)?;
                 let transfer = self.transfer_mut(id)?;
                 if !transfer.begun {
                     facts.push(Fact::Began { transfer: id });
                 }
-                transfer.request_opened(request, range, now);
+                transfer.request_opened(request, range, carrier, now);
                 self.complete_if_whole_and_not_empty(id, now, facts);
             }
             Event::Delivered { transfer: id, range, evidence } => {

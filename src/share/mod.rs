@@ -41,4 +41,4 @@ pub use policy::{
     UNLIMITED_USES,
 };
 pub use reach::{Obstacle, Reach, Unprobed};
-pub use transfer::{Recipient, Transfer, TransferEnd};
+pub use transfer::{Carried, Carrier, Recipient, Transfer, TransferEnd};

@@ -1,6 +1,6 @@
 //! One recipient's exercise of a link: its coverage, its running requests, how it ended.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,11 +49,42 @@ pub enum TransferEnd {
     Cut,
 }
 
+/// The connection of another process that sends the bytes of a request. It goes on when this process ends, and by this it is
+/// found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carrier {
+    /// What the request was called where it was handed over.
+    pub name: u64,
+    /// The sender's end.
+    pub local: SocketAddr,
+    /// The recipient's, or a proxy's.
+    pub peer: SocketAddr,
+    /// Which of all connections that ever have these two ends, as the kernel counts.
+    pub cookie: u64,
+    /// How many bytes of the connection had been written before the answer.
+    pub begins_at: u64,
+    /// Whether a proxy takes the bytes, and the recipient gets them from it.
+    pub is_proxied: bool,
+}
+
+/// A request that another process answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    /// Of which transfer.
+    pub transfer: TransferId,
+    /// The bytes it asks for.
+    pub range: ByteRange,
+    /// By what.
+    pub carrier: Carrier,
+}
+
 /// A request for bytes that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct OpenRequest {
     id: RequestId,
     range: ByteRange,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    carrier: Option<Carrier>,
 }
 
 /// Bytes that were sent and may or may not have arrived when their request ended.
@@ -159,6 +190,11 @@ impl Transfer {
         self.requests.len()
     }
 
+    /// Returns the requests that another process answers: it may go on with them when this one has ended.
+    pub fn carried(&self) -> impl Iterator<Item = Carried> + '_ {
+        self.requests.iter().filter_map(|request| Some(Carried { transfer: self.id, range: request.range, carrier: request.carrier? }))
+    }
+
     /// Returns when a byte last arrived, or a request last began where none has.
     pub fn last_sign(&self) -> Steady {
         self.last_sign
@@ -181,17 +217,17 @@ impl Transfer {
         })
     }
 
-    pub(super) fn request_opened(&mut self, id: RequestId, range: ByteRange, now: Moment) {
+    pub(super) fn request_opened(&mut self, id: RequestId, range: ByteRange, carrier: Option<Carrier>, now: Moment) {
         if !self.begun {
             (self.begun, self.begun_at) = (true, Some(now));
         }
         if self.coverage.covered_bytes() == 0 {
             self.last_sign = now.steady;
         }
-        self.requests.push(OpenRequest { id, range });
+        self.requests.push(OpenRequest { id, range, carrier });
         // Whoever asks for it does not have it.
         self.sent_tails.retain(|tail| range.end <= tail.range.start || tail.range.end <= range.start);
-        remember(&mut self.starts, OpenRequest { id, range });
+        remember(&mut self.starts, OpenRequest { id, range, carrier: None });
         // Whoever resumes behind doubtful bytes says that they have them.
         for doubt in self.in_doubt.clone() {
             self.vouch(doubt, range.start, now);

@@ -175,7 +175,7 @@ pub(super) async fn a_share_comes_back_as_it_was_saved(store: Arc<dyn Store>) {
     let mut share = open_share(&*store, 1, 2, seconds(1)).await;
     for event in [
         redeemed(&share, 1),
-        Event::RequestOpened { transfer: transfer(1), request: RequestId(1), range: ByteRange::new(0, 100) },
+        Event::RequestOpened { transfer: transfer(1), request: RequestId(1), range: ByteRange::new(0, 100), carrier: None },
         Event::Delivered { transfer: transfer(1), range: ByteRange::new(0, 60), evidence: Evidence::Acknowledged },
         Event::Delivered { transfer: transfer(1), range: ByteRange::new(10, 20), evidence: Evidence::Confirmed },
     ] {
@@ -323,7 +323,7 @@ pub(super) async fn an_unknown_link_cannot_be_redeemed(store: Arc<dyn Store>) {
 pub(super) async fn progress_alone_is_kept_and_writes_no_event(store: Arc<dyn Store>) {
     let mut share = open_share(&*store, 1, 1, seconds(1)).await;
     store.save(redeem(&mut share, 1, seconds(2))).await.unwrap();
-    let opened = Event::RequestOpened { transfer: transfer(1), request: RequestId(1), range: ByteRange::new(0, 100) };
+    let opened = Event::RequestOpened { transfer: transfer(1), request: RequestId(1), range: ByteRange::new(0, 100), carrier: None };
     store.save(decide(&mut share, opened, seconds(2))).await.unwrap();
     let before = store.latest_seq().await.unwrap();
     let arrived = Event::Delivered { transfer: transfer(1), range: ByteRange::new(0, 60), evidence: Evidence::Acknowledged };

@@ -207,6 +207,40 @@ impl Keys {
     }
 }
 
+/// The key by which requests that another program answers are marked in its log.
+#[derive(Clone)]
+pub struct LogKey(Hmac<Sha256>);
+
+impl fmt::Debug for LogKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogKey(…)")
+    }
+}
+
+impl LogKey {
+    /// Returns what proves that a text is ours: 128 bits.
+    pub fn mark(&self, text: &str) -> [u8; 16] {
+        let mut mac = self.0.clone();
+        mac.update(text.as_bytes());
+        mac.finalize().into_bytes()[..16].try_into().expect("a digest has 32 bytes")
+    }
+
+    /// Returns whether this proves that a text is ours; takes as long whether it does or not.
+    pub fn proves(&self, text: &str, mark: [u8; 16]) -> bool {
+        self.mark(text).ct_eq(&mark).into()
+    }
+}
+
+impl Keys {
+    /// Returns the key by which requests that another program answers are marked in its log.
+    pub fn log_key(&self) -> LogKey {
+        let mut mac: Hmac<Sha256> = Hmac::new_from_slice(&self.transfer_secret).expect("HMAC takes a key of any length");
+        mac.update(b"portcullis log\0");
+        let key = mac.finalize().into_bytes();
+        LogKey(Hmac::new_from_slice(&key).expect("HMAC takes a key of any length"))
+    }
+}
+
 /// The secret in a transfer's URL: 32 hexadecimal digits. It is never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TransferSecret([u8; 16]);

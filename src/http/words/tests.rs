@@ -50,7 +50,7 @@ impl Story {
 
     fn requested(self, n: u8) -> Self {
         let range = ByteRange::new(0, self.share.file.size_bytes());
-        self.then(Event::RequestOpened { transfer: transfer(n), request: RequestId(n.into()), range })
+        self.then(Event::RequestOpened { transfer: transfer(n), request: RequestId(n.into()), range, carrier: None })
     }
 
     fn got(self, n: u8, bytes: u64, evidence: Evidence) -> Self {

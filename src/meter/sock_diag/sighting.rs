@@ -13,8 +13,13 @@ const STEADY_LOOKS: usize = 8;
 pub struct Cookie(u64);
 
 impl Cookie {
+    /// Takes the kernel's number.
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
     /// Returns the kernel's number.
-    pub(super) fn number(self) -> u64 {
+    pub fn number(self) -> u64 {
         self.0
     }
 }
@@ -71,7 +76,7 @@ impl SocketState {
     }
 
     /// Returns whether our FIN was acknowledged, and with it all that we wrote.
-    pub(super) fn has_its_fin_acknowledged(self) -> bool {
+    pub fn has_its_fin_acknowledged(self) -> bool {
         matches!(self, Self::FinWait2 | Self::TimeWait)
     }
 }

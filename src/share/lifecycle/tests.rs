@@ -67,7 +67,8 @@ impl Drive for Share {
     }
 
     fn fetch(&mut self, n: u8, request: u64, (start, end): (u64, u64), at: u64) {
-        let opened = Event::RequestOpened { transfer: transfer(n), request: RequestId(request), range: ByteRange::new(start, end) };
+        let opened =
+            Event::RequestOpened { transfer: transfer(n), request: RequestId(request), range: ByteRange::new(start, end), carrier: None };
         self.must(opened, at);
     }
 
@@ -264,7 +265,7 @@ fn take(share: &mut Share, n: u64, at: u64) -> TransferId {
     let transfer = TransferId::from_bytes(u128::from(n).to_be_bytes());
     share.must(Event::Redeemed { link: share.link, transfer, recipient: Recipient::default() }, at);
     let range = ByteRange::new(0, SIZE);
-    share.must(Event::RequestOpened { transfer, request: RequestId(n), range }, at);
+    share.must(Event::RequestOpened { transfer, request: RequestId(n), range, carrier: None }, at);
     share.must(Event::Delivered { transfer, range, evidence: Evidence::Acknowledged }, at);
     share.must(Event::RequestEnded { transfer, request: RequestId(n), in_doubt: None }, at);
     transfer
@@ -783,7 +784,12 @@ impl World {
             Act::FetchAll | Act::FetchRest => {
                 self.requests += 1;
                 let start = if matches!(act, Act::FetchAll) { 0 } else { SIZE / 2 };
-                Event::RequestOpened { transfer: latest?, request: RequestId(self.requests), range: ByteRange::new(start, SIZE) }
+                Event::RequestOpened {
+                    transfer: latest?,
+                    request: RequestId(self.requests),
+                    range: ByteRange::new(start, SIZE),
+                    carrier: None,
+                }
             }
             Act::ArriveFirstHalf | Act::ArriveSecondHalf => {
                 let start = if matches!(act, Act::ArriveFirstHalf) { 0 } else { SIZE / 2 };

@@ -103,7 +103,7 @@ async fn live(store: &dyn Store, random: &mut Random, n: u64) -> Share {
                 transfers += 1;
                 Event::Redeemed { link: share.link, transfer: transfer(transfers), recipient }
             }
-            15..=24 => Event::RequestOpened { transfer: id, request: RequestId(step), range: ByteRange::new(0, 100) },
+            15..=24 => Event::RequestOpened { transfer: id, request: RequestId(step), range: ByteRange::new(0, 100), carrier: None },
             25..=34 => Event::Delivered { transfer: id, range: ByteRange::new(0, 60 + random.below(61)), evidence: Evidence::Acknowledged },
             35..=38 => Event::TimePassed,
             _ => Event::Revoked,

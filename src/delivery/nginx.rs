@@ -1,0 +1,288 @@
+//! nginx sends the bytes, and everything about them is decided here.
+//!
+//! Recipients speak to nginx, and nginx asks us about each request. Who may have bytes is answered by the same code as where we send them
+//! ourselves; only the answer is another: `X-Accel-Redirect` has nginx open the file and send it. From there on a [`Guard`] looks after the
+//! request until what came of it is saved. Its connection is written down before the first byte leaves, so that a process that comes
+//! after this one finds it again.
+//!
+//! * `front.rs`: what nginx says of a request, and the head that it gets. `stamp.rs`: what the request is called in the log.
+//! * `guard.rs`: one request that nginx answers. `desk.rs`: all of them. `accounts.rs`: the log, line by line.
+//! * `site.rs`: the configuration that makes an nginx ours.
+
+mod accounts;
+mod desk;
+mod front;
+mod guard;
+mod stamp;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+pub use self::accounts::{Accounts, Entry};
+use self::desk::{Desk, Place};
+pub(super) use self::front::{SILENCE, Via, understood_alike};
+use self::guard::Guard;
+use self::stamp::Stamp;
+use super::exchange::{Fetch, TOO_MANY};
+use super::{Entered, Found, RecipientSide, next_request_id};
+use crate::meter::{Cookie, Ends, Request, Sighting, Sockets, reset_by_owner};
+use crate::share::{Carried, Carrier, FileIdentity, ShareId};
+use crate::token::{LogKey, TransferSecret, random};
+
+/// How long a request of a limited transfer waits for the one before it to end: one that broke is noticed sooner.
+const WAIT_FOR_OTHER: Duration = Duration::from_secs(1);
+/// How often is looked meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How soon it is tried again to end a connection.
+const AGAIN: Duration = Duration::from_millis(500);
+/// What nginx's processes are called.
+const PROGRAM: &str = "nginx";
+/// How many threads may look at files of requests that are taken over.
+const MAX_LOOKING: usize = 16;
+
+/// Returns the validator that nginx gives a file (`ngx_http_set_etag`).
+pub(super) fn etag_of(identity: &FileIdentity) -> String {
+    format!("\"{:x}-{:x}\"", identity.modified_ns.div_euclid(1_000_000_000), identity.size_bytes)
+}
+
+/// An nginx that sends the bytes.
+#[derive(Debug)]
+pub struct Nginx {
+    key: LogKey,
+    sockets: Sockets,
+    desk: Arc<Desk>,
+    guards: TaskTracker,
+    /// Whether the log has been read to its end since the start.
+    caught_up: watch::Sender<bool>,
+}
+
+/// A request that is about to be handed over.
+pub(super) struct Handover {
+    place: Place,
+    carrier: Carrier,
+    is_part_of: Stamp,
+}
+
+impl Handover {
+    /// Returns by what it will be answered.
+    pub(super) fn carrier(&self, is_proxied: bool) -> Carrier {
+        Carrier { is_proxied, ..self.carrier }
+    }
+}
+
+impl Nginx {
+    /// Makes one. Lines of its log are proven by `key`.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell of other processes' connections, as a sentence.
+    pub fn new(key: LogKey) -> io::Result<Self> {
+        let sockets = Sockets::open()?;
+        Ok(Self { key, sockets, desk: Arc::default(), guards: TaskTracker::new(), caught_up: watch::Sender::new(false) })
+    }
+
+    /// Listens for the ends of connections, on a thread of its own, for as long as this lives. Where the kernel tells of none, a connection
+    /// that ends between two looks counts for what was seen of it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn hear_ends(self: &Arc<Self>) -> io::Result<()> {
+        let (ends, desk) = (Ends::open()?, Arc::downgrade(&self.desk));
+        let listen = move || {
+            while let Some(desk) = desk.upgrade() {
+                match ends.next() {
+                    Ok(Some(ended)) => desk.connection_ended(ended),
+                    Ok(None) => {}
+                    Err(error) => return tracing::warn!(%error, "The ends of connections are not told any more"),
+                }
+            }
+        };
+        std::thread::Builder::new().name("socket-ends".to_owned()).spawn(listen).map(drop)
+    }
+
+    /// Returns whether a request came through the nginx that has our configuration.
+    pub(super) fn sent(&self, headers: &HeaderMap) -> bool {
+        Via::read(headers).is_some()
+    }
+
+    /// Gets ready to hand a request over.
+    ///
+    /// # Errors
+    /// Why it cannot be answered now, for the recipient.
+    pub(super) async fn prepare(&self, headers: &HeaderMap, entered: &Entered) -> Result<Handover, &'static str> {
+        const NOT_NOW: &str = "One moment, please.\n";
+        let (pass, via) = (&entered.0, Via::read(headers).ok_or(NOT_NOW)?);
+        if via.is_pipelined {
+            // What of the connection is the answer's could not be told.
+            return Err("Please ask one thing after the other.\n");
+        }
+        if pass.pace.is_some() {
+            // nginx limits each request by itself: only one of them at a time keeps to what all of them may have.
+            let alone = async {
+                while pass.requests() > 1 {
+                    sleep(LOOK_EVERY).await;
+                }
+            };
+            timeout(WAIT_FOR_OTHER, alone).await.map_err(|_| TOO_MANY)?;
+        }
+        let sighting = match self.sockets.look_steadily(via.local, via.peer) {
+            Ok(Some(sighting)) => sighting,
+            Ok(None) => {
+                tracing::warn!(
+                    "A connection that nginx told of is not seen here. If it is always so, nginx does not share this program's network \
+                     namespace, and no file can be sent"
+                );
+                return Err(NOT_NOW);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "Could not look at a connection of nginx's");
+                return Err(NOT_NOW);
+            }
+        };
+        let name = u64::from_le_bytes(random::bytes());
+        let carrier = Carrier {
+            name,
+            local: via.local,
+            peer: via.peer,
+            cookie: sighting.cookie.number(),
+            begins_at: sighting.written(),
+            is_proxied: true,
+        };
+        let place = self.desk.enter(name, sighting.cookie).ok_or(NOT_NOW)?;
+        let is_part_of = Stamp { share: pass.share, transfer: pass.transfer, name };
+        Ok(Handover { place, carrier, is_part_of })
+    }
+
+    /// Hands a request over, and looks after it from here on. Returns the head for nginx.
+    pub(super) fn hand_over(
+        self: Arc<Self>,
+        handover: Handover,
+        fetch: Fetch,
+        is_proxied: bool,
+        side: Arc<RecipientSide>,
+        threads: Arc<Semaphore>,
+    ) -> Vec<u8> {
+        let carrier = handover.carrier(is_proxied);
+        let Handover { place, is_part_of, .. } = handover;
+        let Fetch { head, file, entered, request, range } = fetch;
+        let pass = &entered.0;
+        let redirect = front::redirect(&pass.file.path, head.starts_with(b"HTTP/1.1 206"));
+        let mut fields = format!("X-Accel-Redirect: {redirect}\r\nX-Portcullis-Request: {}\r\n", is_part_of.text(&self.key));
+        if let Some(limit) = pass.policy.max_bytes_per_second {
+            fields += &format!("X-Accel-Limit-Rate: {limit}\r\n");
+        }
+        let answer = front::handed_over(&head, &fields);
+        let guards = self.guards.clone();
+        guards.spawn(Guard { side, nginx: self, threads, place, entered, request, range, carrier, file, is_taken_over: false }.run());
+        answer
+    }
+
+    /// Goes on with what nginx was answering when an earlier process of ours ended.
+    pub async fn take_over(self: &Arc<Self>, side: &Arc<RecipientSide>, carried: Vec<(ShareId, TransferSecret, Carried)>) {
+        let threads = Arc::new(Semaphore::new(MAX_LOOKING));
+        for (share, secret, carried) in carried {
+            self.clone().take_over_one(side.clone(), threads.clone(), share, secret, carried).await;
+        }
+    }
+
+    /// Goes on with a request that nginx was answering when an earlier process of ours ended; it is ended where it may not go on.
+    async fn take_over_one(
+        self: Arc<Self>,
+        side: Arc<RecipientSide>,
+        threads: Arc<Semaphore>,
+        share: ShareId,
+        secret: TransferSecret,
+        carried: Carried,
+    ) {
+        let Carried { transfer, range, carrier } = carried;
+        let cookie = Cookie::from_number(carrier.cookie);
+        let goes_on = async {
+            let Some(Found::Valid(pass)) = side.passes.find(&secret) else { return None };
+            let (place, entered) = (self.desk.enter(carrier.name, cookie)?, pass.enter()?);
+            let file = match side.open_pinned(&pass).await {
+                Ok(Some(file)) => file,
+                Ok(None) => {
+                    side.reports.source_changed(share).await;
+                    return None;
+                }
+                Err(error) => {
+                    tracing::warn!(share.id = %share, %error, "Could not open a shared file");
+                    return None;
+                }
+            };
+            let request = Request { share, transfer, id: next_request_id() };
+            let is_counted = !pass.is_complete();
+            if is_counted {
+                side.reports.open_carried(request, range, Some(carrier)).await?.ok()?;
+            }
+            let request = is_counted.then_some(request);
+            let (side, nginx) = (side.clone(), self.clone());
+            Some(Guard { side, nginx, threads, place, entered, request, range, carrier, file, is_taken_over: true })
+        };
+        match goes_on.await {
+            Some(guard) => drop(self.guards.spawn(guard.run())),
+            // For as long as it takes, beside all else.
+            None => drop(self.guards.clone().spawn(async move { self.end(share, &carrier, |_| {}).await })),
+        }
+    }
+
+    /// Ends a connection, however long that takes: while it goes on a door is open. `seen` is told how it looks before.
+    async fn end(&self, share: ShareId, carrier: &Carrier, mut seen: impl FnMut(&Sighting)) {
+        let mut is_told = false;
+        loop {
+            let ended = match self.sight(carrier) {
+                Ok(None) => return,
+                Ok(Some(sighting)) => {
+                    seen(&sighting);
+                    self.end_once(carrier, &sighting).await
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            match ended {
+                Ok(()) => return,
+                Err(why) if !is_told => {
+                    tracing::error!(share.id = %share, "Could not end a download that nginx sends: {why}");
+                    is_told = true;
+                }
+                Err(_) => {}
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn end_once(&self, carrier: &Carrier, sighting: &Sighting) -> Result<(), String> {
+        let refused = match self.sockets.destroy(carrier.local, carrier.peer, sighting.cookie) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let inode = sighting.inode;
+        match tokio::task::spawn_blocking(move || reset_by_owner(inode, PROGRAM)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("{refused}; and {error}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Looks at a connection; `None` where it is no more.
+    fn sight(&self, carrier: &Carrier) -> io::Result<Option<Sighting>> {
+        let sighting = self.sockets.look(carrier.local, carrier.peer)?;
+        Ok(sighting.filter(|sighting| sighting.cookie == Cookie::from_number(carrier.cookie)))
+    }
+
+    /// Comes back when no request is looked after any more.
+    pub(super) async fn ended(&self) {
+        self.guards.close();
+        self.guards.wait().await;
+    }
+
+    /// Comes back when the log has been read to its end.
+    async fn caught_up(&self) {
+        // Its sender lives as long as this.
+        let _ = self.caught_up.subscribe().wait_for(|is| *is).await;
+    }
+}

@@ -1,0 +1,210 @@
+//! nginx's access log, line by line: who waits for a line is told of it, and how far the log was followed is kept with what was counted.
+//!
+//! A mark is kept when all that the lines before it say is saved. Until then, after a crash, they are read and counted again from the mark
+//! before, and say what they said: each line is counted once, whatever happens.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Nginx;
+use super::desk::Finish;
+use super::stamp::Stamp;
+use crate::clock::Clock;
+use crate::meter::access_log;
+use crate::meter::log_tail::{Batch, Mishaps, follow};
+use crate::metrics::Metrics;
+use crate::store::{LogCounts, LogMark, Store, StoreError};
+use crate::token::LogKey;
+
+/// How many batches of lines may wait to be counted: each has at most a megabyte of the log.
+const MAX_BATCHES: usize = 4;
+/// How often a mark is kept at most. As much is read again after a crash.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// How many marks may wait for what their lines say to be saved. One that waits long, since a recipient takes the last bytes slowly, holds
+/// back those behind it; past so many two become one.
+const MAX_MARKS: usize = 64;
+/// How long the last mark may take once the program stops.
+const LAST_MARK: Duration = Duration::from_secs(1);
+
+/// What a line of the log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Of a request that we had nginx answer.
+    Ours(Named),
+    /// Of a request that we answered, or nobody did.
+    Unnamed,
+    /// It is no line of ours.
+    Foreign,
+}
+
+/// A line about a request that we had nginx answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    name: u64,
+    finish: Finish,
+}
+
+/// Reads a line.
+pub(super) fn read(line: &[u8], key: &LogKey) -> Entry {
+    match access_log::parse(line) {
+        Ok(line) if line.request.is_empty() => Entry::Unnamed,
+        Ok(line) => match Stamp::read(line.request, key) {
+            Some(stamp) => Entry::Ours(Named { name: stamp.name, finish: Finish::of(&line) }),
+            None => Entry::Foreign,
+        },
+        Err(_) => Entry::Foreign,
+    }
+}
+
+/// Follows the log and accounts for its lines.
+pub struct Accounts {
+    nginx: Arc<Nginx>,
+    store: Arc<dyn Store>,
+    metrics: Metrics,
+    log: String,
+    counts: LogCounts,
+    /// What had gone wrong before this process began.
+    earlier: Mishaps,
+    batches: mpsc::Receiver<Batch<Entry>>,
+    /// Marks whose lines say what is not saved yet, oldest first.
+    waiting: VecDeque<Waiting>,
+    /// The newest mark that can be kept.
+    ready: Option<LogMark>,
+    kept_at: Option<Instant>,
+    trouble: Option<String>,
+}
+
+struct Waiting {
+    mark: LogMark,
+    unsaved: FuturesUnordered<oneshot::Receiver<()>>,
+}
+
+impl Accounts {
+    /// Goes on where the log was followed to.
+    ///
+    /// # Errors
+    /// [`StoreError`] where that cannot be read.
+    pub async fn open(
+        nginx: Arc<Nginx>,
+        store: Arc<dyn Store>,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+        path: PathBuf,
+    ) -> Result<Self, StoreError> {
+        let log = path.to_string_lossy().into_owned();
+        let mark = store.log_mark(log.clone()).await?;
+        let (sender, batches) = mpsc::channel(MAX_BATCHES);
+        let key = nginx.key.clone();
+        let (counts, from) = mark.map_or((LogCounts::default(), None), |mark| (mark.counts, Some(mark.checkpoint)));
+        follow(path, from, clock, move |line: &[u8]| read(line, &key), sender).map_err(StoreError::unavailable)?;
+        let (waiting, ready, kept_at, trouble, earlier) = (VecDeque::new(), None, None, None, counts.mishaps);
+        Ok(Self { nginx, store, metrics, log, counts, earlier, batches, waiting, ready, kept_at, trouble })
+    }
+
+    /// Accounts until `shutdown`, and for as long as requests run.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let nginx = self.nginx.clone();
+        let over = async {
+            shutdown.cancelled().await;
+            nginx.ended().await;
+        };
+        tokio::pin!(over);
+        loop {
+            let keep_at = self.ready.is_some().then(|| self.kept_at.map_or_else(Instant::now, |at| at + KEEP_EVERY));
+            tokio::select! {
+                biased;
+                () = &mut over => break,
+                () = async { if let Some(at) = keep_at { sleep_until(at).await } }, if keep_at.is_some() => self.keep().await,
+                Some(_) = async { self.waiting.front_mut()?.unsaved.next().await }, if !self.waiting.is_empty() => {}
+                batch = self.batches.recv() => match batch {
+                    Some(batch) => self.take(batch).await,
+                    // The thread ends only when nobody takes its batches.
+                    None => break,
+                },
+            }
+            self.settle();
+        }
+        while let Ok(batch) = self.batches.try_recv() {
+            self.take(batch).await;
+        }
+        let last = async {
+            while let Some(waiting) = self.waiting.front_mut() {
+                while waiting.unsaved.next().await.is_some() {}
+                self.settle();
+            }
+            self.keep().await;
+        };
+        if timeout(LAST_MARK, last).await.is_err() {
+            tracing::debug!("The last lines of nginx's log are read again by the next start");
+        }
+    }
+
+    async fn take(&mut self, batch: Batch<Entry>) {
+        let Batch { lines, checkpoint, mishaps, left, trouble } = batch;
+        let mut unsaved = FuturesUnordered::new();
+        for line in lines {
+            match line {
+                Entry::Ours(Named { name, finish }) => {
+                    self.counts.lines += 1;
+                    self.counts.bytes = self.counts.bytes.saturating_add(finish.body_bytes);
+                    unsaved.extend(self.nginx.desk.tell(name, finish));
+                }
+                Entry::Unnamed => self.counts.lines += 1,
+                Entry::Foreign => self.counts.foreign += 1,
+            }
+        }
+        self.counts.mishaps = self.earlier.plus(mishaps);
+        if trouble != self.trouble {
+            match &trouble {
+                Some(why) => tracing::error!("nginx's log cannot be read, so no download that nginx sends can complete: {why}"),
+                None => tracing::info!("nginx's log can be read"),
+            }
+            self.trouble = trouble;
+        }
+        self.metrics.log_followed(self.counts.into(), left);
+        let is_first = self.kept_at.is_none();
+        if let Some(checkpoint) = checkpoint {
+            self.push(LogMark { checkpoint, counts: self.counts }, unsaved);
+        }
+        if is_first {
+            // Before anything is read: what is rotated later is found by it.
+            self.settle();
+            self.keep().await;
+        }
+        self.nginx.caught_up.send_if_modified(|is| left == 0 && !std::mem::replace(is, true));
+    }
+
+    fn push(&mut self, mark: LogMark, unsaved: FuturesUnordered<oneshot::Receiver<()>>) {
+        if self.waiting.len() >= MAX_MARKS
+            && let Some(newest) = self.waiting.back_mut()
+        {
+            newest.mark = mark;
+            newest.unsaved.extend(unsaved);
+        } else {
+            self.waiting.push_back(Waiting { mark, unsaved });
+        }
+    }
+
+    /// Sees which marks can be kept.
+    fn settle(&mut self) {
+        while self.waiting.front().is_some_and(|waiting| waiting.unsaved.is_empty()) {
+            self.ready = self.waiting.pop_front().map(|first| first.mark);
+        }
+    }
+
+    async fn keep(&mut self) {
+        self.kept_at = Some(Instant::now());
+        let Some(mark) = self.ready.clone() else { return };
+        match self.store.put_log_mark(self.log.clone(), mark).await {
+            Ok(()) => self.ready = None,
+            Err(error) => tracing::warn!(%error, "Could not keep how far nginx's log was followed; trying again"),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Looks after one request that nginx answers: how far it has got, that it ends when it must, and what came of it.
+//!
+//! Three tell of it. The kernel, when asked, how much of the connection was acknowledged; nginx's log, that it has handed all or a part
+//! to the kernel, and how long its head was; and the kernel again, how much had been acknowledged when it let go of the connection.
+//! Only what was acknowledged counts: a line that says "all" is written while the last of it still lies in a buffer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+
+use super::super::send::{self, MAX_SILENCE, SAMPLE_EVERY};
+use super::super::{Entered, RecipientSide};
+use super::Nginx;
+use super::desk::{Finish, Place, Told};
+use crate::catalog::OpenFile;
+use crate::meter::Request;
+use crate::share::{ByteRange, Carrier, Evidence};
+
+/// How long the head of nginx's answer is at the most: ours has a name of at most 255 bytes in two spellings and a digest, and nginx adds
+/// a few lines. So much is taken off while it is not known; the line says it.
+const MAX_HEAD_BYTES: u64 = 4096;
+/// How long the line of a request whose connection is over is waited for: nginx writes it before it closes, and a log is read within
+/// milliseconds. One that was killed writes none.
+const LINE_WAIT: Duration = Duration::from_secs(2);
+/// How long a log that is far behind, as after a restart, may take to be read until then.
+const CATCH_UP_WAIT: Duration = Duration::from_secs(60);
+/// How long the kernel's last word of a connection is waited for once it is gone; it comes within milliseconds.
+const END_WAIT: Duration = Duration::from_millis(300);
+/// The first and the longest pause between two looks once nginx has handed everything to the kernel.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// How long what was handed to the kernel may go without an acknowledgement.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How soon a NAS that does not answer is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long a NAS that does not answer is asked whether the file is still what it was.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request that nginx answers.
+pub(super) struct Guard {
+    pub(super) side: Arc<RecipientSide>,
+    pub(super) nginx: Arc<Nginx>,
+    pub(super) threads: Arc<Semaphore>,
+    pub(super) place: Place,
+    pub(super) entered: Entered,
+    /// `None` where nobody counts: the recipient has everything already.
+    pub(super) request: Option<Request>,
+    pub(super) range: ByteRange,
+    pub(super) carrier: Carrier,
+    pub(super) file: Arc<OpenFile>,
+    /// Whether an earlier process of ours began it, so that nobody saw how it went.
+    pub(super) is_taken_over: bool,
+}
+
+/// How a connection looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// So many bytes of it were acknowledged, and so many more written.
+    Alive { acked: u64, written: u64 },
+    /// All that was written was acknowledged, and it is over.
+    Drained,
+    /// It is no more.
+    Gone,
+}
+
+/// What ended a wait.
+enum Cause {
+    Cut,
+    Line(Finish),
+    /// The connection is over, and nginx says nothing.
+    NoLine,
+    Changed,
+}
+
+/// What of a request arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Arrived {
+    /// How much of the body, from its beginning.
+    bytes: u64,
+    /// How much was sent, as far as is known.
+    sent: u64,
+    /// Whether that is the whole answer, its head with it.
+    is_all: bool,
+    evidence: Evidence,
+}
+
+impl Guard {
+    /// Looks after it until it is over and what came of it is saved.
+    pub(super) async fn run(mut self) {
+        let mut seen = Progress::default();
+        let (cause, told) = self.watch(&mut seen).await;
+        let arrived = match cause {
+            Cause::Line(finish) => match self.settle(finish, &mut seen).await {
+                Some(arrived) => self.proven(arrived, finish).await,
+                None => self.end_now(&mut seen).await,
+            },
+            Cause::NoLine => Some(self.as_seen(&seen)),
+            Cause::Cut => self.end_now(&mut seen).await,
+            Cause::Changed => {
+                self.source_changed().await;
+                self.end_now(&mut seen).await
+            }
+        };
+        self.tell(arrived).await;
+        drop(told);
+    }
+
+    /// Waits for whatever ends it, and tells meanwhile how far it has got.
+    async fn watch(&mut self, seen: &mut Progress) -> (Cause, Option<Told>) {
+        let cut = self.entered.0.cut.clone();
+        let mut looks = interval(SAMPLE_EVERY);
+        let (mut over_since, mut last) = (None::<Instant>, (0, Instant::now()));
+        loop {
+            let deadline = over_since.map(|since: Instant| since + LINE_WAIT);
+            tokio::select! {
+                biased;
+                () = cut.cancelled() => return (Cause::Cut, None),
+                told = &mut self.place.line => {
+                    // Its sender is dropped only with a line in it.
+                    let Ok(told) = told else { return (Cause::NoLine, None) };
+                    return (Cause::Line(told.finish), Some(told));
+                }
+                () = async { if let Some(at) = deadline { sleep_until(at).await } }, if deadline.is_some() => {
+                    self.hear_the_end(seen).await;
+                    return (Cause::NoLine, None);
+                }
+                _ = looks.tick() => {}
+            }
+            match self.look() {
+                Look::Alive { acked, written } => {
+                    seen.saw(acked, written);
+                    self.sample(seen);
+                    if acked != last.0 {
+                        last = (acked, Instant::now());
+                    } else if self.request.is_none() && last.1.elapsed() > MAX_SILENCE {
+                        return (Cause::Cut, None);
+                    }
+                    if self.file.is_local && self.is_file_changed().await {
+                        return (Cause::Changed, None);
+                    }
+                }
+                Look::Drained | Look::Gone if over_since.is_none() => {
+                    // A log that is far behind is not waited for by the clock of one that is not.
+                    let _ = timeout(CATCH_UP_WAIT, self.nginx.caught_up()).await;
+                    over_since = Some(Instant::now());
+                }
+                Look::Drained | Look::Gone => {}
+            }
+        }
+    }
+
+    /// Waits until what nginx handed to the kernel was acknowledged, as long as that goes on. `None` where it is cut.
+    async fn settle(&mut self, finish: Finish, seen: &mut Progress) -> Option<Arrived> {
+        let sent = finish.body_bytes.min(self.range.len());
+        let end = self.carrier.begins_at + finish.sent_bytes;
+        let (mut pause, mut last) = (LOOKS.0, (0, Instant::now()));
+        let (evidence, mut is_gone) = (self.evidence(), false);
+        loop {
+            let acked = match self.look() {
+                Look::Alive { acked, written } => {
+                    seen.saw(acked, written);
+                    acked
+                }
+                Look::Drained => return Some(Arrived { bytes: sent, sent, is_all: true, evidence }),
+                Look::Gone => {
+                    self.hear_the_end(seen).await;
+                    is_gone = true;
+                    if self.is_taken_over && finish.is_whole && !seen.is_end_known {
+                        // It was over before anybody looked. nginx says that it sent all.
+                        return Some(Arrived { bytes: sent, sent, is_all: true, evidence: Evidence::HandedOver });
+                    }
+                    seen.acked
+                }
+            };
+            let head = finish.sent_bytes.saturating_sub(finish.body_bytes);
+            let bytes = acked.saturating_sub(self.carrier.begins_at + head).min(sent);
+            if acked >= end || is_gone || last.1.elapsed() > SETTLE_TIMEOUT {
+                return Some(Arrived { bytes, sent, is_all: acked >= end, evidence });
+            }
+            if acked != last.0 {
+                last = (acked, Instant::now());
+            }
+            if timeout(pause, self.entered.0.cut.cancelled()).await.is_ok() {
+                return None;
+            }
+            pause = (pause * 2).min(LOOKS.1);
+        }
+    }
+
+    /// Returns what arrived if nginx answered what it was told to, with the file that was pinned.
+    async fn proven(&self, arrived: Arrived, finish: Finish) -> Option<Arrived> {
+        let pass = &self.entered.0;
+        let is_the_answer = matches!(finish.status, 200 | 206)
+            && finish.body_bytes <= self.range.len()
+            && (!finish.is_whole || finish.body_bytes == self.range.len());
+        if !is_the_answer {
+            tracing::warn!(share.id = %pass.share, status = finish.status, bytes = finish.body_bytes, "nginx did not answer a request as it was told to; nothing of it counts");
+            return None;
+        }
+        let identity = pass.file.identity;
+        let pinned = (identity.modified_ns.div_euclid(1_000_000_000).cast_unsigned(), identity.size_bytes);
+        if finish.file.is_some_and(|file| file != pinned) || !self.is_the_pinned_file().await? {
+            self.source_changed().await;
+            return None;
+        }
+        Some(arrived)
+    }
+
+    /// Returns whether the path still leads to the file that was pinned; `None` where nobody can say.
+    async fn is_the_pinned_file(&self) -> Option<bool> {
+        let pass = &self.entered.0;
+        let ask = async {
+            loop {
+                match self.side.open_pinned(pass).await {
+                    Ok(file) => return file.is_some(),
+                    Err(error) => tracing::debug!(share.id = %pass.share, %error, "Could not look at a shared file"),
+                }
+                sleep(AGAIN).await;
+            }
+        };
+        let answer = timeout(PROOF_TIMEOUT, ask).await;
+        if answer.is_err() {
+            tracing::warn!(share.id = %pass.share, "Could not see whether a shared file is still what it was; what was sent of it does not count");
+        }
+        answer.ok()
+    }
+
+    async fn is_file_changed(&self) -> bool {
+        let pass = &self.entered.0;
+        send::identity(&self.file, pass, &self.threads).await.is_ok_and(|identity| identity != pass.file.identity)
+    }
+
+    async fn source_changed(&self) {
+        self.side.reports.source_changed(self.entered.0.share).await;
+    }
+
+    /// Ends the connection, and returns what had arrived.
+    async fn end_now(&mut self, seen: &mut Progress) -> Option<Arrived> {
+        let pass = &self.entered.0;
+        tracing::debug!(transfer.id = %pass.transfer, "Ending a connection of nginx's");
+        self.nginx.end(pass.share, &self.carrier, |sighting| seen.saw(sighting.bytes_acked, sighting.written())).await;
+        self.hear_the_end(seen).await;
+        Some(self.as_seen(seen))
+    }
+
+    /// Waits a moment for the kernel's last word of a connection that is gone.
+    async fn hear_the_end(&self, seen: &mut Progress) {
+        let heard = async {
+            loop {
+                if let Some(acked) = self.place.acked_at_end.get() {
+                    return *acked;
+                }
+                sleep(LOOKS.0).await;
+            }
+        };
+        if let Ok(acked) = timeout(END_WAIT, heard).await {
+            seen.saw(acked, acked);
+            seen.is_end_known = true;
+        }
+    }
+
+    /// Returns what is known without a line: how long the head was is not.
+    fn as_seen(&self, seen: &Progress) -> Arrived {
+        let most = self.range.len();
+        let begins_at = self.carrier.begins_at;
+        let bytes = seen.acked.saturating_sub(begins_at + MAX_HEAD_BYTES).min(most);
+        // That all of it was sent is known by a line alone.
+        let sent = seen.written.saturating_sub(begins_at).min(most.saturating_sub(1)).max(bytes);
+        Arrived { bytes, sent, is_all: false, evidence: self.evidence() }
+    }
+
+    fn sample(&self, seen: &Progress) {
+        let Some(request) = self.request else { return };
+        let bytes = self.as_seen(seen).bytes;
+        if bytes > 0 {
+            self.side.reports.arrived(request, ByteRange::new(self.range.start, self.range.start + bytes), self.evidence());
+        }
+    }
+
+    async fn tell(&self, arrived: Option<Arrived>) {
+        let Some(request) = self.request else { return };
+        let nothing = Arrived { bytes: 0, sent: 0, is_all: false, evidence: Evidence::HandedOver };
+        let Arrived { bytes, sent, is_all, evidence } = arrived.unwrap_or(nothing);
+        let to = self.range.start + bytes;
+        let in_doubt = Some(ByteRange::new(to, self.range.start + sent)).filter(|range| !range.is_empty());
+        // An empty file arrived when its head did.
+        let has_arrived = bytes > 0 || self.range.is_empty() && is_all;
+        let range = has_arrived.then(|| ByteRange::new(self.range.start, to));
+        self.side.reports.ended(request, range, evidence, in_doubt).await;
+        self.side.reports.saved(request.share).await;
+    }
+
+    fn evidence(&self) -> Evidence {
+        if self.carrier.is_proxied { Evidence::HandedOver } else { Evidence::Acknowledged }
+    }
+
+    fn look(&self) -> Look {
+        match self.nginx.sight(&self.carrier) {
+            Ok(Some(sighting)) if sighting.state.has_its_fin_acknowledged() => Look::Drained,
+            Ok(Some(sighting)) => Look::Alive { acked: sighting.bytes_acked, written: sighting.written() },
+            Ok(None) => Look::Gone,
+            Err(error) => {
+                tracing::warn!(%error, "Could not look at a connection of nginx's");
+                // Nothing new is known of it; above all not that it is over.
+                Look::Alive { acked: 0, written: 0 }
+            }
+        }
+    }
+}
+
+/// The most that was seen of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    acked: u64,
+    written: u64,
+    /// Whether the kernel said how much it was at the end.
+    is_end_known: bool,
+}
+
+impl Progress {
+    fn saw(&mut self, acked: u64, written: u64) {
+        (self.acked, self.written) = (self.acked.max(acked), self.written.max(written));
+    }
+}
