@@ -1,11 +1,12 @@
 //! Puts the program together: the one file that names backends.
 //!
-//! * `certificate.rs`: an owner's own certificate, followed. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `service_manager.rs`: what systemd is told.
+//! * `certificate.rs`: an owner's own certificate, followed. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `site.rs`: what nginx has to know, where it sends the bytes. `service_manager.rs`: what systemd is told.
 
 mod certificate;
 mod service_manager;
 mod reload;
 mod retention;
+mod site;
 mod way_in;
 
 use std::fs::{self, File, OpenOptions};
@@ -29,6 +30,7 @@ use self::certificate::Follow;
 use self::reload::Live;
 pub use self::reload::Load;
 use self::retention::Retention;
+pub use self::site::{nginx_key, nginx_site};
 use self::way_in::{WayIn, live_signs};
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};

@@ -128,6 +128,17 @@ pub enum ProbeKind {
 pub enum DeliveryKind {
     /// This program.
     Embedded,
+    /// nginx, which asks this program what to send.
+    Nginx,
+}
+
+/// How nginx and this program find each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nginx {
+    /// Where this program answers it.
+    pub upstream: SocketAddr,
+    /// Where it writes what it has sent.
+    pub access_log: PathBuf,
 }
 
 /// What the operator set, read and checked.
@@ -165,6 +176,8 @@ pub struct Config {
     pub tailscale: Tailscale,
     /// Who sends the bytes.
     pub delivery: DeliveryKind,
+    /// How nginx is found, where it does.
+    pub nginx: Nginx,
     /// Proxies whose word about a recipient's address is believed.
     pub trusted_proxies: Vec<Network>,
     /// Whether hidden files are shown.
@@ -270,7 +283,9 @@ impl Config {
                 probe: source.required("TAILSCALE_PROBE", probe),
                 resolvers: source.optional("TAILSCALE_RESOLVERS", resolvers).unwrap_or_default(),
             },
-            delivery: source.required("DELIVERY", |text| word(text, &[("embedded", DeliveryKind::Embedded)], &["nginx"])),
+            delivery: source
+                .required("DELIVERY", |text| word(text, &[("embedded", DeliveryKind::Embedded), ("nginx", DeliveryKind::Nginx)], &[])),
+            nginx: Nginx { upstream: source.required("NGINX_UPSTREAM", listen), access_log: source.path("NGINX_ACCESS_LOG") },
             trusted_proxies: source.optional("TRUSTED_PROXIES", |text| list(text, network)).unwrap_or_default(),
             show_hidden: source.required("SHOW_HIDDEN", yes_or_no),
             max_connections: source.count("MAX_CONNECTIONS", 1..=1_000_000),

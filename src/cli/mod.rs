@@ -20,6 +20,7 @@ mod copy;
 mod events;
 mod interrupt;
 mod list;
+mod nginx_config;
 mod pages;
 mod place;
 mod plot;
@@ -103,6 +104,7 @@ Commands:
   token, sessions, sign-in    let scripts and browsers in, and out again
   audit                       who did what, and whether that record is whole
   serve, check, config        run the server; say what is wrong; show the settings
+  nginx-config                what nginx is told, where it sends the bytes
   backup, restore             keep what it knows; bring it back
   healthcheck, openapi        for containers and for programs
   completions, man, help      for shells and for readers
@@ -183,6 +185,9 @@ enum Command {
     /// Show every setting, its value and who set it
     #[command(after_help = "Example: portcullis config --json | jq '.settings[] | select(.is_set)'")]
     Config(config::ConfigArgs),
+    /// Print what nginx has to be told to send the bytes (DELIVERY=nginx)
+    #[command(after_help = "Example: portcullis nginx-config /srv/nas > /etc/nginx/conf.d/portcullis.conf")]
+    NginxConfig(nginx_config::NginxConfigArgs),
     /// Write the store and the keys to one file; a server may run meanwhile
     #[command(after_help = "Example: portcullis backup portcullis-2026-11-01.backup")]
     Backup(backup::BackupArgs),
@@ -340,6 +345,7 @@ async fn ask(command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         Command::Audit(args) => audit::run(args, terminal).await,
         Command::Check(args) => Ok(check::run(&args, terminal).await),
         Command::Config(args) => config::run(&args, terminal),
+        Command::NginxConfig(args) => nginx_config::run(&args, terminal),
         Command::Backup(args) => backup::backup(&args, terminal),
         Command::Restore(args) => backup::restore(&args, terminal),
         Command::Openapi => pages::openapi(terminal),

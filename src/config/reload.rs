@@ -60,7 +60,7 @@ impl Config {
 }
 
 /// Each setting: its name, whether it can change while the program runs, and whether it is another.
-pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 42] {
+pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 44] {
     let ([signing, previous], [new_signing, new_previous]) =
         [old, new].map(|config| [config.jwt_secrets.first(), config.jwt_secrets.get(1)]).into();
     [
@@ -100,6 +100,8 @@ pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, b
         ("TAILSCALE_PROBE", false, old.tailscale.probe != new.tailscale.probe),
         ("TAILSCALE_RESOLVERS", false, old.tailscale.resolvers != new.tailscale.resolvers),
         ("DELIVERY", false, old.delivery != new.delivery),
+        ("NGINX_UPSTREAM", false, old.nginx.upstream != new.nginx.upstream),
+        ("NGINX_ACCESS_LOG", false, old.nginx.access_log != new.nginx.access_log),
         ("TRUSTED_PROXIES", true, old.trusted_proxies != new.trusted_proxies),
         ("SHOW_HIDDEN", false, old.show_hidden != new.show_hidden),
         ("MAX_CONNECTIONS", true, old.max_connections != new.max_connections),

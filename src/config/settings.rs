@@ -204,7 +204,24 @@ pub const SETTINGS: &[Setting] = &[
         "tailscale-resolvers",
         "Whom TAILSCALE_PROBE=auto asks for the node's public address, with commas between; unset: https://1.1.1.1/dns-query,https://8.8.8.8/resolve.",
     ),
-    value("DELIVERY", "delivery", "embedded", "Who sends the bytes: embedded (portcullis itself)."),
+    value(
+        "DELIVERY",
+        "delivery",
+        "embedded",
+        "Who sends the bytes: embedded (portcullis itself), or nginx, as portcullis nginx-config tells it to.",
+    ),
+    value(
+        "NGINX_UPSTREAM",
+        "nginx-upstream",
+        "127.0.0.1:8002",
+        "With nginx: where portcullis answers it, address and port; nginx has RECIPIENT_LISTEN then.",
+    ),
+    value(
+        "NGINX_ACCESS_LOG",
+        "nginx-access-log",
+        "/var/log/nginx/portcullis.log",
+        "With nginx: the file in which it writes what it has sent.",
+    ),
     list(
         "TRUSTED_PROXIES",
         "trusted-proxies",
@@ -228,7 +245,6 @@ pub const SETTINGS: &[Setting] = &[
     ),
     value("LOG_FORMAT", "log-format", "text", "How log lines look: text or json."),
     later("REDIS_URL", "State that several controllers share.", "this version keeps its state in STATE_DIR only"),
-    later("NGINX_ACCESS_LOG", "The log of an nginx that sends the bytes.", "this version sends the bytes itself; use DELIVERY=embedded"),
 ];
 
 impl Setting {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::file::{self, SettingsFile};
 use super::settings::{self, SETTINGS, Setting, Settings, setting};
 use super::values::{Secret, shown, whole};
 use super::{Config, Mistake};
-use crate::config::{AuthMode, TunnelKind};
+use crate::config::{AuthMode, DeliveryKind, TunnelKind};
 use crate::token::Key;
 
 /// The longest secret that is read from a file; what is longer is the wrong file.
@@ -252,13 +253,38 @@ impl<'a> Source<'a> {
         if config.tunnel != TunnelKind::Direct && config.base_url.is_some() {
             self.mistake("BASE_URL", "with this TUNNEL links begin with the node's own name; leave BASE_URL unset".to_owned());
         }
-        let (owner, recipient) = (config.owner_listen, config.recipient_listen);
-        let overlap = owner.ip() == recipient.ip() || owner.ip().is_unspecified() || recipient.ip().is_unspecified();
-        if owner.port() != 0 && owner.port() == recipient.port() && overlap {
+        if overlap(config.owner_listen, config.recipient_listen) {
             self.mistake("RECIPIENT_LISTEN", "it has the port of OWNER_LISTEN; recipients and owners need one each".to_owned());
+        }
+        if config.delivery == DeliveryKind::Nginx {
+            self.refuse_contradictions_to_nginx(config);
         }
         if config.auth == AuthMode::None && config.owner_token.is_some() {
             self.mistake("AUTH", "it is none, and OWNER_TOKEN is set; set one of the two".to_owned());
+        }
+    }
+
+    fn refuse_contradictions_to_nginx(&mut self, config: &Config) {
+        if config.tunnel == TunnelKind::Tailscale {
+            let why = "it is nginx, and with TUNNEL=tailscale recipients' TLS ends in portcullis; use TUNNEL=tailscale-mount, or DELIVERY=embedded";
+            self.mistake("DELIVERY", why.to_owned());
+        }
+        if config.tls.is_some() {
+            let why = "with DELIVERY=nginx recipients do not speak to portcullis; leave TLS_CERT and TLS_KEY unset, and let what stands before nginx have the certificate";
+            self.mistake("TLS_CERT", why.to_owned());
+        }
+        for (name, address) in [("RECIPIENT_LISTEN", config.recipient_listen), ("NGINX_UPSTREAM", config.nginx.upstream)] {
+            if address.port() == 0 {
+                self.mistake(name, "with DELIVERY=nginx it needs a port that nginx can be told of; 0 is none".to_owned());
+            }
+        }
+        for (name, other, whose) in [
+            ("OWNER_LISTEN", config.owner_listen, "owners are served there"),
+            ("RECIPIENT_LISTEN", config.recipient_listen, "nginx listens there"),
+        ] {
+            if overlap(config.nginx.upstream, other) {
+                self.mistake("NGINX_UPSTREAM", format!("it has the port of {name}, and {whose}; name another"));
+            }
         }
     }
 
@@ -271,6 +297,12 @@ impl<'a> Source<'a> {
         };
         self.environment.keys().filter_map(doubt).collect()
     }
+}
+
+/// Returns whether two addresses cannot both be listened on.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_for_both = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && is_for_both
 }
 
 /// Reads a secret's file without the newline that editors and `echo` leave at its end.

@@ -136,12 +136,9 @@ fn numbers_have_bounds() {
 
 #[test]
 fn words_of_later_versions_are_known_and_refused() {
-    assert_eq!(mistake(&[("DELIVERY", "nginx")]), "DELIVERY: nginx is not built yet in this version; use embedded");
     assert_eq!(mistake(&[("AUTH", "None")]), "AUTH: \"None\" is not known; use token or none");
-    for name in ["REDIS_URL", "NGINX_ACCESS_LOG"] {
-        let sentence = mistake(&[(name, "tskey-auth-abc")]);
-        assert!(sentence.starts_with(name) && sentence.contains("this version") && !sentence.contains("tskey"), "{sentence}");
-    }
+    let sentence = mistake(&[("REDIS_URL", "tskey-auth-abc")]);
+    assert!(sentence.starts_with("REDIS_URL") && sentence.contains("this version") && !sentence.contains("tskey"), "{sentence}");
 }
 
 /// The files of a certificate and its key, until it is dropped.
@@ -241,6 +238,30 @@ fn what_contradicts_itself_is_refused() {
     for (owner, recipient) in [("127.0.0.1:0", "127.0.0.1:0"), ("10.0.0.1:80", "10.0.0.2:80")] {
         assert!(read(&[("OWNER_LISTEN", owner), ("RECIPIENT_LISTEN", recipient)]).is_ok());
     }
+}
+
+#[test]
+fn nginx_has_ports_of_its_own_and_recipients_speak_to_it_alone() {
+    let config = read(&[("DELIVERY", "nginx")]).unwrap();
+    assert_eq!((config.delivery, config.nginx.upstream), (DeliveryKind::Nginx, "127.0.0.1:8002".parse().unwrap()));
+    assert_eq!(config.nginx.access_log, PathBuf::from("/var/log/nginx/portcullis.log"));
+    for (name, value, word) in [
+        ("TUNNEL", "tailscale", "DELIVERY: it is nginx, and with TUNNEL=tailscale"),
+        ("RECIPIENT_LISTEN", "127.0.0.1:0", "RECIPIENT_LISTEN: with DELIVERY=nginx it needs a port"),
+        ("NGINX_UPSTREAM", "127.0.0.1:0", "NGINX_UPSTREAM: with DELIVERY=nginx it needs a port"),
+        ("NGINX_UPSTREAM", "127.0.0.1:8000", "NGINX_UPSTREAM: it has the port of OWNER_LISTEN"),
+        ("NGINX_UPSTREAM", "127.0.0.1:8001", "NGINX_UPSTREAM: it has the port of RECIPIENT_LISTEN"),
+        ("NGINX_UPSTREAM", "portcullis.sock", "NGINX_UPSTREAM: \"portcullis.sock\" is no address with a port"),
+    ] {
+        let sentence = mistake(&[("DELIVERY", "nginx"), (name, value)]);
+        assert!(sentence.starts_with(word), "{sentence}");
+        // Nothing of it matters where portcullis sends the bytes itself.
+        assert!(value == "portcullis.sock" || read(&[(name, value)]).is_ok(), "{name}={value}");
+    }
+    let pair = Pair::new();
+    let [cert, key] = pair.variables();
+    assert!(mistake(&[("DELIVERY", "nginx"), cert, key]).starts_with("TLS_CERT: with DELIVERY=nginx"));
+    assert!(read(&[("DELIVERY", "nginx"), ("TUNNEL", "tailscale-mount")]).is_ok());
 }
 
 #[test]
@@ -590,6 +611,9 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
         ("STATE_DIR_ON_HOST", "/srv/portcullis", false),
         ("TAILSCALE_PROBE", "off", false),
         ("TAILSCALE_RESOLVERS", "https://9.9.9.9/dns-query", false),
+        ("DELIVERY", "nginx", false),
+        ("NGINX_UPSTREAM", "127.0.0.1:9000", false),
+        ("NGINX_ACCESS_LOG", "/srv/log/portcullis.log", false),
         ("TRUSTED_PROXIES", "10.0.0.1", true),
         ("SHOW_HIDDEN", "yes", false),
         ("MAX_CONNECTIONS", "1", true),
@@ -614,8 +638,7 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
     let with_tls = read(&pair.variables()).unwrap();
     assert_eq!(old.changes_to(&with_tls).waiting, ["TLS_CERT", "TLS_KEY"]);
     // Each setting of the table is compared; of these there is only one value so far.
-    let compared =
-        values.iter().map(|(name, ..)| *name).chain(["CONFIG_FILE", "JWT_SECRET_PREVIOUS", "TLS_CERT", "TLS_KEY", "TUNNEL", "DELIVERY"]);
+    let compared = values.iter().map(|(name, ..)| *name).chain(["CONFIG_FILE", "JWT_SECRET_PREVIOUS", "TLS_CERT", "TLS_KEY", "TUNNEL"]);
     let all: std::collections::BTreeSet<_> = SETTINGS.iter().filter(|s| s.later().is_none()).map(|s| s.name).collect();
     assert_eq!(compared.collect::<std::collections::BTreeSet<_>>(), all);
     assert_eq!(reload::comparisons(&old, &old).map(|(name, ..)| name).into_iter().collect::<std::collections::BTreeSet<_>>(), all);

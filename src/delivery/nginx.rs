@@ -13,6 +13,7 @@ mod accounts;
 mod desk;
 mod front;
 mod guard;
+pub mod site;
 mod stamp;
 
 use std::io;

@@ -8,11 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::share::Timestamp;
 
-/// The fields of a line, as nginx is told to write them. A line of another version is foreign.
+/// The fields of a line, as nginx is told to write them. A line of another version is foreign. The peer is the socket's own,
+/// whoever a proxy says that it comes for: by that the kernel knows the connection.
 pub const FORMAT: &str = concat!(
     r#"{"v":1,"t":"$msec","req":"$upstream_http_x_portcullis_request","st":"$status","body":"$body_bytes_sent","sent":"$bytes_sent","#,
-    r#""ok":"$request_completion","etag":"$sent_http_etag","peer":"$remote_addr $remote_port","local":"$server_addr $server_port","#,
-    r#""conn":"$connection $connection_requests"}"#
+    r#""ok":"$request_completion","etag":"$sent_http_etag","peer":"$realip_remote_addr $realip_remote_port","#,
+    r#""local":"$server_addr $server_port","conn":"$connection $connection_requests"}"#
 );
 
 /// What nginx says of a request that has ended.
