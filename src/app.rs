@@ -34,16 +34,17 @@ pub use self::site::{nginx_key, nginx_site};
 use self::way_in::{WayIn, live_signs};
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AuthMode, Config, Secret, TlsFiles};
+use crate::config::{AuthMode, Config, DeliveryKind, Secret, TlsFiles};
 use crate::controller::{Controller, Parts, Prober};
-use crate::delivery::{self, Certificates, Passes, RecipientSide};
+use crate::delivery::nginx::{Accounts, Nginx};
+use crate::delivery::{self, Arrival, Certificates, Passes, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
 use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
 use crate::http::recipient::{self, RecipientPages};
 use crate::meter;
 use crate::metrics::Metrics;
-use crate::share::FileIdentity;
+use crate::share::{Carried, FileIdentity, ShareId};
 use crate::shutdown::{Hangup, Hangups, Signals};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -180,18 +181,26 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(latest));
     let digests = Arc::new(Digests::new(catalog.clone(), Arc::new(StoreDigests(store.clone()))));
 
-    let recipients = delivery::listen(config.recipient_listen)
-        .with_context(|| format!("listening for recipients on {} (RECIPIENT_LISTEN)", config.recipient_listen))?;
-    let recipients_at = recipients.local_addr().unwrap_or(config.recipient_listen);
+    let nginx = match config.delivery {
+        DeliveryKind::Embedded => None,
+        DeliveryKind::Nginx => Some(behind_nginx(&config, &keys).await?),
+    };
+    let (listens_on, setting) =
+        if nginx.is_some() { (config.nginx.upstream, "for nginx, NGINX_UPSTREAM") } else { (config.recipient_listen, "RECIPIENT_LISTEN") };
+    let recipients =
+        delivery::listen(listens_on).with_context(|| format!("listening for recipients on {listens_on} ({setting})"))?;
+    let recipients_at = if nginx.is_some() { config.recipient_listen } else { recipients.local_addr().unwrap_or(listens_on) };
     let certificate = match config.tls.clone() {
         Some(files) => Some(shown(files).await?),
         None => None,
     };
     let own = certificate.as_ref().map(|follow| follow.certificates.clone());
-    let (doors, passes) = (Doors::default(), Passes::default());
+    let (doors, passes) = (Doors::default(), if nginx.is_some() { Passes::for_nginx() } else { Passes::default() });
     let WayIn { tunnel, behind, arrival, trusts_loopback } = WayIn::of(&config, recipients_at, own, doors.clone(), clock.clone()).await?;
+    let arrival = if nginx.is_some() { Arrival::Nginx } else { arrival };
     let (reports, incoming) = meter::channel();
     let metrics = Metrics::new(VERSION, clock.now().wall);
+    let (side_clock, side_metrics, log_store) = (clock.clone(), metrics.clone(), store.clone());
     let parts = Parts {
         store: store.clone(),
         catalog: catalog.clone(),
@@ -204,7 +213,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         limits: config.limits,
         drain: config.drain,
     };
-    let (controller, handle) = Controller::load(parts, incoming).await.context("reading the shares that were open")?;
+    let (mut controller, handle) = Controller::load(parts, incoming).await.context("reading the shares that were open")?;
+    let secret_of = |(share, carried): (ShareId, Carried)| (share, keys.transfer_secret(carried.transfer), carried);
+    let carried: Vec<_> = controller.take_carried().into_iter().map(secret_of).collect();
 
     let canaries = Canaries::new(doors.clone());
     let prober = way_in::looks(&config).map(|look| Prober::new(handle.clone(), canaries.clone(), look));
@@ -224,7 +235,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
             trusts_loopback && address.is_loopback()
                 || trusted.read().expect("nobody panics while holding the proxies").iter().any(|range| range.contains(address))
         }),
-        nginx: None,
+        nginx: nginx.clone(),
     });
 
     let owners = if config.owner_tcp {
@@ -299,6 +310,18 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.public_url = tunnel.address().to_string();
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
+    if let Some(nginx) = nginx {
+        let (side, stop, clock, metrics) = (recipient_side.clone(), running.stop.clone(), side_clock, side_metrics);
+        let (store, log) = (log_store, config.nginx.access_log.clone());
+        running.spawn("account of nginx's log", async move {
+            nginx.take_over(&side, carried).await;
+            // Whoever waits for a line is there before it is read.
+            match Accounts::open(nginx, store, metrics, clock, log).await {
+                Ok(accounts) => accounts.run(stop).await,
+                Err(error) => tracing::error!(%error, "How far nginx's log was followed cannot be read"),
+            }
+        });
+    }
     running.spawn("recipient side", recipient_side.run(recipients, arrival, running.stop.clone()));
     if let Some(follow) = certificate {
         running.spawn("certificate", follow.run(running.stop.clone()));
@@ -319,6 +342,22 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.spawn("retention", retention.run(running.stop.clone()));
     running.tasks.close();
     Ok((running, Live { config, controller: handle, owner_side, bounds, proxies, kept_for }))
+}
+
+/// Makes what stands behind an nginx that sends the bytes.
+async fn behind_nginx(config: &Config, keys: &Keys) -> anyhow::Result<Arc<Nginx>> {
+    let digest = nginx_site(config)?.digest().context("writing nginx's configuration")?;
+    let folder = config.state_dir.clone();
+    let key = tokio::task::spawn_blocking(move || nginx_key(&folder)).await.context("reading nginx's key")??;
+    let nginx = Arc::new(Nginx::new(keys.log_key(), key, digest).context("asking the kernel about nginx's connections (DELIVERY=nginx)")?);
+    if let Err(error) = nginx.hear_ends() {
+        tracing::warn!(%error, "The kernel does not tell how connections end; one that breaks off counts for what was seen of it");
+    }
+    if let Err(error) = nginx.may_end_connections() {
+        tracing::warn!("Downloads that nginx sends can be ended only if its workers run as the account of this program: {error}");
+    }
+    tracing::info!("nginx serves recipients on {}; `portcullis nginx-config` prints its configuration", config.recipient_listen);
+    Ok(nginx)
 }
 
 /// Shows an owner's own certificate.

@@ -9,7 +9,6 @@
 //! * `exchange.rs`: what a request is answered with, however it came. `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`.
 //! * `nginx.rs`: has nginx send them instead, and looks after what it sends.
 //! * `send.rs`: the bytes themselves. `burst.rs`: what leaves of them at a time. `stream.rs`: what arrived. `pace.rs`: how fast they may leave. `socket.rs`: what the kernel offers beyond tokio.
-//! * `nginx/`: nginx in the place of the listener and of `sendfile`. `nginx/site.rs` writes its configuration.
 
 mod accept;
 mod answer;

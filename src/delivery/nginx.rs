@@ -18,6 +18,7 @@ mod stamp;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -29,6 +30,7 @@ pub use self::accounts::{Accounts, Entry};
 use self::desk::{Desk, Place};
 pub(super) use self::front::{SILENCE, Via, understood_alike};
 use self::guard::Guard;
+use self::site::{SiteDigest, SiteKey};
 use self::stamp::Stamp;
 use super::exchange::{Fetch, TOO_MANY};
 use super::{Entered, Found, RecipientSide, next_request_id};
@@ -42,6 +44,8 @@ const WAIT_FOR_OTHER: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How soon it is tried again to end a connection.
 const AGAIN: Duration = Duration::from_millis(500);
+/// The field by which nginx proves that it is ours.
+const PROOF: &str = "x-portcullis-nginx";
 /// What nginx's processes are called.
 const PROGRAM: &str = "nginx";
 /// How many threads may look at files of requests that are taken over.
@@ -53,9 +57,12 @@ pub(super) fn etag_of(identity: &FileIdentity) -> String {
 }
 
 /// An nginx that sends the bytes.
-#[derive(Debug)]
 pub struct Nginx {
     key: LogKey,
+    site_key: SiteKey,
+    site: SiteDigest,
+    /// Whether it was told that nginx has another.
+    is_old: AtomicBool,
     sockets: Sockets,
     desk: Arc<Desk>,
     guards: TaskTracker,
@@ -78,13 +85,13 @@ impl Handover {
 }
 
 impl Nginx {
-    /// Makes one. Lines of its log are proven by `key`.
+    /// Makes one. Lines of its log are proven by `key`, its requests by `site_key`; `site` is the configuration that it should have.
     ///
     /// # Errors
     /// Where the kernel does not tell of other processes' connections, as a sentence.
-    pub fn new(key: LogKey) -> io::Result<Self> {
-        let sockets = Sockets::open()?;
-        Ok(Self { key, sockets, desk: Arc::default(), guards: TaskTracker::new(), caught_up: watch::Sender::new(false) })
+    pub fn new(key: LogKey, site_key: SiteKey, site: SiteDigest) -> io::Result<Self> {
+        let (sockets, guards, caught_up) = (Sockets::open()?, TaskTracker::new(), watch::Sender::new(false));
+        Ok(Self { key, site_key, site, is_old: AtomicBool::new(false), sockets, desk: Arc::default(), guards, caught_up })
     }
 
     /// Listens for the ends of connections, on a thread of its own, for as long as this lives. Where the kernel tells of none, a connection
@@ -106,9 +113,26 @@ impl Nginx {
         std::thread::Builder::new().name("socket-ends".to_owned()).spawn(listen).map(drop)
     }
 
-    /// Returns whether a request came through the nginx that has our configuration.
+    /// Says whether connections of other processes can be ended through the kernel.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_end_connections(&self) -> io::Result<()> {
+        self.sockets.try_destroying()
+    }
+
+    /// Returns whether a request came through an nginx that has a configuration of ours.
     pub(super) fn sent(&self, headers: &HeaderMap) -> bool {
-        Via::read(headers).is_some()
+        let mut proofs = headers.get_all(PROOF).iter();
+        let (proof, another) = (proofs.next(), proofs.next());
+        let digest = proof.filter(|_| another.is_none()).and_then(|proof| site::verify(proof.as_bytes(), &self.site_key));
+        if let Some(digest) = digest
+            && digest != self.site
+            && !self.is_old.swap(true, Ordering::AcqRel)
+        {
+            tracing::warn!("nginx runs with another configuration than `portcullis nginx-config` prints now; print it again and reload nginx");
+        }
+        digest.is_some()
     }
 
     /// Gets ready to hand a request over.
