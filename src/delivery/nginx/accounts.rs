@@ -79,6 +79,8 @@ pub struct Accounts {
     ready: Option<LogMark>,
     kept_at: Option<Instant>,
     trouble: Option<String>,
+    /// Whether something was not saved and never will be, since the program stops: its line is read again by the next start.
+    is_broken: bool,
 }
 
 struct Waiting {
@@ -105,7 +107,7 @@ impl Accounts {
         let (counts, from) = mark.map_or((LogCounts::default(), None), |mark| (mark.counts, Some(mark.checkpoint)));
         follow(path, from, clock, move |line: &[u8]| read(line, &key), sender).map_err(StoreError::unavailable)?;
         let (waiting, ready, kept_at, trouble, earlier) = (VecDeque::new(), None, None, None, counts.mishaps);
-        Ok(Self { nginx, store, metrics, log, counts, earlier, batches, waiting, ready, kept_at, trouble })
+        Ok(Self { nginx, store, metrics, log, counts, earlier, batches, waiting, ready, kept_at, trouble, is_broken: false })
     }
 
     /// Accounts until `shutdown`, and for as long as requests run.
@@ -122,7 +124,9 @@ impl Accounts {
                 biased;
                 () = &mut over => break,
                 () = async { if let Some(at) = keep_at { sleep_until(at).await } }, if keep_at.is_some() => self.keep().await,
-                Some(_) = async { self.waiting.front_mut()?.unsaved.next().await }, if !self.waiting.is_empty() => {}
+                Some(saved) = async { self.waiting.front_mut()?.unsaved.next().await }, if !self.waiting.is_empty() => {
+                    self.is_broken |= saved.is_err();
+                }
                 batch = self.batches.recv() => match batch {
                     Some(batch) => self.take(batch).await,
                     // The thread ends only when nobody takes its batches.
@@ -136,7 +140,9 @@ impl Accounts {
         }
         let last = async {
             while let Some(waiting) = self.waiting.front_mut() {
-                while waiting.unsaved.next().await.is_some() {}
+                while let Some(saved) = waiting.unsaved.next().await {
+                    self.is_broken |= saved.is_err();
+                }
                 self.settle();
             }
             self.keep().await;
@@ -194,6 +200,9 @@ impl Accounts {
 
     /// Sees which marks can be kept.
     fn settle(&mut self) {
+        if self.is_broken {
+            return self.waiting.clear();
+        }
         while self.waiting.front().is_some_and(|waiting| waiting.unsaved.is_empty()) {
             self.ready = self.waiting.pop_front().map(|first| first.mark);
         }

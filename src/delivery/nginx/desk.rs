@@ -36,8 +36,18 @@ impl Finish {
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) finish: Finish,
-    /// Dropped when what came of it is saved.
-    pub(super) _until_saved: oneshot::Sender<()>,
+    /// Told when what came of it is saved; dropped where it never will be.
+    saved: oneshot::Sender<()>,
+}
+
+impl Told {
+    /// Says whether what came of it is saved.
+    pub(super) fn is_saved(self, is_saved: bool) {
+        if is_saved {
+            // Nobody may count any more.
+            let _ = self.saved.send(());
+        }
+    }
 }
 
 /// Who looks after what.
@@ -79,11 +89,11 @@ impl Desk {
         Some(Place { desk: self.clone(), name, cookie, line, acked_at_end })
     }
 
-    /// Tells of a line. Returns what ends when all that it says is saved; `None` where nobody waits for it.
+    /// Tells of a line. Returns what comes when all that it says is saved, and fails where it never will be; `None` where nobody waits for it.
     pub(super) fn tell(&self, name: u64, finish: Finish) -> Option<oneshot::Receiver<()>> {
         let tell = self.table().by_name.remove(&name)?;
-        let (until_saved, saved) = oneshot::channel();
-        tell.send(Told { finish, _until_saved: until_saved }).ok()?;
+        let (tell_saved, saved) = oneshot::channel();
+        tell.send(Told { finish, saved: tell_saved }).ok()?;
         Some(saved)
     }
 
@@ -96,6 +106,16 @@ impl Desk {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().expect("nobody panics while holding the desk")
+    }
+}
+
+impl Place {
+    /// Gives it up, with a line that came too late to be heard: what came of the request is saved, or never will be.
+    pub(super) fn leave(mut self, is_saved: bool) {
+        self.line.close();
+        if let Ok(told) = self.line.try_recv() {
+            told.is_saved(is_saved);
+        }
     }
 }
 
@@ -130,10 +150,25 @@ mod tests {
         let told = (&mut one.line).await.unwrap();
         assert_eq!(told.finish, FINISH);
         assert!(saved.try_recv().is_err());
-        drop(told);
-        assert!(saved.await.is_err(), "it ends when what it says is saved");
+        told.is_saved(true);
+        saved.await.unwrap();
         drop(two);
         assert!(desk.tell(2, FINISH).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_line_that_comes_when_all_is_decided_is_saved_with_it_or_never() {
+        let desk = Arc::new(Desk::default());
+        let places = [1, 2].map(|name| desk.enter(name, Cookie::from_number(7)).unwrap());
+        let [first, second] = [1, 2].map(|name| desk.tell(name, FINISH).unwrap());
+        for (place, is_saved) in places.into_iter().zip([true, false]) {
+            place.leave(is_saved);
+        }
+        first.await.unwrap();
+        assert!(second.await.is_err());
+        let place = desk.enter(3, Cookie::from_number(7)).unwrap();
+        place.leave(true);
+        assert!(desk.tell(3, FINISH).is_none());
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn is_plain_range(range: &[u8]) -> bool {
 /// Turns the head of an answer with bytes into one that has nginx send them: it makes the status, the length, the range and the validator
 /// itself. `fields` are lines with their ends.
 pub(in crate::delivery) fn handed_over(answer: &[u8], fields: &str) -> Vec<u8> {
-    const ITS_OWN: [&str; 5] = ["content-length", "content-range", "etag", "accept-ranges", "connection"];
+    const ITS_OWN: [&str; 4] = ["content-length", "content-range", "etag", "connection"];
     let mut out = b"HTTP/1.1 200 OK\r\n".to_vec();
     for line in answer.split(|byte| *byte == b'\n').skip(1).filter(|line| line.contains(&b':')) {
         let name = &line[..line.iter().position(|byte| *byte == b':').unwrap_or(0)];
@@ -165,7 +165,8 @@ mod tests {
         let head = String::from_utf8(handed_over(answer, "X-Accel-Redirect: /a\r\n")).unwrap();
         assert_eq!(
             head,
-            "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Type: a/b\r\nX-Accel-Redirect: /a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Type: a/b\r\nAccept-Ranges: bytes\r\nX-Accel-Redirect: /a\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n"
         );
     }
 

@@ -102,8 +102,10 @@ impl Guard {
                 self.end_now(&mut seen).await
             }
         };
-        self.tell(arrived).await;
-        drop(told);
+        let is_saved = self.tell(arrived).await;
+        if let Some(told) = told {
+            told.is_saved(is_saved);
+        }
     }
 
     /// Waits for whatever ends it, and tells meanwhile how far it has got.
@@ -278,7 +280,21 @@ impl Guard {
         }
     }
 
-    async fn tell(&self, arrived: Option<Arrived>) {
+    /// Tells the end, and comes back when it is saved, or never will be: it says which.
+    async fn tell(self, arrived: Option<Arrived>) -> bool {
+        self.tell_end(arrived).await;
+        let Self { side, request, entered, place, .. } = self;
+        // A share that is closing waits for its requests, and with its closing this is saved.
+        drop(entered);
+        let is_saved = match request {
+            Some(request) => side.reports.saved(request.share).await,
+            None => true,
+        };
+        place.leave(is_saved);
+        is_saved
+    }
+
+    async fn tell_end(&self, arrived: Option<Arrived>) {
         let Some(request) = self.request else { return };
         let nothing = Arrived { bytes: 0, sent: 0, is_all: false, evidence: Evidence::HandedOver };
         let Arrived { bytes, sent, is_all, evidence } = arrived.unwrap_or(nothing);
@@ -288,7 +304,6 @@ impl Guard {
         let has_arrived = bytes > 0 || self.range.is_empty() && is_all;
         let range = has_arrived.then(|| ByteRange::new(self.range.start, to));
         self.side.reports.ended(request, range, evidence, in_doubt).await;
-        self.side.reports.saved(request.share).await;
     }
 
     fn evidence(&self) -> Evidence {
