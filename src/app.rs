@@ -36,7 +36,7 @@ use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, DeliveryKind, Secret, TlsFiles};
 use crate::controller::{Controller, Parts, Prober};
-use crate::delivery::nginx::{Accounts, Nginx};
+use crate::delivery::nginx::{Accounts, Nginx, Probing};
 use crate::delivery::{self, Arrival, Certificates, Passes, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
@@ -187,8 +187,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     };
     let (listens_on, setting) =
         if nginx.is_some() { (config.nginx.upstream, "for nginx, NGINX_UPSTREAM") } else { (config.recipient_listen, "RECIPIENT_LISTEN") };
-    let recipients =
-        delivery::listen(listens_on).with_context(|| format!("listening for recipients on {listens_on} ({setting})"))?;
+    let recipients = delivery::listen(listens_on).with_context(|| format!("listening for recipients on {listens_on} ({setting})"))?;
     let recipients_at = if nginx.is_some() { config.recipient_listen } else { recipients.local_addr().unwrap_or(listens_on) };
     let certificate = match config.tls.clone() {
         Some(files) => Some(shown(files).await?),
@@ -269,6 +268,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         version: VERSION,
         store_kind: "embedded",
         tunnel: tunnel.backend(),
+        nginx: nginx.clone(),
     };
     let (kept_for, kept_for_now) = watch::channel(config.retention);
     let retention = Retention { store: store.clone(), clock: clock.clone(), metrics, kept_for: kept_for_now };
@@ -311,6 +311,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
     if let Some(nginx) = nginx {
+        let (listen, access_log) = (config.recipient_listen, config.nginx.access_log.clone());
+        let probing = Probing { nginx: nginx.clone(), catalog: catalog.clone(), listen, upstream: config.nginx.upstream, access_log };
+        running.spawn("look at nginx", probing.run(running.stop.clone()));
         let (side, stop, clock, metrics) = (recipient_side.clone(), running.stop.clone(), side_clock, side_metrics);
         let (store, log) = (log_store, config.nginx.access_log.clone());
         running.spawn("account of nginx's log", async move {

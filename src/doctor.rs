@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{AuthMode, Config, TlsFiles, TunnelKind};
+use crate::config::{AuthMode, Config, DeliveryKind, TlsFiles, TunnelKind};
 use crate::delivery::Certificates;
 use crate::http::owner::health::{LOW_DISK_BYTES, NO_DISK_BYTES, free_bytes_of};
 use crate::http::words::{size_text, time_text};
@@ -109,7 +109,11 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
         root(&config.root).await,
         state_folder(&config.state_dir).await,
         port("OWNER_LISTEN", config.owner_listen, server).await,
-        port("RECIPIENT_LISTEN", config.recipient_listen, server).await,
+        match config.delivery {
+            DeliveryKind::Embedded => port("RECIPIENT_LISTEN", config.recipient_listen, server).await,
+            // The other port is nginx's own.
+            DeliveryKind::Nginx => port("NGINX_UPSTREAM", config.nginx.upstream, server).await,
+        },
         running(server),
         store(&config.state_dir).await,
         disk(&config.state_dir).await,

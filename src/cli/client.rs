@@ -230,9 +230,9 @@ impl Client {
         parse(self.call(Method::POST, "/api/v1/session/link", None).await?)
     }
 
-    /// Asks whether the server is well.
-    pub(super) async fn health(&self) -> Result<(), ClientError> {
-        self.call(Method::GET, "/health", None).await.map(drop)
+    /// Asks whether the server is well, and returns what it looked at.
+    pub(super) async fn health(&self) -> Result<Value, ClientError> {
+        self.call(Method::GET, "/health", None).await
     }
 
     /// Listens to what happens from here on, or from the line behind `after`.

@@ -125,6 +125,11 @@ impl Exchange {
         if !self.is_ours(head) {
             return Reply::Silence;
         }
+        if let Some(nginx) = &self.side.nginx
+            && let Some(answer) = Box::pin(nginx.answer_probe(head)).await
+        {
+            return Reply::Whole(answer);
+        }
         if let Some((share, secret)) = secret_path(head.uri.path(), "live") {
             return Box::pin(self.live(head, share, secret, keeps_alive)).await;
         }

@@ -7,22 +7,23 @@
 //!
 //! * `front.rs`: what nginx says of a request, and the head that it gets. `stamp.rs`: what the request is called in the log.
 //! * `guard.rs`: one request that nginx answers. `desk.rs`: all of them. `accounts.rs`: the log, line by line.
-//! * `site.rs`: the configuration that makes an nginx ours.
+//! * `probe.rs`: looks whether nginx is as it should be. `site.rs`: the configuration that makes an nginx ours.
 
 mod accounts;
 mod desk;
 mod front;
 mod guard;
+mod probe;
 pub mod site;
 mod stamp;
 
+use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +31,7 @@ pub use self::accounts::{Accounts, Entry};
 use self::desk::{Desk, Place};
 pub(super) use self::front::{SILENCE, Via, understood_alike};
 use self::guard::Guard;
+pub use self::probe::{Probing, Standing};
 use self::site::{SiteDigest, SiteKey};
 use self::stamp::Stamp;
 use super::exchange::{Fetch, TOO_MANY};
@@ -42,6 +44,8 @@ use crate::token::{LogKey, TransferSecret, random};
 const WAIT_FOR_OTHER: Duration = Duration::from_secs(1);
 /// How often is looked meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How old what was seen of nginx may be for whoever asks how it stands.
+const STANDING_FRESH_FOR: Duration = Duration::from_secs(2);
 /// How soon it is tried again to end a connection.
 const AGAIN: Duration = Duration::from_millis(500);
 /// The field by which nginx proves that it is ours.
@@ -61,13 +65,21 @@ pub struct Nginx {
     key: LogKey,
     site_key: SiteKey,
     site: SiteDigest,
-    /// Whether it was told that nginx has another.
-    is_old: AtomicBool,
+    /// The look whether all is as it should be that is under way, and what was found last.
+    probe: probe::Current,
+    standing: watch::Sender<Option<Standing>>,
+    look_now: Notify,
     sockets: Sockets,
     desk: Arc<Desk>,
     guards: TaskTracker,
     /// Whether the log has been read to its end since the start.
     caught_up: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Nginx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nginx").field("site", &self.site).field("desk", &self.desk).finish_non_exhaustive()
+    }
 }
 
 /// A request that is about to be handed over.
@@ -91,7 +103,9 @@ impl Nginx {
     /// Where the kernel does not tell of other processes' connections, as a sentence.
     pub fn new(key: LogKey, site_key: SiteKey, site: SiteDigest) -> io::Result<Self> {
         let (sockets, guards, caught_up) = (Sockets::open()?, TaskTracker::new(), watch::Sender::new(false));
-        Ok(Self { key, site_key, site, is_old: AtomicBool::new(false), sockets, desk: Arc::default(), guards, caught_up })
+        let (probe, standing) = (Mutex::new(None), watch::Sender::new(None));
+        let look_now = Notify::new();
+        Ok(Self { key, site_key, site, probe, standing, look_now, sockets, desk: Arc::default(), guards, caught_up })
     }
 
     /// Listens for the ends of connections, on a thread of its own, for as long as this lives. Where the kernel tells of none, a connection
@@ -123,16 +137,27 @@ impl Nginx {
 
     /// Returns whether a request came through an nginx that has a configuration of ours.
     pub(super) fn sent(&self, headers: &HeaderMap) -> bool {
+        self.configuration(headers).is_some()
+    }
+
+    /// Returns whether a request came through an nginx that has the configuration of now.
+    fn runs_with_ours(&self, headers: &HeaderMap) -> bool {
+        self.configuration(headers) == Some(self.site)
+    }
+
+    fn configuration(&self, headers: &HeaderMap) -> Option<SiteDigest> {
         let mut proofs = headers.get_all(PROOF).iter();
         let (proof, another) = (proofs.next(), proofs.next());
-        let digest = proof.filter(|_| another.is_none()).and_then(|proof| site::verify(proof.as_bytes(), &self.site_key));
-        if let Some(digest) = digest
-            && digest != self.site
-            && !self.is_old.swap(true, Ordering::AcqRel)
-        {
-            tracing::warn!("nginx runs with another configuration than `portcullis nginx-config` prints now; print it again and reload nginx");
-        }
-        digest.is_some()
+        proof.filter(|_| another.is_none()).and_then(|proof| site::verify(proof.as_bytes(), &self.site_key))
+    }
+
+    /// Tells how nginx stands; nothing until it was looked at. What was seen a while ago is looked at again, and that is waited for so long.
+    pub async fn standing(&self, most: Duration) -> Option<Standing> {
+        let mut standing = self.standing.subscribe();
+        let is_fresh = |seen: &Option<Standing>| seen.as_ref().is_some_and(|seen| seen.at.elapsed() < STANDING_FRESH_FOR);
+        self.look_now.notify_one();
+        let _ = timeout(most, standing.wait_for(is_fresh)).await;
+        standing.borrow().clone()
     }
 
     /// Gets ready to hand a request over.

@@ -20,7 +20,7 @@ mod window;
 use tokio::sync::{mpsc, oneshot};
 
 pub use ping::{PingFrame, PingMeter};
-pub use sock_diag::{Cookie, Ended, Ends, NoOwner, Sighting, SocketState, Sockets, reset_by_owner};
+pub use sock_diag::{Cookie, Ended, Ends, NoOwner, Sighting, SocketState, Sockets, may_reset_by_owner, reset_by_owner};
 pub use tcp_info::{AckCounter, is_over};
 pub use window::MAX_UNCONFIRMED_BYTES;
 

@@ -23,7 +23,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recvfrom, sendto, socket_with};
 
 pub use ends::{Ended, Ends};
-pub use owner::{NoOwner, reset_by_owner};
+pub use owner::{NoOwner, may_reset_by_owner, reset_by_owner};
 pub use sighting::{Cookie, Sighting, SocketState};
 
 use wire::{ANY_COOKIE, Answer, Pair, Told, Wish};

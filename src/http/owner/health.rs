@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::OwnerSide;
 use crate::controller::View;
+use crate::delivery::nginx::Standing;
 use crate::http::auth::Caller;
 use crate::http::words::{duration_text, reach_problem, size_text};
 use crate::share::{Reach, State as ShareState, Steady};
@@ -95,8 +96,7 @@ pub(in crate::http) async fn check(side: &OwnerSide) -> Checks {
     {
         return checks.clone();
     }
-    let (store, files, disk) = tokio::join!(store(side), files(side), free_bytes(side));
-    let log = Check::new(Status::NotUsed, "Portcullis sends the bytes itself and reads no log.");
+    let (store, files, disk, log) = tokio::join!(store(side), files(side), free_bytes(side), log(side));
     let checks = Checks { store, files, index: index(side), tunnel: tunnel(side), disk: disk_check(disk), log };
     *found = Some((now, checks.clone()));
     checks
@@ -163,6 +163,33 @@ fn index(side: &OwnerSide) -> Check {
         }
         Some(age) => Check::new(Status::Ok, format!("The folder was walked {} ago; {known}.", duration_text(age))),
     }
+}
+
+/// Looks at the nginx that sends the bytes.
+async fn log(side: &OwnerSide) -> Check {
+    let Some(nginx) = &side.settings.nginx else {
+        return Check::new(Status::NotUsed, "Portcullis sends the bytes itself and reads no log.");
+    };
+    match nginx.standing(CHECK_TIMEOUT).await {
+        None => Check::new(Status::Ok, "nginx is being looked at."),
+        Some(Standing { problems, .. }) if !problems.is_empty() => {
+            let sentences: Vec<String> = problems.iter().map(|problem| sentence(problem)).collect();
+            Check::new(Status::Failing, sentences.join(" "))
+        }
+        Some(Standing { lag, .. }) => {
+            let lag = lag.map_or(0, |lag| lag.as_millis());
+            Check::new(Status::Ok, format!("nginx answers with the configuration of now; its lines are read here within {lag} ms."))
+        }
+    }
+}
+
+/// Makes a sentence of what is told after a colon elsewhere.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    // nginx and portcullis are written so at the beginning, too.
+    let is_name = words.starts_with("nginx");
+    format!("{}{}.", if is_name { "n".to_owned() } else { first }, letters.as_str())
 }
 
 /// Looks at the ways in that should be open, or shut, and are not; or are, and nobody gets in.

@@ -27,6 +27,7 @@ use super::{assets, legacy, problem};
 use crate::catalog::{Catalog, Digests};
 use crate::clock::Clock;
 use crate::controller::Handle;
+use crate::delivery::nginx::Nginx;
 use crate::share::Moment;
 use crate::store::{Scope, Store};
 
@@ -111,6 +112,8 @@ pub struct OwnerSettings {
     pub store_kind: &'static str,
     /// How the way in is opened, as `direct`.
     pub tunnel: &'static str,
+    /// How nginx stands, where it sends the bytes.
+    pub nginx: Option<Arc<Nginx>>,
 }
 
 impl OwnerSide {

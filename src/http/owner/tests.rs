@@ -91,6 +91,7 @@ async fn scene_over(store: Arc<dyn Store>, change: impl FnOnce(&mut OwnerSetting
     tasks.spawn(catalog.clone().run(shutdown.clone()));
     let token = random::secret();
     let mut settings = OwnerSettings {
+        nginx: None,
         auth: Auth::Token,
         owner_token: SecretDigest::of(&token),
         hosts: vec!["files.example".to_owned()],

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::net::connect_unspec;
@@ -32,6 +33,15 @@ pub enum NoOwner {
 /// # Errors
 /// [`NoOwner`].
 pub fn reset_by_owner(inode: u64, name: &str) -> Result<(), NoOwner> {
+    connect_unspec(copy_of_owners(inode, name)?).map_err(|error| NoOwner::Refused(error.into()))
+}
+
+/// Returns whether [`reset_by_owner`] could end this connection, which stays as it is. Blocks as that does.
+pub fn may_reset_by_owner(inode: u64, name: &str) -> bool {
+    copy_of_owners(inode, name).is_ok()
+}
+
+fn copy_of_owners(inode: u64, name: &str) -> Result<OwnedFd, NoOwner> {
     let link = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").map_err(NoOwner::Refused)?;
     let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()).take(MAX_PROCESSES);
@@ -41,7 +51,7 @@ pub fn reset_by_owner(inode: u64, name: &str) -> Result<(), NoOwner> {
             && let Some(descriptor) = descriptor_of(&folder.join("fd"), &link)
             && let Some(pid) = Pid::from_raw(id)
         {
-            return reset(pid, descriptor, &folder, &link).map_err(NoOwner::Refused);
+            return copy(pid, descriptor, &link).map_err(NoOwner::Refused);
         }
     }
     Err(NoOwner::NotFound)
@@ -58,16 +68,12 @@ fn descriptor_of(folder: &Path, link: &str) -> Option<i32> {
         .ok()
 }
 
-fn reset(pid: Pid, descriptor: i32, folder: &Path, link: &str) -> io::Result<()> {
+fn copy(pid: Pid, descriptor: i32, link: &str) -> io::Result<OwnedFd> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     let copy = pidfd_getfd(&process, descriptor, PidfdGetfdFlags::empty())?;
     // The number may be another connection's by now.
-    let is_same = fs::read_link(Path::new("/proc/self/fd").join(rustix::fd::AsRawFd::as_raw_fd(&copy).to_string()))?.as_os_str() == link;
-    let is_there = folder.exists();
-    if !is_same || !is_there {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    Ok(connect_unspec(&copy)?)
+    let is_same = fs::read_link(Path::new("/proc/self/fd").join(copy.as_raw_fd().to_string()))?.as_os_str() == link;
+    if is_same { Ok(copy) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 #[cfg(test)]
@@ -89,6 +95,8 @@ mod tests {
         let inode = Sockets::open().unwrap().look(local, peer).unwrap().unwrap().inode;
         let comm = fs::read_to_string("/proc/self/comm").unwrap();
         assert!(matches!(reset_by_owner(inode, "nobody has this name"), Err(NoOwner::NotFound)));
+        assert!(may_reset_by_owner(inode, comm.trim_end()) && !may_reset_by_owner(inode, "nobody has this name"));
+        assert!(Sockets::open().unwrap().look(local, peer).unwrap().is_some(), "it is only looked whether it could be");
         reset_by_owner(inode, comm.trim_end()).unwrap();
         assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         assert!(other.take_error().unwrap().is_none());
