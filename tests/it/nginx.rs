@@ -1,5 +1,7 @@
 //! What a real nginx writes into its log of ours, and that each of its lines is counted once, whatever is done to the log meanwhile.
 
+mod site;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -46,8 +48,7 @@ impl Nginx {
             origin()
         );
         fs::write(folder.path().join("nginx.conf"), config).unwrap();
-        let program = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists());
-        let mut command = Command::new(program.expect("nginx is installed"));
+        let mut command = Command::new(program());
         command.arg("-p").arg(folder.path()).arg("-c").arg(folder.path().join("nginx.conf")).args(["-g", "daemon off;"]);
         let process = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         poll(SOON, "nginx listens", || TcpStream::connect(address).is_ok());
@@ -81,6 +82,12 @@ impl Drop for Nginx {
         self.signal(Signal::TERM);
         self.process.wait().unwrap();
     }
+}
+
+/// Returns where nginx is.
+fn program() -> &'static str {
+    let program = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists());
+    program.expect("nginx is installed")
 }
 
 /// Starts what decides: a request for the film is answered with the film, and anything else with nothing. Returns its port.

@@ -37,6 +37,8 @@ const BYTES_PER_VISITOR: usize = 256;
 const MIN_ZONE_KIB: usize = 64;
 /// The most connections of one worker: nginx takes some 400 bytes for each when it starts, so this is 50 MB.
 const MAX_WORKER_CONNECTIONS: usize = 131_072;
+/// The most that a bound of connections can be: nginx refuses a larger one.
+const MAX_LIMIT_CONN: usize = 65_535;
 /// What a worker has beside its visitors' connections: where it listens, what it talks to its master by, its logs.
 const OTHER_DESCRIPTORS: usize = 64;
 
@@ -151,10 +153,10 @@ impl Site {
                 ("LISTEN_BOTH", if self.listen.ip() == Ipv6Addr::UNSPECIFIED { " ipv6only=off" } else { "" }.to_owned()),
                 ("ROOT", folder(&self.root)?),
                 ("ACCESS_LOG", quotable(&self.access_log)?),
-                ("FORWARDERS", lines(forwarders.iter().map(|network| format!("{network} 1;")))),
+                ("FORWARDERS", in_geo(&forwarders)),
                 ("REAL_IP", real_ip(&forwarders)),
-                ("CONNECTIONS", connections.to_string()),
-                ("CONNECTIONS_PER_ADDRESS", connections_per_address.to_string()),
+                ("CONNECTIONS", connections.min(MAX_LIMIT_CONN).to_string()),
+                ("CONNECTIONS_PER_ADDRESS", connections_per_address.min(MAX_LIMIT_CONN).to_string()),
                 ("CONNECTION_ZONE_KIB", (connections.saturating_mul(BYTES_PER_VISITOR) / 1024 + MIN_ZONE_KIB).to_string()),
                 ("REQUESTS_PER_SECOND", per_second.to_string()),
                 ("REQUESTS_AT_ONCE", per_second.saturating_mul(SECONDS_AT_ONCE).to_string()),
@@ -212,6 +214,10 @@ fn fill(template: &str, values: &[(&str, String)]) -> String {
 /// Returns lines as they stand in a block of the template.
 fn lines(lines: impl Iterator<Item = String>) -> String {
     lines.collect::<Vec<_>>().join("\n    ")
+}
+
+fn in_geo(forwarders: &BTreeSet<String>) -> String {
+    if forwarders.is_empty() { "# None.".to_owned() } else { lines(forwarders.iter().map(|network| format!("{network} 1;"))) }
 }
 
 fn real_ip(forwarders: &BTreeSet<String>) -> String {

@@ -1,0 +1,142 @@
+//! That nginx takes every configuration that is printed, and needs nothing that a careful house does not give.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::chown;
+use std::process::Command;
+
+use portcullis::delivery::Bounds;
+use portcullis::delivery::nginx::site::Site;
+
+use super::{Double, Nginx, folder, key, program, site};
+
+/// Asks nginx whether it takes a configuration.
+#[track_caller]
+fn check(text: &str, what: &str) {
+    let folder = folder();
+    let file = folder.path().join("nginx.conf");
+    fs::write(&file, text).unwrap();
+    let said = Command::new(program()).args(["-e", "stderr", "-t", "-q", "-c"]).arg(&file).output().unwrap();
+    let said_so = String::from_utf8_lossy(&said.stderr).into_owned();
+    let troubles: Vec<&str> =
+        said_so.lines().filter(|line| ["[warn]", "[emerg]", "[alert]"].iter().any(|level| line.contains(level))).collect();
+    // What the machine allows is another matter.
+    let troubles: Vec<&str> = troubles.into_iter().filter(|line| !line.contains("open file resource limit")).collect();
+    assert!(said.status.success() && troubles.is_empty(), "{what}: {said_so}\n{text}");
+}
+
+#[test]
+fn nginx_takes_both_forms_for_all_kinds_of_settings() {
+    let folder = folder();
+    let run = folder.path().join("a run folder; \"quoted\" { }");
+    fs::create_dir(&run).unwrap();
+    let plain = site(folder.path(), "127.0.0.1:8002".parse().unwrap());
+    let changes: &[fn(&mut Site)] = &[
+        |_| (),
+        |site| site.root = "/".into(),
+        |site| site.root = "/nowhere at all/a;b{c}d#e'f\"g\\h/caf\u{e9}".into(),
+        |site| site.access_log.set_file_name("a log; {\"}\\.log"),
+        |site| site.listen = SocketAddr::new("::1".parse().unwrap(), site.listen.port()),
+        |site| site.listen = SocketAddr::new("::".parse().unwrap(), site.listen.port()),
+        |site| site.listen = SocketAddr::new("0.0.0.0".parse().unwrap(), site.listen.port()),
+        |site| site.upstream = "[2001:db8::1]:80".parse().unwrap(),
+        |site| {
+            site.forwarders = ["10.0.0.0/8", "10.0.0.0/8", "10.1.0.0/16", "::1", "127.0.0.1", "::ffff:192.0.2.0/120"]
+                .map(|text| text.parse().unwrap())
+                .into()
+        },
+        |site| site.forwarders = ["0.0.0.0/0", "::/0"].map(|text| text.parse().unwrap()).into(),
+        |site| site.bounds = Bounds { connections: 1, connections_per_address: 1 },
+        |site| site.bounds = Bounds { connections: 60_000, connections_per_address: 60_000 },
+        |site| site.bounds = Bounds { connections: 1_000_000, connections_per_address: 1_000_000 },
+    ];
+    for (n, change) in changes.iter().enumerate() {
+        let mut site = plain.clone();
+        change(&mut site);
+        check(&site.standalone(&key(), &run).unwrap(), &format!("{n}, alone"));
+        let within = format!("pid \"{}/pid\";\nevents {{ }}\nhttp {{\n{}\n}}", folder.path().display(), site.conf(&key()).unwrap());
+        check(&within, &format!("{n}, with others"));
+    }
+}
+
+#[test]
+fn the_command_prints_what_nginx_takes_and_says_where_to_put_it() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let printed = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.env_clear().arg("nginx-config").arg(at("nas")).arg("--state-dir").arg(at("state")).arg("--nginx-access-log").arg(at("log"));
+        let said = command.args(["--recipient-listen", "127.0.0.1:18001"]).args(more).output().unwrap();
+        (said.status.code(), String::from_utf8(said.stdout).unwrap(), String::from_utf8(said.stderr).unwrap())
+    };
+    let (code, text, hint) = printed(&[]);
+    assert_eq!((code, hint.lines().count()), (Some(0), 1), "{hint}");
+    assert!(hint.contains("/etc/nginx/conf.d/portcullis.conf") && hint.contains("DELIVERY=nginx"), "{hint}");
+    let run = at("run");
+    let (code, whole, hint) = printed(&["--standalone", "--run-dir", run.to_str().unwrap(), "--delivery", "nginx"]);
+    assert_eq!((code, hint.lines().count()), (Some(0), 1), "{hint}");
+    assert!(hint.contains("nginx -e stderr -c FILE") && !hint.contains("DELIVERY"), "{hint}");
+    check(&whole, "as it is printed");
+    // The key is made once: it is the same text each time.
+    assert_eq!(printed(&[]).1, text);
+    let proof = |text: &str| text.lines().find(|line| line.contains("X-Portcullis-Nginx")).unwrap().trim().to_owned();
+    assert_eq!(proof(&text), proof(&whole));
+    for (flags, word) in [
+        (&["--nginx-upstream", "127.0.0.1:18001"][..], "NGINX_UPSTREAM: it has the port of RECIPIENT_LISTEN"),
+        (&["--tunnel", "tailscale"], "DELIVERY: it is nginx, and with TUNNEL=tailscale"),
+        (&["--nginx-access-log", "/srv/$x/log"], "dollar sign"),
+    ] {
+        // The last flag wins nowhere: each is given once.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.env_clear().arg("nginx-config").arg("--state-dir").arg(at("state")).args(["--recipient-listen", "127.0.0.1:18001"]);
+        let said = command.args(flags).output().unwrap();
+        let sentence = String::from_utf8(said.stderr).unwrap();
+        assert!(!said.status.success() && said.stdout.is_empty() && sentence.contains(word), "{sentence}");
+    }
+}
+
+/// Whether this machine lets a test change what it sees of the file system.
+fn may_mount() -> bool {
+    let tried = Command::new("unshare").args(["--mount", "mount", "-o", "bind", "/tmp", "/tmp"]).output();
+    rustix::process::geteuid().is_root() && tried.is_ok_and(|said| said.status.success())
+}
+
+#[test]
+fn it_runs_without_a_privilege_and_writes_to_no_other_place() {
+    const NOBODY: u32 = 65_534;
+    let double = Double::of_files();
+    let folder = folder();
+    let mut site = site(folder.path(), double.address);
+    site.access_log = folder.path().join("log/access.log");
+    fs::create_dir(folder.path().join("log")).unwrap();
+    let text = site.standalone(&key(), &folder.path().join("run")).unwrap();
+    let mut command = if may_mount() {
+        for name in ["run", "log"] {
+            chown(folder.path().join(name), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let script = "cd / && for place in run log; do mount --bind \"$0/$place\" \"$0/$place\"; done && mount -o remount,bind,ro /tmp 2>/dev/null; \
+            mount -o remount,bind,ro / && exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all --no-new-privs \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(folder.path()).arg(program());
+        command
+    } else {
+        // Who is nobody already may do no more.
+        Command::new(program())
+    };
+    let nginx = Nginx::run(double, folder, &site, &text, &mut command);
+    nginx.put("film.mkv", b"0123456789");
+    assert_eq!(nginx.ask("GET", "/part/film.mkv", "").body(), b"0123456789");
+    assert_eq!(nginx.post("/redeem", &"x".repeat(1000)).body(), b"/redeem");
+    assert_eq!(nginx.log(2).len(), 2);
+    if may_mount() {
+        let status = fs::read_to_string(format!("/proc/{}/status", nginx.process.id())).unwrap();
+        for line in ["Uid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
+            assert!(status.contains(line), "{line}: {status}");
+        }
+        let root = fs::read_to_string(format!("/proc/{}/mountinfo", nginx.process.id())).unwrap();
+        assert!(
+            root.lines().any(|line| line.split(' ').nth(4) == Some("/") && line.split(' ').nth(5).unwrap().starts_with("ro")),
+            "{root}"
+        );
+    }
+}
