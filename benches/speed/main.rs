@@ -7,6 +7,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+mod both;
 mod catalog;
 mod create;
 mod follow;
@@ -38,6 +39,7 @@ const BENCHES: &[(&str, Run)] = &[
     ("slow", slow::run),
     ("small", small::run),
     ("lead", lead::run),
+    ("both", both::run),
     ("follow", follow::run),
     ("tls", tls::run),
     ("tunnel", tunnel::run),

@@ -37,6 +37,11 @@ impl Drop for Running {
     }
 }
 
+/// Returns what has nginx's workers run as this account: root's would be another's.
+fn user() -> &'static str {
+    if rustix::process::geteuid().is_root() { "user root;" } else { "" }
+}
+
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("it is bound")
@@ -77,22 +82,51 @@ impl Setup {
         &self.state
     }
 
+    /// Keeps its state in this folder.
+    pub(crate) fn in_state(mut self, state: &Path) -> Self {
+        self.state = state.join("state");
+        self
+    }
+
+    /// Starts it behind an nginx that sends the bytes, with the configuration that it prints, but with two workers.
+    pub(crate) fn start_behind_nginx(self) -> Portcullis {
+        let (recipient, upstream, run) = (free_address(), free_address(), self.state.with_extension("front"));
+        fs::create_dir_all(&run).expect("a folder for nginx");
+        let this = self
+            .set("DELIVERY", "nginx")
+            .set("NGINX_UPSTREAM", upstream)
+            .set("NGINX_ACCESS_LOG", run.join("access.log").display())
+            .set("RECIPIENT_LISTEN", recipient)
+            .set("BASE_URL", format!("http://{recipient}"));
+        let mut portcullis = this.start();
+        let mut print = this.command("nginx-config");
+        let printed = print.arg("--standalone").arg("--run-dir").arg(&run).output().expect("portcullis runs");
+        assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        let config = String::from_utf8_lossy(&printed.stdout).replace("worker_processes auto;", "worker_processes 2;");
+        portcullis.nginx = Some(Nginx::run(&run, &config, recipient));
+        portcullis.address = recipient;
+        portcullis
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.arg(name).arg(&self.root).env_clear().env("STATE_DIR", &self.state).env("MAX_CONNECTIONS_PER_ADDRESS", "4096");
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
     /// Starts it; it answers when this returns.
     pub(crate) fn start(&self) -> Portcullis {
         let (owner, recipient) = (free_address(), free_address());
         let log = self.state.with_extension("log");
         let output = || fs::File::options().create(true).append(true).open(&log).expect("a log");
         let began = Instant::now();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .arg("serve")
-            .arg(&self.root)
-            .env_clear()
-            .env("STATE_DIR", &self.state)
+        let mut process = self
+            .command("serve")
             .env("OWNER_TOKEN", OWNER_TOKEN)
             .env("OWNER_LISTEN", owner.to_string())
             .env("RECIPIENT_LISTEN", recipient.to_string())
             .env("BASE_URL", format!("http://{recipient}"))
-            .env("MAX_CONNECTIONS_PER_ADDRESS", "4096")
             .env("DRAIN_SECONDS", "1")
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -104,12 +138,14 @@ impl Setup {
         // It listens before it is ready; whoever connects waits until it answers.
         let alive = exchange(owner, &format!("GET /livez HTTP/1.1\r\nHost: {owner}\r\nConnection: close\r\n\r\n"));
         assert!(alive.starts_with("HTTP/1.1 200"), "it answers: {alive}");
-        Portcullis { process: Running(process), owner, address: recipient, started_in: began.elapsed() }
+        Portcullis { nginx: None, process: Running(process), owner, address: recipient, started_in: began.elapsed() }
     }
 }
 
 /// Portcullis while it runs.
 pub(crate) struct Portcullis {
+    /// What sends its bytes, where that is another; it ends first.
+    nginx: Option<Nginx>,
     process: Running,
     pub(crate) owner: SocketAddr,
     /// Where recipients come in.
@@ -129,6 +165,11 @@ pub(crate) struct Offer {
 impl Portcullis {
     pub(crate) fn pid(&self) -> u32 {
         self.process.0.id()
+    }
+
+    /// Returns the processes that work for it.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        [Some(self.pid()), self.nginx.as_ref().map(Nginx::pid)].into_iter().flatten().collect()
     }
 
     /// Spells a request of an owner's.
@@ -235,7 +276,7 @@ impl Nginx {
         let address = free_address();
         let base = root.with_extension("nginx");
         fs::create_dir_all(&base).expect("a folder for nginx");
-        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let user = user();
         let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
             .map(|kind| format!("{kind}_temp_path {}/{kind};\n", base.display()))
@@ -247,15 +288,20 @@ impl Nginx {
             base = base.display(),
             root = root.display()
         );
+        Self::run(&base, &config, address)
+    }
+
+    /// Runs it with this configuration.
+    fn run(base: &Path, config: &str, address: SocketAddr) -> Self {
         let path = base.join("nginx.conf");
         fs::write(&path, config).expect("the configuration is written");
         let log = base.join("stderr");
         let mut process = Command::new(Self::program().expect("nginx is installed"))
             .arg("-p")
-            .arg(&base)
+            .arg(base)
             .arg("-c")
             .arg(&path)
-            .args(["-g", "daemon off;"])
+            .args(["-e", "stderr", "-g", &format!("{}daemon off;", if config.contains("user root;") { "" } else { user() })])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log).expect("a log"))

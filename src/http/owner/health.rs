@@ -189,7 +189,8 @@ fn sentence(words: &str) -> String {
     let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     // nginx and portcullis are written so at the beginning, too.
     let is_name = words.starts_with("nginx");
-    format!("{}{}.", if is_name { "n".to_owned() } else { first }, letters.as_str())
+    let end = if words.ends_with('?') { "" } else { "." };
+    format!("{}{}{end}", if is_name { "n".to_owned() } else { first }, letters.as_str())
 }
 
 /// Looks at the ways in that should be open, or shut, and are not; or are, and nobody gets in.
