@@ -1,7 +1,8 @@
 //! Tries what the settings name, without changing anything that stays.
 //!
-//! * `tailscale.rs`: the node, where one is used.
+//! * `tailscale.rs`: the node, where one is used. `nginx.rs`: nginx, where it sends the bytes and no server runs that asks it.
 
+mod nginx;
 mod tailscale;
 
 use std::fmt;
@@ -121,6 +122,9 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
     ];
     if let Some(files) = &config.tls {
         findings.extend(certificate(files.clone(), config.base_url.clone()).await);
+    }
+    if config.delivery == DeliveryKind::Nginx && *server == Server::None {
+        findings.extend(nginx::alone(config.recipient_listen, &config.nginx).await);
     }
     let now = SystemClock::starting_after(None).now().wall;
     findings.extend(tailscale::node(&config.tailscale, config.tunnel, *server != Server::None, now).await);

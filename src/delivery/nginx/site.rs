@@ -235,7 +235,7 @@ fn indented(text: &str) -> String {
 }
 
 /// Returns where an address that is listened on is reached on the same machine.
-fn reached_at(address: SocketAddr) -> SocketAddr {
+pub fn reached_at(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),

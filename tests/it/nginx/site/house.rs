@@ -95,6 +95,28 @@ fn the_command_prints_what_nginx_takes_and_says_where_to_put_it() {
     }
 }
 
+#[test]
+fn check_finds_nginx_and_its_log_before_the_server_runs() {
+    let nginx = Nginx::start(Double::of_files());
+    let (listen, folder) = (nginx.address.to_string(), nginx.folder.path().to_owned());
+    let check = |log: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.env_clear().arg("check").arg(folder.join("nas")).arg("--state-dir").arg(folder.join("state"));
+        command.args(["--delivery", "nginx", "--owner-listen", "127.0.0.1:0", "--recipient-listen", &listen]);
+        let said = command.arg("--nginx-access-log").arg(folder.join(log)).output().unwrap();
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let found = |said: &str, sentence: &str| assert!(said.contains(sentence), "{sentence}: {said}");
+    let said = check("access.log");
+    found(&said, &format!("ok     RECIPIENT_LISTEN: nginx keeps silent on {listen}"));
+    found(&said, "ok     NGINX_ACCESS_LOG: what nginx writes is read from");
+    fs::write(folder.join("another.log"), "").unwrap();
+    found(&check("another.log"), "WRONG  NGINX_ACCESS_LOG: nginx wrote no line of ours into");
+    assert!(nginx.double.asked().is_empty(), "nothing behind nginx hears of it");
+    drop(nginx);
+    found(&check("access.log"), &format!("WRONG  RECIPIENT_LISTEN: nobody listens on {listen}"));
+}
+
 /// Whether this machine lets a test change what it sees of the file system.
 fn may_mount() -> bool {
     let tried = Command::new("unshare").args(["--mount", "mount", "-o", "bind", "/tmp", "/tmp"]).output();
