@@ -310,7 +310,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.public_url = tunnel.address().to_string();
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
-    if let Some(nginx) = nginx {
+    if let Some(nginx) = nginx.clone() {
         let (listen, access_log) = (config.recipient_listen, config.nginx.access_log.clone());
         let probing = Probing { nginx: nginx.clone(), catalog: catalog.clone(), listen, upstream: config.nginx.upstream, access_log };
         running.spawn("look at nginx", probing.run(running.stop.clone()));
@@ -344,7 +344,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     }
     running.spawn("retention", retention.run(running.stop.clone()));
     running.tasks.close();
-    Ok((running, Live { config, controller: handle, owner_side, bounds, proxies, kept_for }))
+    Ok((running, Live { config, controller: handle, owner_side, bounds, proxies, kept_for, nginx }))
 }
 
 /// Makes what stands behind an nginx that sends the bytes.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{kept_owner_token, service_manager};
+use super::{kept_owner_token, nginx_site, service_manager};
 use crate::config::{Config, Mistake};
 use crate::controller::Handle;
 use crate::delivery::Bounds;
+use crate::delivery::nginx::Nginx;
 use crate::descriptors;
 use crate::http::auth::SecretDigest;
 use crate::http::owner::OwnerSide;
@@ -26,6 +27,7 @@ pub(super) struct Live {
     pub(super) bounds: watch::Sender<Bounds>,
     pub(super) proxies: Arc<RwLock<Vec<Network>>>,
     pub(super) kept_for: watch::Sender<Option<Duration>>,
+    pub(super) nginx: Option<Arc<Nginx>>,
 }
 
 impl Live {
@@ -72,6 +74,9 @@ impl Live {
         self.bounds.send_replace(bounds_of(new));
         self.kept_for.send_if_modified(|kept_for| std::mem::replace(kept_for, new.retention) != new.retention);
         self.config = self.config.with_live_parts_of(new);
+        if let Some(nginx) = &self.nginx {
+            tell_nginx(nginx, &self.config);
+        }
         for doubt in &new.doubts {
             tracing::warn!("{doubt}");
         }
@@ -89,6 +94,19 @@ impl Live {
             [] => tracing::info!("Read the settings anew; nothing that takes effect now changed"),
             live => tracing::info!("Read the settings anew; these take effect: {}", live.join(", ")),
         }
+    }
+}
+
+/// Says which configuration nginx should have with these settings: what takes effect here does not take effect there by itself.
+fn tell_nginx(nginx: &Nginx, config: &Config) {
+    match nginx_site(config).and_then(|site| Ok(site.digest()?)) {
+        Ok(site) if nginx.set_site(site) => {
+            tracing::warn!(
+                "nginx needs another configuration with these settings: print it with `portcullis nginx-config`, and reload nginx"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::error!("What nginx should be told with these settings is not known: {error:#}"),
     }
 }
 

@@ -19,7 +19,7 @@ mod stamp;
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -64,7 +64,7 @@ pub(super) fn etag_of(identity: &FileIdentity) -> String {
 pub struct Nginx {
     key: LogKey,
     site_key: SiteKey,
-    site: SiteDigest,
+    site: RwLock<SiteDigest>,
     /// The look whether all is as it should be that is under way, and what was found last.
     probe: probe::Current,
     standing: watch::Sender<Option<Standing>>,
@@ -78,7 +78,7 @@ pub struct Nginx {
 
 impl fmt::Debug for Nginx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Nginx").field("site", &self.site).field("desk", &self.desk).finish_non_exhaustive()
+        f.debug_struct("Nginx").field("site", &self.site()).field("desk", &self.desk).finish_non_exhaustive()
     }
 }
 
@@ -105,6 +105,7 @@ impl Nginx {
         let (sockets, guards, caught_up) = (Sockets::open()?, TaskTracker::new(), watch::Sender::new(false));
         let (probe, standing) = (Mutex::new(None), watch::Sender::new(None));
         let look_now = Notify::new();
+        let site = RwLock::new(site);
         Ok(Self { key, site_key, site, probe, standing, look_now, sockets, desk: Arc::default(), guards, caught_up })
     }
 
@@ -142,7 +143,18 @@ impl Nginx {
 
     /// Returns whether a request came through an nginx that has the configuration of now.
     fn runs_with_ours(&self, headers: &HeaderMap) -> bool {
-        self.configuration(headers) == Some(self.site)
+        self.configuration(headers) == Some(self.site())
+    }
+
+    fn site(&self) -> SiteDigest {
+        *self.site.read().expect("nobody panics while holding a digest")
+    }
+
+    /// Says that it should have another configuration from now on. Returns whether it is another.
+    pub fn set_site(&self, site: SiteDigest) -> bool {
+        let before = std::mem::replace(&mut *self.site.write().expect("nobody panics while holding a digest"), site);
+        self.look_now.notify_one();
+        before != site
     }
 
     fn configuration(&self, headers: &HeaderMap) -> Option<SiteDigest> {

@@ -119,9 +119,8 @@ impl Nginx {
 
     /// Starts nginx by a command that may do something else first.
     fn run(double: Double, folder: TempDir, site: &Site, text: &str, command: &mut Command) -> Self {
-        let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
         let file = folder.path().join("nginx.conf");
-        fs::write(&file, format!("{user}{text}")).unwrap();
+        fs::write(&file, format!("{}{text}", user())).unwrap();
         command.args(["-e", "stderr", "-g", "daemon off;", "-c"]).arg(file);
         let process = command.stdin(Stdio::null()).stderr(fs::File::create(folder.path().join("stderr")).unwrap()).spawn().unwrap();
         let nginx = Self { process, folder, address: site.listen, access_log: site.access_log.clone(), double };
@@ -207,6 +206,11 @@ impl Answer {
         let end = self.0.windows(4).position(|four| four == b"\r\n\r\n").expect("it has a head");
         &self.0[end + 4..]
     }
+}
+
+/// Returns what lets nginx's workers read what the test's own account can.
+fn user() -> &'static str {
+    if rustix::process::geteuid().is_root() { "user root;\n" } else { "" }
 }
 
 /// Returns a folder with what nginx needs. Others may look into it: nginx may run as somebody else.

@@ -1,14 +1,18 @@
 //! That nginx takes every configuration that is printed, and needs nothing that a careful house does not give.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use portcullis::delivery::Bounds;
 use portcullis::delivery::nginx::site::Site;
 
-use super::{Double, Nginx, folder, key, program, site};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Double, Nginx, folder, key, program, site, user};
+use crate::harness::{PATIENCE, free_port, poll};
 
 /// Asks nginx whether it takes a configuration.
 #[track_caller]
@@ -115,6 +119,67 @@ fn check_finds_nginx_and_its_log_before_the_server_runs() {
     assert!(nginx.double.asked().is_empty(), "nothing behind nginx hears of it");
     drop(nginx);
     found(&check("access.log"), &format!("WRONG  RECIPIENT_LISTEN: nobody listens on {listen}"));
+}
+
+/// A server, until it is dropped.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn settings_that_are_read_anew_are_settings_of_nginxs_too() {
+    let folder = folder();
+    let (owner, recipient, upstream) = (free_port(), free_port(), free_port());
+    fs::create_dir(folder.path().join("state")).unwrap();
+    let set = |per_address: u32| {
+        let text = format!("delivery = \"nginx\"\nauth = \"none\"\nmax_connections_per_address = {per_address}\n");
+        fs::write(folder.path().join("state/portcullis.toml"), text).unwrap();
+    };
+    set(64);
+    let command = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command
+            .env_clear()
+            .env("LOG", "error")
+            .arg(name)
+            .arg(folder.path().join("nas"))
+            .arg("--state-dir")
+            .arg(folder.path().join("state"));
+        command.arg("--nginx-access-log").arg(folder.path().join("access.log")).arg(format!("--owner-listen=127.0.0.1:{owner}"));
+        command.arg(format!("--recipient-listen=127.0.0.1:{recipient}")).arg(format!("--nginx-upstream=127.0.0.1:{upstream}"));
+        command
+    };
+    let printed = || {
+        let said = command("nginx-config").arg("--standalone").arg("--run-dir").arg(folder.path().join("run")).output().unwrap();
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let text = printed();
+    let site =
+        Site { listen: SocketAddr::from(([127, 0, 0, 1], recipient)), ..site(folder.path(), SocketAddr::from(([127, 0, 0, 1], upstream))) };
+    let nginx = Nginx::run(Double::of_files(), super::folder(), &site, &text, &mut Command::new(program()));
+    let server = Serving(command("serve").stderr(Stdio::null()).spawn().unwrap());
+    let nginx_stands = |sentence: &str| {
+        let told = || {
+            let mut stream = TcpStream::connect(("127.0.0.1", owner)).ok()?;
+            write!(stream, "GET /health HTTP/1.1\r\nHost: 127.0.0.1:{owner}\r\nConnection: close\r\n\r\n").ok()?;
+            let mut said = String::new();
+            stream.read_to_string(&mut said).ok()?;
+            Some(said)
+        };
+        poll(PATIENCE, sentence, || told().is_some_and(|said| said.contains(sentence)));
+    };
+    nginx_stands("nginx answers with the configuration of now");
+    set(65);
+    kill_process(Pid::from_child(&server.0), Signal::HUP).unwrap();
+    nginx_stands("nginx runs with another configuration");
+    fs::write(nginx.folder.path().join("nginx.conf"), user().to_owned() + &printed()).unwrap();
+    kill_process(Pid::from_child(&nginx.process), Signal::HUP).unwrap();
+    nginx_stands("nginx answers with the configuration of now");
 }
 
 /// Whether this machine lets a test change what it sees of the file system.
