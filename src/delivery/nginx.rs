@@ -1,7 +1,7 @@
 //! nginx sends the bytes, and everything about them is decided here.
 //!
 //! Recipients speak to nginx, and nginx asks us about each request. Who may have bytes is answered by the same code as where we send them
-//! ourselves; only the answer is another: `X-Accel-Redirect` has nginx open the file and send it. From there on a [`Guard`] looks after the
+//! ourselves; only the answer is another: `X-Accel-Redirect` has nginx open the file and send it. From there on a `Guard` looks after the
 //! request until what came of it is saved. Its connection is written down before the first byte leaves, so that a process that comes
 //! after this one finds it again.
 //!

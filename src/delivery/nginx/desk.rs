@@ -42,7 +42,7 @@ pub(super) struct Told {
 
 impl Told {
     /// Says whether what came of it is saved.
-    pub(super) fn is_saved(self, is_saved: bool) {
+    pub(super) fn tell_saved(self, is_saved: bool) {
         if is_saved {
             // Nobody may count any more.
             let _ = self.saved.send(());
@@ -114,7 +114,7 @@ impl Place {
     pub(super) fn leave(mut self, is_saved: bool) {
         self.line.close();
         if let Ok(told) = self.line.try_recv() {
-            told.is_saved(is_saved);
+            told.tell_saved(is_saved);
         }
     }
 }
@@ -150,7 +150,7 @@ mod tests {
         let told = (&mut one.line).await.unwrap();
         assert_eq!(told.finish, FINISH);
         assert!(saved.try_recv().is_err());
-        told.is_saved(true);
+        told.tell_saved(true);
         saved.await.unwrap();
         drop(two);
         assert!(desk.tell(2, FINISH).is_none());

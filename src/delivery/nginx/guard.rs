@@ -104,7 +104,7 @@ impl Guard {
         };
         let is_saved = self.tell(arrived).await;
         if let Some(told) = told {
-            told.is_saved(is_saved);
+            told.tell_saved(is_saved);
         }
     }
 

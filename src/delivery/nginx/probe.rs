@@ -4,7 +4,7 @@
 //! connection that we see or do not. It is answered with a file that is shared or could be, of which nginx tells the head alone; and
 //! its line must come.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::head::Head;
 use super::desk::Place;
+use super::site::reached_at;
 use super::stamp::Stamp;
 use super::{Nginx, PROGRAM, SILENCE, Via, etag_of, front};
 use crate::catalog::Catalog;
@@ -231,7 +232,7 @@ impl Probing {
 async fn line_of(mut place: Place) {
     if let Ok(told) = (&mut place.line).await {
         // It says nothing that is to be saved.
-        told.is_saved(true);
+        told.tell_saved(true);
     }
 }
 
@@ -242,14 +243,4 @@ async fn ask(nginx: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER_BYTES as u64).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-/// Returns where somebody on this machine finds who listens on an address: on all of them, on loopback too.
-fn reached_at(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
