@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 
 use crate::harness::{PATIENCE, SOON, free_port, poll};
 
+mod product;
+
 const MIB: usize = 1024 * 1024;
 
 /// An nginx that asks an origin of the test's what to answer, sends a file when that says so, and writes our log.

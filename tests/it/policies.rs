@@ -223,7 +223,7 @@ fn who_may_watch_and_how_many_at_once_is_bounded() {
     assert_eq!(from(&server, [127, 0, 6, 1], "GET", &path, &[BROWSER]).status, 403);
     let mut watching: Vec<Client> = (0..4).map(|_| Client::connect(server.recipient)).collect();
     for client in &mut watching {
-        client.ask("GET", &path, &[BROWSER]);
+        client.ask("GET", &path, &[BROWSER, "Connection: close"]);
         client.answer_head().expect("an answer").expect_status(200);
     }
     let one_more = server.fetch("GET", &path, &[BROWSER]).expect("an answer").expect_status(503);
@@ -233,7 +233,7 @@ fn who_may_watch_and_how_many_at_once_is_bounded() {
     let mut late = Client::connect(server.recipient);
     crate::harness::poll(crate::harness::SOON, "there is room again", || {
         late = Client::connect(server.recipient);
-        late.ask("GET", &path, &[BROWSER]);
+        late.ask("GET", &path, &[BROWSER, "Connection: close"]);
         late.answer_head().expect("an answer").status == 200
     });
     // When the owner closes the link everybody reads it, and the streams end.

@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Answer, BROWSER, Client, Offer, Server, Setup, free_port, path_of, poll, put, request, resolve};
+use crate::harness::{
+    Answer, BROWSER, Client, Offer, Server, Setup, case_only_embedded, free_port, long_range_only_embedded, only_embedded, path_of, poll,
+    put, request, resolve,
+};
 
 /// How long a connection that is to be closed may stay open: the head timeout, and time to spare on a busy machine.
 const CLOSED_WITHIN: Duration = Duration::from_secs(40);
 /// The head limit of the recipient side.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Why connections are counted otherwise there.
+const COUNTS_REQUESTS: &str = "nginx bounds what runs at once, and counts no connection that waits";
 
 struct Scene {
     server: Server,
@@ -80,6 +85,9 @@ fn form_action(page: &str) -> String {
 
 #[test]
 fn pipelined_requests_are_answered_in_order_or_refused_aloud() {
+    if only_embedded("what of a connection is whose could not be told, so nginx is let answer the first and a 503 refuses the others") {
+        return;
+    }
     let scene = scene();
     let transfer = scene.server.redeem(&scene.offer);
     let mut client = scene.client();
@@ -108,6 +116,9 @@ fn a_redeem_in_a_pipeline_happens_only_if_it_is_answered() {
 
 #[test]
 fn a_head_may_be_16_kib_and_no_more() {
+    if only_embedded("nginx bounds a line of the head (8 KiB), and not the head") {
+        return;
+    }
     let scene = scene();
     let filler = |bytes: usize| format!("X-Filler: {}", "f".repeat(bytes));
     let answer = scene.client().request("GET", &scene.offer.link, &[BROWSER, &filler(MAX_HEAD_BYTES - 1500)]);
@@ -155,6 +166,11 @@ fn heads_that_two_parsers_may_read_differently_are_refused() {
         ("no request at all", "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".to_owned() + &"x".repeat(600) + "\r\n\r\n"),
     ];
     for (what, raw) in cases {
+        if what == "a line without a colon"
+            && case_only_embedded(what, "nginx leaves such a line out and passes on the rest, with its own ends")
+        {
+            continue;
+        }
         scene.check_refused(what, raw.as_bytes());
     }
 }
@@ -262,6 +278,9 @@ fn single_ranges_are_exact() {
         ("bytes=-1000", 0, 1000),
         ("bytes=-5000", 0, 1000),
     ] {
+        if long_range_only_embedded(range) {
+            continue;
+        }
         let answer = scene.server.fetch("GET", &transfer, &[&format!("Range: {range}")]).expect("an answer").expect_status(206);
         assert_eq!(answer.header("content-range").unwrap(), format!("bytes {start}-{}/1000", end - 1), "{range}");
         assert_eq!(answer.header("content-length").unwrap(), (end - start).to_string(), "{range}");
@@ -274,6 +293,9 @@ fn ranges_beyond_the_end_are_416_and_nonsense_is_ignored() {
     let scene = scene();
     let transfer = scene.server.redeem(&scene.offer);
     for range in ["bytes=1000-", "bytes=1000-2000", "bytes=18446744073709551615-", "bytes=-0"] {
+        if long_range_only_embedded(range) {
+            continue;
+        }
         let answer = scene.server.fetch("GET", &transfer, &[&format!("Range: {range}")]).expect("an answer").expect_status(416);
         assert_eq!(answer.header("content-range").unwrap(), "bytes */1000", "{range}");
     }
@@ -347,6 +369,9 @@ fn if_range_takes_the_strong_etag_and_nothing_else() {
 
 #[test]
 fn the_etag_of_a_file_is_another_once_it_changed() {
+    if only_embedded("nginx's ETag is of the second in which a file was written and of its length; that it changed since is seen by us") {
+        return;
+    }
     let scene = scene();
     let etag = |offer: &Offer| {
         let transfer = scene.server.redeem(offer);
@@ -655,6 +680,9 @@ fn the_sides_do_not_know_each_others_paths() {
 
 #[test]
 fn one_address_may_hold_so_many_connections_and_others_are_not_shut_out() {
+    if only_embedded(COUNTS_REQUESTS) {
+        return;
+    }
     const CAP: usize = 8;
     let server = Setup::new().set("MAX_CONNECTIONS_PER_ADDRESS", CAP).start();
     put(&server, "film.mkv", 1000);
@@ -675,6 +703,9 @@ fn one_address_may_hold_so_many_connections_and_others_are_not_shut_out() {
 
 #[test]
 fn all_connections_together_have_a_cap() {
+    if only_embedded(COUNTS_REQUESTS) {
+        return;
+    }
     const CAP: usize = 16;
     let server = Setup::new().set("MAX_CONNECTIONS", CAP).set("MAX_CONNECTIONS_PER_ADDRESS", CAP).start();
     put(&server, "film.mkv", 1000);

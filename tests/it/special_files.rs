@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, RenameFlags};
 use serde_json::json;
 
-use crate::harness::{BROWSER, Client, Offer, SOON, Server, Setup, poll, put, sha256};
+use crate::harness::{BROWSER, Client, Offer, SOON, Server, Setup, long_range_only_embedded, poll, put, sha256};
 
 const MIB: usize = 1024 * 1024;
 /// No refusal takes longer: whoever waits for a pipe's writer or a device waits for ever.
@@ -249,11 +249,17 @@ fn a_file_of_all_the_bytes_there_can_be_is_sent_as_one() {
         (format!("bytes={}-{}", size / 2, size / 2 + 999), size / 2, 1000),
         (format!("bytes={}-{}", size - 10, u64::MAX), size - 10, 10),
     ] {
+        if long_range_only_embedded(&range) {
+            continue;
+        }
         let part = server.fetch("GET", &transfer, &[&format!("Range: {range}")]).expect("an answer").expect_status(206);
         assert_eq!(part.header("content-range"), Some(format!("bytes {start}-{}/{size}", start + length - 1)), "{range}");
         assert_eq!(part.body, vec![0; length as usize], "{range}");
     }
     for range in [format!("bytes={size}-"), format!("bytes={}-", u64::MAX)] {
+        if long_range_only_embedded(&range) {
+            continue;
+        }
         assert_eq!(server.fetch("GET", &transfer, &[&format!("Range: {range}")]).expect("an answer").status, 416, "{range}");
     }
     let mut client = Client::connect_with_small_buffer(server.recipient, 64 * 1024);

@@ -231,7 +231,8 @@ impl Client {
                 Ok(0) => return all,
                 Ok(n) => all.extend_from_slice(&chunk[..n]),
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    panic!("the connection is still open after {within:?}; it gave {:?}", String::from_utf8_lossy(&all));
+                    let (shown, length) = (String::from_utf8_lossy(&all[..all.len().min(2000)]), all.len());
+                    panic!("the connection is still open after {within:?}; it gave {length} bytes: {shown:?}");
                 }
                 Err(_) => return all,
             }

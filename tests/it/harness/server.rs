@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::http::{Answer, Client, path_of};
-use super::{poll, random_hex};
+use super::{Nginx, is_behind_nginx, poll, random_hex};
 
 /// How long a start may take: the machine may be busy with other tests.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +41,7 @@ pub(crate) struct Setup {
     pub(crate) recipient: SocketAddr,
     settings: Vec<(String, String)>,
     descriptors: Option<u32>,
+    is_behind_nginx: bool,
 }
 
 impl Setup {
@@ -57,7 +58,13 @@ impl Setup {
             ("TAILSCALE_PROBE", "off".to_owned()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Self { owner, recipient, settings, descriptors: None }
+        Self { owner, recipient, settings, descriptors: None, is_behind_nginx: is_behind_nginx() }
+    }
+
+    /// Puts nginx before the product, also where it sends the bytes itself in the other tests.
+    pub(crate) fn behind_nginx(mut self) -> Self {
+        self.is_behind_nginx = true;
+        self
     }
 
     /// Sets a setting, in place of what it was.
@@ -91,15 +98,26 @@ impl Setup {
         std::fs::create_dir(&root).expect("the root is made");
         prepare(&root, &state);
         let token = random_hex(32);
+        let mut settings = self.settings;
+        let front = self.is_behind_nginx.then(|| {
+            let folder = dir.path().join("nginx");
+            std::fs::create_dir(&folder).expect("the folder is made");
+            let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+            let log = folder.join("access.log").display().to_string();
+            let ours = [("DELIVERY", "nginx".to_owned()), ("NGINX_UPSTREAM", upstream.to_string()), ("NGINX_ACCESS_LOG", log)];
+            settings.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+            Front { folder, nginx: None }
+        });
         Server {
             owner: self.owner,
             recipient: self.recipient,
-            settings: self.settings,
+            settings,
             descriptors: self.descriptors,
             token,
             root,
             state,
             process: None,
+            front,
             log: Arc::default(),
             keeper: dir,
         }
@@ -109,6 +127,12 @@ impl Setup {
 struct Process {
     child: Child,
     readers: Vec<JoinHandle<()>>,
+}
+
+/// What stands before the product: it outlives the product's kills and restarts.
+struct Front {
+    folder: PathBuf,
+    nginx: Option<Nginx>,
 }
 
 /// A running server. Dropping it ends it, and fails the test if the server panicked.
@@ -121,6 +145,7 @@ pub(crate) struct Server {
     settings: Vec<(String, String)>,
     descriptors: Option<u32>,
     process: Option<Process>,
+    front: Option<Front>,
     log: Arc<Mutex<Vec<u8>>>,
     keeper: TempDir,
 }
@@ -168,6 +193,7 @@ impl Server {
         loop {
             let alive = Client::try_connect(self.owner, None, None).ok().and_then(|mut c| c.request("GET", "/livez", &[]));
             if alive.is_some_and(|a| a.status == 200) {
+                self.put_nginx_before();
                 return None;
             }
             if let Some(status) = self.ended() {
@@ -176,6 +202,30 @@ impl Server {
             assert!(started.elapsed() < START_PATIENCE, "the server does not start:\n{}", self.log_text());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Starts nginx as the product has it, unless one runs that was told the same.
+    fn put_nginx_before(&mut self) {
+        let Some(folder) = self.front.as_ref().map(|front| front.folder.clone()) else { return };
+        let output = self.command().arg("nginx-config").arg(&self.root).arg("--standalone").arg("--run-dir").arg(&folder).output();
+        let output = output.expect("the binary runs");
+        assert!(output.status.success(), "no configuration for nginx: {}", String::from_utf8_lossy(&output.stderr));
+        let config = String::from_utf8(output.stdout).expect("a configuration is text");
+        let front = self.front.as_mut().expect("looked at above");
+        if !front.nginx.as_ref().is_some_and(|nginx| nginx.is_of(&config, self.recipient)) {
+            front.nginx = None;
+            front.nginx = Some(Nginx::start(&folder, config, self.recipient));
+        }
+    }
+
+    /// Returns the nginx before it.
+    pub(crate) fn nginx(&mut self) -> &mut Nginx {
+        self.front.as_mut().and_then(|front| front.nginx.as_mut()).expect("it stands behind nginx, which was started")
+    }
+
+    /// Returns the folder of the nginx before it, where its log is.
+    pub(crate) fn nginx_folder(&self) -> PathBuf {
+        self.front.as_ref().expect("it stands behind nginx").folder.clone()
     }
 
     /// Returns the binary as a command with this server's settings and nothing else from the environment.
@@ -368,6 +418,9 @@ impl Drop for Server {
             assert!(!log.contains("panicked at"), "the server panicked:\n{log}");
         } else {
             eprintln!("--- the server's log ---\n{}", tail(&self.log_text(), 60));
+            if let Some(nginx) = self.front.as_ref().and_then(|front| front.nginx.as_ref()) {
+                eprintln!("--- what nginx had to complain of ---\n{}", tail(&nginx.said(), 20));
+            }
         }
     }
 }
