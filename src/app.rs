@@ -310,22 +310,27 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.public_url = tunnel.address().to_string();
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
+    let served = CancellationToken::new();
     if let Some(nginx) = nginx.clone() {
         let (listen, access_log) = (config.recipient_listen, config.nginx.access_log.clone());
         let probing = Probing { nginx: nginx.clone(), catalog: catalog.clone(), listen, upstream: config.nginx.upstream, access_log };
         running.spawn("look at nginx", probing.run(running.stop.clone()));
-        let (side, stop, clock, metrics) = (recipient_side.clone(), running.stop.clone(), side_clock, side_metrics);
+        let (side, is_served, clock, metrics) = (recipient_side.clone(), served.clone(), side_clock, side_metrics);
         let (store, log) = (log_store, config.nginx.access_log.clone());
         running.spawn("account of nginx's log", async move {
-            nginx.take_over(&side, carried).await;
             // Whoever waits for a line is there before it is read.
+            nginx.take_over(&side, carried);
             match Accounts::open(nginx, store, metrics, clock, log).await {
-                Ok(accounts) => accounts.run(stop).await,
+                Ok(accounts) => accounts.run(is_served).await,
                 Err(error) => tracing::error!(%error, "How far nginx's log was followed cannot be read"),
             }
         });
     }
-    running.spawn("recipient side", recipient_side.run(recipients, arrival, running.stop.clone()));
+    let serving = recipient_side.run(recipients, arrival, running.stop.clone());
+    running.spawn("recipient side", async move {
+        let _served = served.drop_guard();
+        serving.await;
+    });
     if let Some(follow) = certificate {
         running.spawn("certificate", follow.run(running.stop.clone()));
     }
@@ -352,7 +357,10 @@ async fn behind_nginx(config: &Config, keys: &Keys) -> anyhow::Result<Arc<Nginx>
     let digest = nginx_site(config)?.digest().context("writing nginx's configuration")?;
     let folder = config.state_dir.clone();
     let key = tokio::task::spawn_blocking(move || nginx_key(&folder)).await.context("reading nginx's key")??;
-    let nginx = Arc::new(Nginx::new(keys.log_key(), key, digest).context("asking the kernel about nginx's connections (DELIVERY=nginx)")?);
+    let nginx = Arc::new(
+        Nginx::new(keys.log_key(), key, digest, config.recipient_listen.port())
+            .context("asking the kernel about nginx's connections (DELIVERY=nginx)")?,
+    );
     if let Err(error) = nginx.hear_ends() {
         tracing::warn!(%error, "The kernel does not tell how connections end; one that breaks off counts for what was seen of it");
     }

@@ -370,6 +370,7 @@ impl Controller {
                 self.take_up(id);
                 // What could not be saved did not happen: what was cut for it may be fetched again.
                 drop(self.follow(id));
+                self.tell_if_saved(id);
             }
             Done::Opened(id, opening, seen) => {
                 if let Some(slot) = self.slots.get_mut(&id) {

@@ -25,6 +25,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::accounts::{Accounts, Entry};
@@ -35,7 +36,7 @@ pub use self::probe::{Probing, Standing};
 use self::site::{SiteDigest, SiteKey};
 use self::stamp::Stamp;
 use super::exchange::{Fetch, TOO_MANY};
-use super::{Entered, Found, RecipientSide, next_request_id};
+use super::{Entered, Found, Pass, RecipientSide, next_request_id};
 use crate::meter::{Cookie, Ends, Request, Sighting, Sockets, reset_by_owner};
 use crate::share::{Carried, Carrier, FileIdentity, ShareId};
 use crate::token::{LogKey, TransferSecret, random};
@@ -50,6 +51,10 @@ const STANDING_FRESH_FOR: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(500);
 /// The field by which nginx proves that it is ours.
 const PROOF: &str = "x-portcullis-nginx";
+/// How often it is tried while the program stops.
+const MAX_TRIES_AT_STOP: u32 = 10;
+/// How long the way in to a share may take to open again for what nginx went on with: so long nobody can cut it.
+const TAKE_OVER_WAIT: Duration = Duration::from_secs(15);
 /// What nginx's processes are called.
 const PROGRAM: &str = "nginx";
 /// How many threads may look at files of requests that are taken over.
@@ -65,6 +70,10 @@ pub struct Nginx {
     key: LogKey,
     site_key: SiteKey,
     site: RwLock<SiteDigest>,
+    /// That one, and those that it should have had before in this process.
+    good_sites: RwLock<Vec<SiteDigest>>,
+    /// Where it listens for recipients.
+    port: u16,
     /// The look whether all is as it should be that is under way, and what was found last.
     probe: probe::Current,
     standing: watch::Sender<Option<Standing>>,
@@ -74,12 +83,23 @@ pub struct Nginx {
     guards: TaskTracker,
     /// Whether the log has been read to its end since the start.
     caught_up: watch::Sender<bool>,
+    /// Whether the program stops.
+    stopping: CancellationToken,
 }
 
 impl fmt::Debug for Nginx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Nginx").field("site", &self.site()).field("desk", &self.desk).finish_non_exhaustive()
     }
+}
+
+/// A request that is about to be taken over.
+struct Taken {
+    share: ShareId,
+    secret: TransferSecret,
+    carried: Carried,
+    /// `None` where there are too many.
+    place: Option<Place>,
 }
 
 /// A request that is about to be handed over.
@@ -97,16 +117,18 @@ impl Handover {
 }
 
 impl Nginx {
-    /// Makes one. Lines of its log are proven by `key`, its requests by `site_key`; `site` is the configuration that it should have.
+    /// Makes one. Lines of its log are proven by `key`, its requests by `site_key`; `site` is the configuration that it should have, `port`
+    /// where it listens for recipients.
     ///
     /// # Errors
     /// Where the kernel does not tell of other processes' connections, as a sentence.
-    pub fn new(key: LogKey, site_key: SiteKey, site: SiteDigest) -> io::Result<Self> {
+    pub fn new(key: LogKey, site_key: SiteKey, site: SiteDigest, port: u16) -> io::Result<Self> {
         let (sockets, guards, caught_up) = (Sockets::open()?, TaskTracker::new(), watch::Sender::new(false));
         let (probe, standing) = (Mutex::new(None), watch::Sender::new(None));
         let look_now = Notify::new();
-        let site = RwLock::new(site);
-        Ok(Self { key, site_key, site, probe, standing, look_now, sockets, desk: Arc::default(), guards, caught_up })
+        let (site, good_sites, stopping) = (RwLock::new(site), RwLock::new(vec![site]), CancellationToken::new());
+        let desk = Arc::default();
+        Ok(Self { key, site_key, site, good_sites, port, probe, standing, look_now, sockets, desk, guards, caught_up, stopping })
     }
 
     /// Listens for the ends of connections, on a thread of its own, for as long as this lives. Where the kernel tells of none, a connection
@@ -121,6 +143,9 @@ impl Nginx {
                 match ends.next() {
                     Ok(Some(ended)) => desk.connection_ended(ended),
                     Ok(None) => {}
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        tracing::debug!(%error, "Heard of an end, and not of which")
+                    }
                     Err(error) => return tracing::warn!(%error, "The ends of connections are not told any more"),
                 }
             }
@@ -150,11 +175,23 @@ impl Nginx {
         *self.site.read().expect("nobody panics while holding a digest")
     }
 
-    /// Says that it should have another configuration from now on. Returns whether it is another.
+    /// Says that it should have another configuration from now on, which differs in bounds and in who is believed. Returns whether it is
+    /// another. With one that it should have had before in this process it is served all the same: the folder and the log are the same.
     pub fn set_site(&self, site: SiteDigest) -> bool {
         let before = std::mem::replace(&mut *self.site.write().expect("nobody panics while holding a digest"), site);
+        let mut good = self.good_sites.write().expect("nobody panics while holding digests");
+        if !good.contains(&site) {
+            good.push(site);
+        }
         self.look_now.notify_one();
         before != site
+    }
+
+    /// Returns whether a request came through an nginx that sends what we mean: one with a configuration of another start may have another
+    /// folder under the same names.
+    fn sends_ours(&self, headers: &HeaderMap) -> bool {
+        let good = self.good_sites.read().expect("nobody panics while holding digests");
+        self.configuration(headers).is_some_and(|site| good.contains(&site))
     }
 
     fn configuration(&self, headers: &HeaderMap) -> Option<SiteDigest> {
@@ -179,6 +216,12 @@ impl Nginx {
     pub(super) async fn prepare(&self, headers: &HeaderMap, entered: &Entered) -> Result<Handover, &'static str> {
         const NOT_NOW: &str = "One moment, please.\n";
         let (pass, via) = (&entered.0, Via::read(headers).ok_or(NOT_NOW)?);
+        if !self.sends_ours(headers) || via.local.port() != self.port {
+            tracing::warn!(
+                "nginx runs with an old configuration, so it is handed no file: print it by `portcullis nginx-config` and reload nginx"
+            );
+            return Err(NOT_NOW);
+        }
         if via.is_pipelined {
             // What of the connection is the answer's could not be told.
             return Err("Please ask one thing after the other.\n");
@@ -244,29 +287,27 @@ impl Nginx {
         answer
     }
 
-    /// Goes on with what nginx was answering when an earlier process of ours ended.
-    pub async fn take_over(self: &Arc<Self>, side: &Arc<RecipientSide>, carried: Vec<(ShareId, TransferSecret, Carried)>) {
+    /// Goes on with what nginx was answering when an earlier process of ours ended. When this comes back there is somebody for each line.
+    pub fn take_over(self: &Arc<Self>, side: &Arc<RecipientSide>, carried: Vec<(ShareId, TransferSecret, Carried)>) {
         let threads = Arc::new(Semaphore::new(MAX_LOOKING));
         for (share, secret, carried) in carried {
-            self.clone().take_over_one(side.clone(), threads.clone(), share, secret, carried).await;
+            let place = self.desk.enter(carried.carrier.name, Cookie::from_number(carried.carrier.cookie));
+            let over = Taken { share, secret, carried, place };
+            self.guards.spawn(self.clone().take_over_one(side.clone(), threads.clone(), over));
         }
     }
 
     /// Goes on with a request that nginx was answering when an earlier process of ours ended; it is ended where it may not go on.
-    async fn take_over_one(
-        self: Arc<Self>,
-        side: Arc<RecipientSide>,
-        threads: Arc<Semaphore>,
-        share: ShareId,
-        secret: TransferSecret,
-        carried: Carried,
-    ) {
-        let Carried { transfer, range, carrier } = carried;
-        let cookie = Cookie::from_number(carrier.cookie);
+    async fn take_over_one(self: Arc<Self>, side: Arc<RecipientSide>, threads: Arc<Semaphore>, taken: Taken) {
+        let Taken { share, secret, carried: Carried { transfer, range, carrier }, place } = taken;
         let goes_on = async {
-            let Some(Found::Valid(pass)) = side.passes.find(&secret) else { return None };
-            let (place, entered) = (self.desk.enter(carrier.name, cookie)?, pass.enter()?);
-            let file = match side.open_pinned(&pass).await {
+            let pass = self.pass_of(&side, &secret).await?;
+            let (place, entered) = (place?, pass.enter()?);
+            let opened = tokio::select! {
+                opened = side.open_pinned(&pass) => opened,
+                () = pass.cut.cancelled() => return None,
+            };
+            let file = match opened {
                 Ok(Some(file)) => file,
                 Ok(None) => {
                     side.reports.source_changed(share).await;
@@ -287,16 +328,34 @@ impl Nginx {
             Some(Guard { side, nginx, threads, place, entered, request, range, carrier, file, is_taken_over: true })
         };
         match goes_on.await {
-            Some(guard) => drop(self.guards.spawn(guard.run())),
-            // For as long as it takes, beside all else.
-            None => drop(self.guards.clone().spawn(async move { self.end(share, &carrier, |_| {}).await })),
+            Some(guard) => guard.run().await,
+            None => self.end(share, &carrier, |_| {}).await,
         }
     }
 
-    /// Ends a connection, however long that takes: while it goes on a door is open. `seen` is told how it looks before.
+    /// Waits a while for a share's way in to be open again; `None` where it is over, or stays shut.
+    async fn pass_of(&self, side: &RecipientSide, secret: &TransferSecret) -> Option<Arc<Pass>> {
+        let found = async {
+            loop {
+                match side.passes.find(secret) {
+                    Some(Found::Valid(pass)) => return Some(pass),
+                    Some(Found::Over(..)) => return None,
+                    None => sleep(AGAIN).await,
+                }
+            }
+        };
+        tokio::select! {
+            found = timeout(TAKE_OVER_WAIT, found) => found.ok().flatten(),
+            () = self.stopping.cancelled() => None,
+        }
+    }
+
+    /// Ends a connection, however long that takes: while it goes on a door is open. Only a stop does not wait for what cannot be done. `seen`
+    /// is told how it looks before.
     async fn end(&self, share: ShareId, carrier: &Carrier, mut seen: impl FnMut(&Sighting)) {
-        let mut is_told = false;
-        loop {
+        let (mut is_told, mut tries_at_stop) = (false, 0);
+        while tries_at_stop < MAX_TRIES_AT_STOP {
+            tries_at_stop += u32::from(self.stopping.is_cancelled());
             let ended = match self.sight(carrier) {
                 Ok(None) => return,
                 Ok(Some(sighting)) => {
@@ -338,6 +397,7 @@ impl Nginx {
 
     /// Comes back when no request is looked after any more.
     pub(super) async fn ended(&self) {
+        self.stopping.cancel();
         self.guards.close();
         self.guards.wait().await;
     }

@@ -224,6 +224,9 @@ impl Transfer {
         if self.coverage.covered_bytes() == 0 {
             self.last_sign = now.steady;
         }
+        // One that another process went on with while this one was dead is the same request.
+        let is_same = |request: &OpenRequest| carrier.is_some_and(|carrier| request.carrier.is_some_and(|old| old.name == carrier.name));
+        self.requests.retain(|request| !is_same(request));
         self.requests.push(OpenRequest { id, range, carrier });
         // Whoever asks for it does not have it.
         self.sent_tails.retain(|tail| range.end <= tail.range.start || tail.range.end <= range.start);
@@ -295,7 +298,11 @@ impl Transfer {
     pub(super) fn restarted(&mut self, now: Moment) {
         self.last_sign = now.steady;
         let begun: Vec<u64> = self.starts.iter().map(|start| start.range.start).collect();
-        for request in std::mem::take(&mut self.requests) {
+        // What another process answers may go on; it is taken over, or ended, and what came of it is said then.
+        let (carried, requests): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.requests).into_iter().partition(|request| request.carrier.is_some());
+        self.requests = carried.into_iter().zip(0..).map(|(request, n)| OpenRequest { id: RequestId(u64::MAX - n), ..request }).collect();
+        for request in requests {
             let arrived = self
                 .coverage
                 .ranges()

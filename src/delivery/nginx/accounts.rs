@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -78,10 +79,15 @@ pub struct Accounts {
     /// The newest mark that can be kept.
     ready: Option<LogMark>,
     kept_at: Option<Instant>,
+    /// The mark that is being kept.
+    keeping: Option<BoxFuture<'static, Option<Kept>>>,
     trouble: Option<String>,
     /// Whether something was not saved and never will be, since the program stops: its line is read again by the next start.
     is_broken: bool,
 }
+
+/// What came of keeping a mark.
+type Kept = (Result<(), StoreError>, LogMark);
 
 struct Waiting {
     mark: LogMark,
@@ -107,23 +113,19 @@ impl Accounts {
         let (counts, from) = mark.map_or((LogCounts::default(), None), |mark| (mark.counts, Some(mark.checkpoint)));
         follow(path, from, clock, move |line: &[u8]| read(line, &key), sender).map_err(StoreError::unavailable)?;
         let (waiting, ready, kept_at, trouble, earlier) = (VecDeque::new(), None, None, None, counts.mishaps);
-        Ok(Self { nginx, store, metrics, log, counts, earlier, batches, waiting, ready, kept_at, trouble, is_broken: false })
+        let (keeping, is_broken) = (None, false);
+        Ok(Self { nginx, store, metrics, log, counts, earlier, batches, waiting, ready, kept_at, keeping, trouble, is_broken })
     }
 
-    /// Accounts until `shutdown`, and for as long as requests run.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        let nginx = self.nginx.clone();
-        let over = async {
-            shutdown.cancelled().await;
-            nginx.ended().await;
-        };
-        tokio::pin!(over);
+    /// Accounts until `served`, when no request is looked after any more.
+    pub async fn run(mut self, served: CancellationToken) {
         loop {
             let keep_at = self.ready.is_some().then(|| self.kept_at.map_or_else(Instant::now, |at| at + KEEP_EVERY));
             tokio::select! {
                 biased;
-                () = &mut over => break,
-                () = async { if let Some(at) = keep_at { sleep_until(at).await } }, if keep_at.is_some() => self.keep().await,
+                () = served.cancelled() => break,
+                () = async { if let Some(at) = keep_at { sleep_until(at).await } }, if keep_at.is_some() && self.keeping.is_none() => self.keep(),
+                kept = async { self.keeping.as_mut()?.await }, if self.keeping.is_some() => self.kept(kept),
                 Some(saved) = async { self.waiting.front_mut()?.unsaved.next().await }, if !self.waiting.is_empty() => {
                     self.is_broken |= saved.is_err();
                 }
@@ -145,7 +147,7 @@ impl Accounts {
                 }
                 self.settle();
             }
-            self.keep().await;
+            self.keep_now().await;
         };
         if timeout(LAST_MARK, last).await.is_err() {
             tracing::debug!("The last lines of nginx's log are read again by the next start");
@@ -182,7 +184,7 @@ impl Accounts {
         if is_first {
             // Before anything is read: what is rotated later is found by it.
             self.settle();
-            self.keep().await;
+            self.keep_now().await;
         }
         self.nginx.caught_up.send_if_modified(|is| left == 0 && !std::mem::replace(is, true));
     }
@@ -208,12 +210,37 @@ impl Accounts {
         }
     }
 
-    async fn keep(&mut self) {
+    /// Begins to keep the newest mark; lines go on to be told meanwhile.
+    fn keep(&mut self) {
         self.kept_at = Some(Instant::now());
-        let Some(mark) = self.ready.clone() else { return };
-        match self.store.put_log_mark(self.log.clone(), mark).await {
-            Ok(()) => self.ready = None,
-            Err(error) => tracing::warn!(%error, "Could not keep how far nginx's log was followed; trying again"),
+        if let Some(mark) = self.ready.take() {
+            let (store, log) = (self.store.clone(), self.log.clone());
+            let keeping = async move { Some((store.put_log_mark(log, mark.clone()).await, mark)) };
+            self.keeping = Some(keeping.boxed());
+        }
+    }
+
+    fn kept(&mut self, kept: Option<Kept>) {
+        self.keeping = None;
+        if let Some((Err(error), mark)) = kept {
+            tracing::warn!(%error, "Could not keep how far nginx's log was followed; trying again");
+            // A newer one says more.
+            self.ready.get_or_insert(mark);
+        }
+    }
+
+    async fn keep_now(&mut self) {
+        // First the one that is being kept, then what is newer.
+        for _ in 0..2 {
+            if let Some(keeping) = self.keeping.take() {
+                let kept = keeping.await;
+                self.kept(kept);
+            }
+            self.keep();
+        }
+        if let Some(keeping) = self.keeping.take() {
+            let kept = keeping.await;
+            self.kept(kept);
         }
     }
 }

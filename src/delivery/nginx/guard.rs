@@ -162,7 +162,7 @@ impl Guard {
             let acked = match self.look() {
                 Look::Alive { acked, written } => {
                     seen.saw(acked, written);
-                    acked
+                    seen.acked
                 }
                 Look::Drained => return Some(Arrived { bytes: sent, sent, is_all: true, evidence }),
                 Look::Gone => {
@@ -196,17 +196,20 @@ impl Guard {
         let is_the_answer = matches!(finish.status, 200 | 206)
             && finish.body_bytes <= self.range.len()
             && (!finish.is_whole || finish.body_bytes == self.range.len());
+        // What was sent and cannot be counted was sent all the same: nobody gets the use back for it.
+        let uncounted = Arrived { bytes: 0, is_all: false, ..arrived };
         if !is_the_answer {
             tracing::warn!(share.id = %pass.share, status = finish.status, bytes = finish.body_bytes, "nginx did not answer a request as it was told to; nothing of it counts");
-            return None;
+            return matches!(finish.status, 200 | 206).then_some(uncounted);
         }
-        let identity = pass.file.identity;
-        let pinned = (identity.modified_ns.div_euclid(1_000_000_000).cast_unsigned(), identity.size_bytes);
-        if finish.file.is_some_and(|file| file != pinned) || !self.is_the_pinned_file().await? {
-            self.source_changed().await;
-            return None;
+        match self.is_the_pinned_file().await {
+            Some(true) => Some(arrived),
+            Some(false) => {
+                self.source_changed().await;
+                None
+            }
+            None => Some(uncounted),
         }
-        Some(arrived)
     }
 
     /// Returns whether the path still leads to the file that was pinned; `None` where nobody can say.

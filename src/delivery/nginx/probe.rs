@@ -154,7 +154,7 @@ impl Probing {
     }
 
     async fn look(&self) -> Standing {
-        let sample = self.sample().await;
+        let sample = timeout(ANSWER_TIMEOUT, self.sample()).await.ok().flatten();
         let path = format!("/{:032x}", u128::from_le_bytes(random::bytes()));
         let look = Look { path: path.clone(), file: sample.as_ref().map(|(path, _)| path.clone()), seen: None };
         self.nginx.set_look(Some(look));
