@@ -193,6 +193,13 @@ impl Guard {
     /// Returns what arrived if nginx answered what it was told to, with the file that was pinned.
     async fn proven(&self, arrived: Arrived, finish: Finish) -> Option<Arrived> {
         let pass = &self.entered.0;
+        let identity = pass.file.identity;
+        let pinned = (identity.modified_ns.div_euclid(1_000_000_000).cast_unsigned(), identity.size_bytes);
+        // However much of another file it was.
+        if finish.file.is_some_and(|file| file != pinned) {
+            self.source_changed().await;
+            return None;
+        }
         let is_the_answer = matches!(finish.status, 200 | 206)
             && finish.body_bytes <= self.range.len()
             && (!finish.is_whole || finish.body_bytes == self.range.len());
@@ -267,11 +274,11 @@ impl Guard {
 
     /// Returns what is known without a line: how long the head was is not.
     fn as_seen(&self, seen: &Progress) -> Arrived {
-        let most = self.range.len();
+        // That all of it was sent is known by a line alone, and so is that it was of the file that is shared: until then nothing is complete.
+        let most = self.range.len().saturating_sub(1);
         let begins_at = self.carrier.begins_at;
         let bytes = seen.acked.saturating_sub(begins_at + MAX_HEAD_BYTES).min(most);
-        // That all of it was sent is known by a line alone.
-        let sent = seen.written.saturating_sub(begins_at).min(most.saturating_sub(1)).max(bytes);
+        let sent = seen.written.saturating_sub(begins_at).min(most).max(bytes);
         Arrived { bytes, sent, is_all: false, evidence: self.evidence() }
     }
 

@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -239,4 +240,38 @@ fn what_nginx_calls_sent_and_nobody_has_read_is_not_delivered() {
     client.answer_head().expect("an answer").expect_status(200);
     assert!(client.read_to_close(SOON) == content);
     server.wait_for(&offer.id, "now it is", |share| share["state"] == "delivered");
+}
+
+#[test]
+fn an_nginx_that_sends_another_file_is_found_out_and_nothing_of_it_completes_anything() {
+    for (what, bytes) in [("longer", 16 * MIB), ("as long", 4 * MIB), ("shorter", 3 * MIB)] {
+        let mut server = Setup::new().behind_nginx().start();
+        put(&server, "film.mkv", 4 * MIB);
+        // What a name that is exchanged behind our look does now and then, a wrong folder does always.
+        let (root, other) = (server.root.display().to_string(), server.folder().join("other").display().to_string());
+        fs::create_dir(&other).unwrap();
+        fs::write(Path::new(&other).join("film.mkv"), vec![7; bytes]).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        fs::File::options().write(true).open(Path::new(&other).join("film.mkv")).unwrap().set_modified(long_ago).unwrap();
+        server.nginx().start_with(|config| config.replace(&root, &other));
+        let offer = server.share("film.mkv");
+        let transfer = server.redeem(&offer);
+        let mut client = Client::connect_with_small_buffer(server.recipient, 16 * 1024);
+        client.ask("GET", &transfer, &["Connection: close"]);
+        client.answer_head().expect("an answer").expect_status(200);
+        let mut got = 0;
+        // All but what a buffer holds; and then the product has time to look.
+        while got < bytes.min(4 * MIB) - 200_000 || bytes > 4 * MIB && got < 5 * MIB {
+            let some = client.read_some(64 * 1024);
+            assert!(some.iter().all(|byte| *byte == 7) && !some.is_empty(), "{what}");
+            got += some.len();
+        }
+        let started = Instant::now();
+        while started.elapsed() < A_WHILE {
+            assert_ne!(server.show(&offer.id)["state"], "delivered", "{what}");
+        }
+        client.read_to_close(SOON);
+        assert_eq!(server.outcome(&offer.id), "source_changed", "{what}");
+        assert!(delivered(&server.show(&offer.id)) < 4 * MIB as u64, "{what}");
+    }
 }
