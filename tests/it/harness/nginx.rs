@@ -71,13 +71,16 @@ impl Nginx {
         let mut command = Command::new(Self::program());
         command.arg("-p").arg(folder).arg("-c").arg(&path).args(["-e", "stderr", "-g", &format!("{user}daemon off;")]);
         let stderr = std::fs::File::create(folder.join("stderr")).expect("a file of ours");
+        let pid = folder.join("nginx.pid");
+        let _ = std::fs::remove_file(&pid);
         // A group of its own: so that its workers end with it, however it ends.
         let process = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
         let mut this = Self { process: process.expect("nginx is started"), folder: folder.to_owned(), address, config };
         poll(SOON, "nginx listens", || {
             let ended = this.process.try_wait().expect("a child can be asked");
             assert!(ended.is_none(), "nginx does not start:\n{}", this.said());
-            TcpStream::connect(address).is_ok()
+            // Whoever listens there may be another yet, as the last of one that was killed. It writes this once it listens itself.
+            pid.exists() && TcpStream::connect(address).is_ok()
         });
         this
     }
