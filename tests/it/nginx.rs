@@ -204,6 +204,8 @@ fn each_line_of_a_hundred_thousand_is_counted_once_over_rotations_and_restarts()
             saved = batch.checkpoint;
             if rotations < 4 && counted.len() > rotations * all / 5 {
                 rotations += 1;
+                // nginx opens it anew when its workers come to it, however busy they are.
+                poll(SOON, "the log is there again", || path.exists());
                 fs::rename(&path, nginx.path(&format!("access.log.{rotations}"))).unwrap();
                 nginx.signal(Signal::USR1);
             }
