@@ -265,7 +265,11 @@ impl Exchange {
         let alike = nginx.is_some().then(|| nginx::understood_alike(head, &pass.etag));
         let answer = answer::to(alike.as_ref().unwrap_or(head), &pass, location, keeps_alive, now.wall);
         let Some(range) = answer.body else { return Reply::Whole(answer.head) };
-        let Some(entered) = pass.enter() else {
+        let entered = match &nginx {
+            Some(_) => nginx::enter(&pass).await,
+            None => pass.enter(),
+        };
+        let Some(entered) = entered else {
             return self.plain("503 Service Unavailable", WAIT, TOO_MANY, keeps_alive);
         };
         let file = match self.open(secret, &pass).await {

@@ -65,6 +65,19 @@ pub(super) fn etag_of(identity: &FileIdentity) -> String {
     format!("\"{:x}-{:x}\"", identity.modified_ns.div_euclid(1_000_000_000), identity.size_bytes)
 }
 
+/// Counts a request in, where there is room, or will be in a moment: one that nginx has answered is counted until its line was read.
+pub(super) async fn enter(pass: &Arc<Pass>) -> Option<Entered> {
+    let entered = async {
+        loop {
+            match pass.enter() {
+                Some(entered) => return entered,
+                None => sleep(LOOK_EVERY).await,
+            }
+        }
+    };
+    timeout(WAIT_FOR_OTHER, entered).await.ok()
+}
+
 /// An nginx that sends the bytes.
 pub struct Nginx {
     key: LogKey,
