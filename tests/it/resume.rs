@@ -253,7 +253,7 @@ fn an_empty_file_is_delivered_by_its_empty_answer() {
 #[test]
 fn a_connection_that_was_reset_is_over_at_once_not_only_after_a_minute() {
     let server = Setup::new().start();
-    put(&server, "film.mkv", 60_000);
+    put(&server, "film.mkv", 30_000);
     let offer = server.share("film.mkv");
     let agent = "User-Agent: Wget/1.21.3";
     let come_back = || server.fetch("GET", &offer.link, &[agent, "Connection: close"]).expect("a genuine link is answered");
@@ -264,7 +264,7 @@ fn a_connection_that_was_reset_is_over_at_once_not_only_after_a_minute() {
     client.answer_head().expect("an answer").expect_status(200);
     // A reset while the server still writes is told by that write; this is about one that comes later.
     let port = client.stream().local_addr().unwrap().port();
-    poll(SOON, "the server has written all of it", || unacknowledged_to(port) > 40_000);
+    poll(SOON, "the server has written all of it", || unacknowledged_to(port) > 20_000);
     client.reset();
     poll(Duration::from_secs(10), "whoever comes back to the link is led to their transfer", || come_back().status == 302);
 }

@@ -221,7 +221,7 @@ fn counts_of_the_log_go_on_over_kills_of_the_product() {
 #[test]
 fn what_nginx_calls_sent_and_nobody_has_read_is_not_delivered() {
     // All of it fits into nginx's send buffer, and little of it into the recipient's.
-    const SIZE: usize = 60_000;
+    const SIZE: usize = 30_000;
     let server = Setup::new().behind_nginx().start();
     let content = put(&server, "film.mkv", SIZE);
     let offer = server.share("film.mkv");
