@@ -53,7 +53,7 @@ fn large(bench: &mut Bench<'_>) {
         ]);
     }
     let words = "Wanted: nginx for portcullis at least 0.95 × nginx alone. Each download is redeemed and counted; nginx for portcullis has a send buffer \
-                 of 64 KiB, so that what it has sent is near to what has arrived.";
+                 of 256 KiB, so that what it has sent is near to what has arrived.";
     bench.report.tell("both", &format!("DELIVERY=nginx: one file of {} MiB, one client that copies it", bytes / MIB), &table, words);
 }
 

@@ -38,7 +38,7 @@ fn every_placeholder_is_filled_and_none_is_left() {
         assert_eq!(placeholders(&text), BTreeSet::new());
         for line in [
             "server 127.0.0.1:8002;",
-            "listen 0.0.0.0:8001 default_server sndbuf=64k so_keepalive=30s:10s:3;",
+            "listen 0.0.0.0:8001 default_server sndbuf=256k so_keepalive=30s:10s:3;",
             "access_log \"/var/log/nginx/portcullis.log\" portcullis;",
             "alias \"/srv/nas/\";",
             "disable_symlinks on \"from=/srv/nas/\";",
