@@ -36,7 +36,7 @@ use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, DeliveryKind, Secret, TlsFiles};
 use crate::controller::{Controller, Parts, Prober};
-use crate::delivery::nginx::{Accounts, Nginx, Probing};
+use crate::delivery::nginx::{Accounts, Nginx, Probing, end_left_over};
 use crate::delivery::{self, Arrival, Certificates, Passes, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
@@ -44,7 +44,7 @@ use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
 use crate::http::recipient::{self, RecipientPages};
 use crate::meter;
 use crate::metrics::Metrics;
-use crate::share::{Carried, FileIdentity, ShareId};
+use crate::share::FileIdentity;
 use crate::shutdown::{Hangup, Hangups, Signals};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -213,8 +213,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         drain: config.drain,
     };
     let (mut controller, handle) = Controller::load(parts, incoming).await.context("reading the shares that were open")?;
-    let secret_of = |(share, carried): (ShareId, Carried)| (share, keys.transfer_secret(carried.transfer), carried);
-    let carried: Vec<_> = controller.take_carried().into_iter().map(secret_of).collect();
+    let left_over = controller.take_left_over();
+    let secrets: Vec<_> = left_over.iter().map(|one| keys.transfer_secret(one.carried.transfer)).collect();
+    let told_of_left_over = reports.clone();
 
     let canaries = Canaries::new(doors.clone());
     let prober = way_in::looks(&config).map(|look| Prober::new(handle.clone(), canaries.clone(), look));
@@ -319,12 +320,14 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         let (store, log) = (log_store, config.nginx.access_log.clone());
         running.spawn("account of nginx's log", async move {
             // Whoever waits for a line is there before it is read.
-            nginx.take_over(&side, carried);
+            nginx.take_over(&side, secrets.into_iter().zip(left_over).collect());
             match Accounts::open(nginx, store, metrics, clock, log).await {
                 Ok(accounts) => accounts.run(is_served).await,
                 Err(error) => tracing::error!(%error, "How far nginx's log was followed cannot be read"),
             }
         });
+    } else {
+        running.tasks.spawn(end_left_over(left_over, told_of_left_over, running.stop.clone()));
     }
     let serving = recipient_side.run(recipients, arrival, running.stop.clone());
     running.spawn("recipient side", async move {

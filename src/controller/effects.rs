@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::Pass;
+use crate::delivery::{Pass, Passes};
 use crate::metrics::Metrics;
 use crate::share::ShareId;
 use crate::tunnel::{Tunnel, TunnelError};
@@ -83,7 +83,7 @@ pub(super) async fn close(
     metrics: Metrics,
     share: ShareId,
     failures: u32,
-    cut: Vec<Arc<Pass>>,
+    (passes, cut): (Passes, Vec<Arc<Pass>>),
 ) -> Result<(), TunnelError> {
     let told = async {
         while cut.iter().any(|pass| pass.requests() > 0) {
@@ -97,7 +97,12 @@ pub(super) async fn close(
     let began = Instant::now();
     let closed = within(tunnel.close(share)).await;
     metrics.tunnel_closed(began.elapsed(), closed.is_ok());
-    closed
+    closed?;
+    // Whose connection leads to us by no way in but our own port is not ended by shutting that.
+    if passes.are_sent_elsewhere(share) {
+        return Err(TunnelError::Unavailable("nginx still sends a download of it, which could not be ended".to_owned()));
+    }
+    Ok(())
 }
 
 async fn within(work: impl Future<Output = Result<(), TunnelError>>) -> Result<(), TunnelError> {

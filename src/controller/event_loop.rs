@@ -16,10 +16,11 @@ use super::reconcile::{self, Fix};
 use super::slot::{Answer, Job, MAX_QUEUED, Saving, Slot};
 use super::{Change, ControllerError, Parts, View, effects};
 use crate::delivery::Pass;
+use crate::delivery::nginx::LeftOver;
 use crate::meter::Report;
 use crate::metrics::Metrics;
 use crate::share::{
-    Carried, Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, State, Steady, Transfer,
+    Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, State, Steady, Transfer,
 };
 use crate::store::audit::AuditEntry;
 use crate::store::{Record, Save, StoreError};
@@ -74,7 +75,7 @@ pub struct Controller {
     /// When everything is cut, once the program stops.
     leave_at: Option<Steady>,
     /// What another process was sending when an earlier process of ours ended.
-    carried: Vec<(ShareId, Carried)>,
+    left_over: Vec<LeftOver>,
 }
 
 /// The lines that a decision wrote into the event log.
@@ -129,15 +130,20 @@ impl Controller {
             drift_ms: now.wall.0.saturating_sub(now.steady.0),
             ticked: Instant::now(),
             leave_at: None,
-            carried: Vec::new(),
+            left_over: Vec::new(),
             parts,
         };
         for mut share in living {
             let id = share.id;
-            controller.carried.extend(share.transfers.iter().flat_map(Transfer::carried).map(|carried| (id, carried)));
             // Nobody is to read that it is open before it is. What comes of the restart is decided, and saved, by `run`.
             let mut restarted = share.clone();
-            if restarted.on(Event::Restarted, now).facts.is_empty() {
+            let is_quiet = restarted.on(Event::Restarted, now).facts.is_empty();
+            let may_go_on = restarted.outcome().is_none();
+            for carried in restarted.transfers.iter().flat_map(Transfer::carried) {
+                let elsewhere = controller.parts.passes.send_elsewhere(id);
+                controller.left_over.push(LeftOver { share: id, carried, may_go_on, elsewhere });
+            }
+            if is_quiet {
                 share = restarted;
             }
             controller.parts.digests.want(&share.file.path, share.file.identity);
@@ -151,8 +157,8 @@ impl Controller {
 
     /// Returns what another process was sending when an earlier process of ours ended, once: it may still be. None of it counts
     /// as a request that runs before it is reported as opened again.
-    pub fn take_carried(&mut self) -> Vec<(ShareId, Carried)> {
-        std::mem::take(&mut self.carried)
+    pub fn take_left_over(&mut self) -> Vec<LeftOver> {
+        std::mem::take(&mut self.left_over)
     }
 
     /// Decides until `shutdown`; then shuts every way in, lets transfers that run go on for as long as the settings say, and
@@ -565,7 +571,8 @@ impl Controller {
             .boxed(),
             Effect::CloseTunnel => {
                 let cut = slot.take_cut();
-                async move { Done::Closed(id, effects::close(tunnel, metrics, id, failures, cut).await) }.boxed()
+                let passes = self.parts.passes.clone();
+                async move { Done::Closed(id, effects::close(tunnel, metrics, id, failures, (passes, cut)).await) }.boxed()
             }
         });
     }
@@ -824,8 +831,8 @@ impl Controller {
 
     /// Shuts a way in without a word of the share's: it is not wanted, or cannot be waited for.
     fn close_stray(&mut self, id: ShareId, cut: Vec<Arc<Pass>>) {
-        let (tunnel, metrics) = (self.parts.tunnel.clone(), self.parts.metrics.clone());
-        self.work.push(async move { Done::StrayClosed(id, effects::close(tunnel, metrics, id, 0, cut).await) }.boxed());
+        let (tunnel, metrics, passes) = (self.parts.tunnel.clone(), self.parts.metrics.clone(), self.parts.passes.clone());
+        self.work.push(async move { Done::StrayClosed(id, effects::close(tunnel, metrics, id, 0, (passes, cut)).await) }.boxed());
     }
 
     /// Cuts what still runs, and sees to it that what is known is saved.

@@ -643,6 +643,23 @@ async fn a_transfer_that_stalls_while_the_disk_hangs_is_cut_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_share_is_not_closed_while_another_process_sends_its_bytes() {
+    let scene = Scene::new().await;
+    let view = scene.share().await;
+    let sending = scene.passes.send_elsewhere(view.share.id);
+    let another = scene.passes.send_elsewhere(view.share.id);
+    scene.handle.revoke(view.share.id).await.unwrap();
+    drop(another);
+    sleep(Duration::from_secs(100)).await;
+    let closing = scene.handle.show(view.share.id).await.unwrap().unwrap();
+    assert_eq!(closing.state, State::Closing, "its bytes still leave");
+    assert!(closing.tunnel_problem.as_deref().is_some_and(|problem| problem.contains("nginx")), "{closing:?}");
+    assert!(scene.doors.all_open().is_empty(), "nobody else gets in meanwhile");
+    drop(sending);
+    scene.closed(view.share.id).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_checksum_that_comes_during_a_save_opens_no_door() {
     let scene = Scene::new().await;
     scene.store.hangs.send_replace(true);

@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use super::answer;
 use super::arrival::Origin;
 use super::head::{BadHead, Head};
+use super::nginx::Relay;
 use super::{Entered, Found, Pass, Peer, RecipientSide, next_request_id, nginx, send};
 use crate::catalog::{CatalogError, OpenFile};
 use crate::meter::Request;
@@ -76,6 +77,8 @@ pub(super) struct Fetch {
     /// `None` where nobody counts: the recipient has everything already.
     pub(super) request: Option<Request>,
     pub(super) range: ByteRange,
+    /// Who waits for what nginx says of it, where that passes it on.
+    pub(super) relay: Option<Box<Relay>>,
 }
 
 /// What answers the requests of a connection.
@@ -291,23 +294,21 @@ impl Exchange {
                 Err(why) => return self.plain("503 Service Unavailable", WAIT, why, keeps_alive),
             },
         };
-        let request = if pass.is_complete() {
-            None
-        } else {
-            let request = Request { share: pass.share, transfer: pass.transfer, id: next_request_id() };
-            let carrier = handover.as_ref().map(|handover| handover.carrier(self.peer(head).is_proxied));
+        let is_counted = !pass.is_complete();
+        let request = Request { share: pass.share, transfer: pass.transfer, id: next_request_id() };
+        let is_proxied = self.peer(head).is_proxied;
+        let carrier = handover.as_ref().and_then(|handover| handover.carrier(is_proxied));
+        // What goes on without this process is known to the next one, also where nobody counts.
+        if is_counted || carrier.is_some() {
             match self.side.reports.open_carried(request, range, carrier).await {
-                Some(Ok(())) => Some(request),
+                Some(Ok(())) => {}
                 Some(Err(_)) => return self.page_of(head, url, over, keeps_alive).await,
                 None => return self.plain("503 Service Unavailable", WAIT, "One moment, please.\n", keeps_alive),
             }
-        };
-        let fetch = Fetch { head: answer.head, file, entered, request, range };
+        }
+        let fetch = Fetch { head: answer.head, file, entered, request: is_counted.then_some(request), range, relay: None };
         match (nginx, handover) {
-            (Some(nginx), Some(handover)) => {
-                let is_proxied = self.peer(head).is_proxied;
-                Reply::Whole(nginx.hand_over(handover, fetch, is_proxied, self.side.clone(), self.threads.clone()))
-            }
+            (Some(nginx), Some(handover)) => nginx.hand_over(handover, request, fetch, self, is_proxied),
             _ => Reply::Bytes(Box::new(fetch)),
         }
     }

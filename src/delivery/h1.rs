@@ -194,10 +194,10 @@ impl Connection {
     }
 
     fn prepared(&self, fetch: Fetch, keeps_alive: bool) -> Bytes {
-        let Fetch { head, file, entered, request, range } = fetch;
+        let Fetch { head, file, entered, request, range, relay } = fetch;
         let body_at = self.stream.written() + head.len() as u64;
         let (reports, evidence) = (self.exchange.side.reports.clone(), self.exchange.origin.evidence_of_kernel());
-        Bytes { head, file, metered: Metered { entered, request, reports, evidence, range, body_at }, keeps_alive }
+        Bytes { head, file, metered: Metered { entered, request, reports, evidence, range, body_at, relay }, keeps_alive }
     }
 
     async fn read_body(&mut self, length: usize) -> io::Result<Option<Vec<u8>>> {

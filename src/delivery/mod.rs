@@ -172,6 +172,8 @@ pub struct Passes {
 #[derive(Debug, Default)]
 struct Table {
     valid: HashMap<TransferSecret, Arc<Pass>>,
+    /// How many requests of each share another process answers.
+    elsewhere: HashMap<ShareId, usize>,
     over: HashMap<TransferSecret, (ShareId, TransferId)>,
     oldest_over: VecDeque<TransferSecret>,
 }
@@ -228,9 +230,39 @@ impl Passes {
         table.over.get(secret).map(|(share, transfer)| Found::Over(*share, *transfer))
     }
 
+    /// Says that another process sends bytes of a share, until what comes back is dropped.
+    pub(crate) fn send_elsewhere(&self, share: ShareId) -> Elsewhere {
+        *self.table.write().expect("nobody panics while holding the passes").elsewhere.entry(share).or_default() += 1;
+        Elsewhere { passes: self.clone(), share }
+    }
+
+    /// Returns whether another process may be sending bytes of a share. It can do so when the share's passes are long gone.
+    pub(crate) fn are_sent_elsewhere(&self, share: ShareId) -> bool {
+        self.table.read().expect("nobody panics while holding the passes").elsewhere.contains_key(&share)
+    }
+
     /// Returns how many requests for bytes run.
     pub fn requests(&self) -> usize {
         self.table.read().expect("nobody panics while holding the passes").valid.values().map(|pass| pass.requests()).sum()
+    }
+}
+
+/// Another process sends bytes of a share, until this is dropped: its connection is over, or sends nothing more of it.
+#[derive(Debug)]
+pub(crate) struct Elsewhere {
+    passes: Passes,
+    share: ShareId,
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let mut table = self.passes.table.write().expect("nobody panics while holding the passes");
+        if let Some(requests) = table.elsewhere.get_mut(&self.share) {
+            *requests -= 1;
+            if *requests == 0 {
+                table.elsewhere.remove(&self.share);
+            }
+        }
     }
 }
 

@@ -6,14 +6,18 @@
 //! after this one finds it again.
 //!
 //! * `front.rs`: what nginx says of a request, and the head that it gets. `stamp.rs`: what the request is called in the log.
-//! * `guard.rs`: one request that nginx answers. `desk.rs`: all of them. `accounts.rs`: the log, line by line.
+//! * `guard.rs`: one request that nginx answers. `relay.rs`: one that we answer through it. `desk.rs`: all of them. `left_over.rs`: those that an earlier process began.
+//!   `connections.rs`: how a connection is seen and ended. `accounts.rs`: the log, line by line.
 //! * `probe.rs`: looks whether nginx is as it should be. `site.rs`: the configuration that makes an nginx ours.
 
 mod accounts;
+mod connections;
 mod desk;
 mod front;
 mod guard;
+mod left_over;
 mod probe;
+mod relay;
 pub mod site;
 mod stamp;
 
@@ -23,23 +27,25 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::accounts::{Accounts, Entry};
+use self::connections::Connections;
 use self::desk::{Desk, Place};
 pub(super) use self::front::{SILENCE, Via, understood_alike};
 use self::guard::Guard;
-pub use self::probe::{Probing, Standing};
+pub use self::left_over::{LeftOver, end_left_over};
+pub use self::probe::{PASSES_ON, Probing, Standing};
+pub(super) use self::relay::{Relay, Sent};
 use self::site::{SiteDigest, SiteKey};
 use self::stamp::Stamp;
-use super::exchange::{Fetch, TOO_MANY};
-use super::{Entered, Found, Pass, RecipientSide, next_request_id};
-use crate::meter::{Cookie, Ends, Request, Sighting, Sockets, reset_by_owner};
-use crate::share::{Carried, Carrier, FileIdentity, ShareId};
-use crate::token::{LogKey, TransferSecret, random};
+use super::exchange::{Exchange, Fetch, Reply, TOO_MANY};
+use super::{Entered, Pass};
+use crate::meter::{Cookie, Ends, Request};
+use crate::share::{Carrier, FileIdentity};
+use crate::token::{LogKey, random};
 
 /// How long a request of a limited transfer waits for the one before it to end: one that broke is noticed sooner.
 const WAIT_FOR_OTHER: Duration = Duration::from_secs(1);
@@ -47,18 +53,12 @@ const WAIT_FOR_OTHER: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How old what was seen of nginx may be for whoever asks how it stands.
 const STANDING_FRESH_FOR: Duration = Duration::from_secs(2);
-/// How soon it is tried again to end a connection.
-const AGAIN: Duration = Duration::from_millis(500);
 /// The field by which nginx proves that it is ours.
 const PROOF: &str = "x-portcullis-nginx";
-/// How often it is tried while the program stops.
-const MAX_TRIES_AT_STOP: u32 = 10;
-/// How long the way in to a share may take to open again for what nginx went on with: so long nobody can cut it.
-const TAKE_OVER_WAIT: Duration = Duration::from_secs(15);
+/// What no connection is called.
+const NO_COOKIE: Cookie = Cookie::from_number(u64::MAX);
 /// What nginx's processes are called.
 const PROGRAM: &str = "nginx";
-/// How many threads may look at files of requests that are taken over.
-const MAX_LOOKING: usize = 16;
 
 /// Returns the validator that nginx gives a file (`ngx_http_set_etag`).
 pub(super) fn etag_of(identity: &FileIdentity) -> String {
@@ -91,13 +91,11 @@ pub struct Nginx {
     probe: probe::Current,
     standing: watch::Sender<Option<Standing>>,
     look_now: Notify,
-    sockets: Sockets,
+    connections: Connections,
     desk: Arc<Desk>,
     guards: TaskTracker,
     /// Whether the log has been read to its end since the start.
     caught_up: watch::Sender<bool>,
-    /// Whether the program stops.
-    stopping: CancellationToken,
 }
 
 impl fmt::Debug for Nginx {
@@ -106,26 +104,18 @@ impl fmt::Debug for Nginx {
     }
 }
 
-/// A request that is about to be taken over.
-struct Taken {
-    share: ShareId,
-    secret: TransferSecret,
-    carried: Carried,
-    /// `None` where there are too many.
-    place: Option<Place>,
-}
-
-/// A request that is about to be handed over.
+/// A request that is about to be handed over, or passed on.
 pub(super) struct Handover {
     place: Place,
-    carrier: Carrier,
+    /// Which connection it is, where that is seen here.
+    carrier: Option<Carrier>,
     is_part_of: Stamp,
 }
 
 impl Handover {
-    /// Returns by what it will be answered.
-    pub(super) fn carrier(&self, is_proxied: bool) -> Carrier {
-        Carrier { is_proxied, ..self.carrier }
+    /// Returns by what it will be answered, where that goes on without this process.
+    pub(super) fn carrier(&self, is_proxied: bool) -> Option<Carrier> {
+        self.carrier.map(|carrier| Carrier { is_proxied, ..carrier })
     }
 }
 
@@ -136,12 +126,12 @@ impl Nginx {
     /// # Errors
     /// Where the kernel does not tell of other processes' connections, as a sentence.
     pub fn new(key: LogKey, site_key: SiteKey, site: SiteDigest, port: u16) -> io::Result<Self> {
-        let (sockets, guards, caught_up) = (Sockets::open()?, TaskTracker::new(), watch::Sender::new(false));
+        let (connections, guards, caught_up) = (Connections::open()?, TaskTracker::new(), watch::Sender::new(false));
         let (probe, standing) = (Mutex::new(None), watch::Sender::new(None));
         let look_now = Notify::new();
-        let (site, good_sites, stopping) = (RwLock::new(site), RwLock::new(vec![site]), CancellationToken::new());
+        let (site, good_sites) = (RwLock::new(site), RwLock::new(vec![site]));
         let desk = Arc::default();
-        Ok(Self { key, site_key, site, good_sites, port, probe, standing, look_now, sockets, desk, guards, caught_up, stopping })
+        Ok(Self { key, site_key, site, good_sites, port, probe, standing, look_now, connections, desk, guards, caught_up })
     }
 
     /// Listens for the ends of connections, on a thread of its own, for as long as this lives. Where the kernel tells of none, a connection
@@ -171,7 +161,7 @@ impl Nginx {
     /// # Errors
     /// Why not.
     pub fn may_end_connections(&self) -> io::Result<()> {
-        self.sockets.try_destroying()
+        self.connections.sockets.try_destroying()
     }
 
     /// Returns whether a request came through an nginx that has a configuration of ours.
@@ -239,7 +229,11 @@ impl Nginx {
             // What of the connection is the answer's could not be told.
             return Err("Please ask one thing after the other.\n");
         }
-        if pass.pace.is_some() {
+        let sighting = self.connections.sockets.look_steadily(via.local, via.peer).map_err(|error| {
+            tracing::warn!(%error, "Could not look at a connection of nginx's");
+            NOT_NOW
+        })?;
+        if pass.pace.is_some() && sighting.is_some() {
             // nginx limits each request by itself: only one of them at a time keeps to what all of them may have.
             let alone = async {
                 while pass.requests() > 1 {
@@ -248,169 +242,72 @@ impl Nginx {
             };
             timeout(WAIT_FOR_OTHER, alone).await.map_err(|_| TOO_MANY)?;
         }
-        let sighting = match self.sockets.look_steadily(via.local, via.peer) {
-            Ok(Some(sighting)) => sighting,
-            Ok(None) => {
-                tracing::warn!(
-                    "A connection that nginx told of is not seen here. If it is always so, nginx does not share this program's network \
-                     namespace, and no file can be sent"
-                );
-                return Err(NOT_NOW);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "Could not look at a connection of nginx's");
-                return Err(NOT_NOW);
-            }
-        };
         let name = u64::from_le_bytes(random::bytes());
-        let carrier = Carrier {
+        let cookie = sighting.as_ref().map_or(NO_COOKIE, |sighting| sighting.cookie);
+        let carrier = sighting.map(|sighting| Carrier {
             name,
             local: via.local,
             peer: via.peer,
             cookie: sighting.cookie.number(),
             begins_at: sighting.written(),
             is_proxied: true,
-        };
-        let place = self.desk.enter(name, sighting.cookie).ok_or(NOT_NOW)?;
+        });
+        let place = self.desk.enter(name, cookie).ok_or(NOT_NOW)?;
         let is_part_of = Stamp { share: pass.share, transfer: pass.transfer, name };
         Ok(Handover { place, carrier, is_part_of })
     }
 
-    /// Hands a request over, and looks after it from here on. Returns the head for nginx.
+    /// Has nginx send the bytes, and looks after that from here on: what comes back is the head for nginx. Where its connection is not seen
+    /// here we send them ourselves, for nginx to pass on.
     pub(super) fn hand_over(
         self: Arc<Self>,
         handover: Handover,
+        request: Request,
         fetch: Fetch,
+        exchange: &Exchange,
         is_proxied: bool,
-        side: Arc<RecipientSide>,
-        threads: Arc<Semaphore>,
-    ) -> Vec<u8> {
+    ) -> Reply {
         let carrier = handover.carrier(is_proxied);
         let Handover { place, is_part_of, .. } = handover;
-        let Fetch { head, file, entered, request, range } = fetch;
+        let named = format!("X-Portcullis-Request: {}\r\n", is_part_of.text(&self.key));
+        let Some(carrier) = carrier else {
+            let (head, relay) = (front::with(fetch.head, &named), Some(Box::new(Relay(place))));
+            return Reply::Bytes(Box::new(Fetch { head, relay, ..fetch }));
+        };
+        let Fetch { head, file, entered, request: counted, range, .. } = fetch;
         let pass = &entered.0;
         let redirect = front::redirect(&pass.file.path, head.starts_with(b"HTTP/1.1 206"));
-        let mut fields = format!("X-Accel-Redirect: {redirect}\r\nX-Portcullis-Request: {}\r\n", is_part_of.text(&self.key));
+        let mut fields = format!("X-Accel-Redirect: {redirect}\r\n{named}");
         if let Some(limit) = pass.policy.max_bytes_per_second {
             fields += &format!("X-Accel-Limit-Rate: {limit}\r\n");
         }
         let answer = front::handed_over(&head, &fields);
-        let guards = self.guards.clone();
-        guards.spawn(Guard { side, nginx: self, threads, place, entered, request, range, carrier, file, is_taken_over: false }.run());
-        answer
-    }
-
-    /// Goes on with what nginx was answering when an earlier process of ours ended. When this comes back there is somebody for each line.
-    pub fn take_over(self: &Arc<Self>, side: &Arc<RecipientSide>, carried: Vec<(ShareId, TransferSecret, Carried)>) {
-        let threads = Arc::new(Semaphore::new(MAX_LOOKING));
-        for (share, secret, carried) in carried {
-            let place = self.desk.enter(carried.carrier.name, Cookie::from_number(carried.carrier.cookie));
-            let over = Taken { share, secret, carried, place };
-            self.guards.spawn(self.clone().take_over_one(side.clone(), threads.clone(), over));
-        }
-    }
-
-    /// Goes on with a request that nginx was answering when an earlier process of ours ended; it is ended where it may not go on.
-    async fn take_over_one(self: Arc<Self>, side: Arc<RecipientSide>, threads: Arc<Semaphore>, taken: Taken) {
-        let Taken { share, secret, carried: Carried { transfer, range, carrier }, place } = taken;
-        let goes_on = async {
-            let pass = self.pass_of(&side, &secret).await?;
-            let (place, entered) = (place?, pass.enter()?);
-            let opened = tokio::select! {
-                opened = side.open_pinned(&pass) => opened,
-                () = pass.cut.cancelled() => return None,
-            };
-            let file = match opened {
-                Ok(Some(file)) => file,
-                Ok(None) => {
-                    side.reports.source_changed(share).await;
-                    return None;
-                }
-                Err(error) => {
-                    tracing::warn!(share.id = %share, %error, "Could not open a shared file");
-                    return None;
-                }
-            };
-            let request = Request { share, transfer, id: next_request_id() };
-            let is_counted = !pass.is_complete();
-            if is_counted {
-                side.reports.open_carried(request, range, Some(carrier)).await?.ok()?;
+        let (side, threads) = (exchange.side.clone(), exchange.threads.clone());
+        let (guards, is_counted) = (self.guards.clone(), counted.is_some());
+        let elsewhere = Some(side.passes.send_elsewhere(pass.share));
+        guards.spawn(
+            Guard {
+                side,
+                nginx: self,
+                threads,
+                place,
+                entered,
+                request,
+                is_counted,
+                range,
+                carrier,
+                file,
+                is_taken_over: false,
+                elsewhere,
             }
-            let request = is_counted.then_some(request);
-            let (side, nginx) = (side.clone(), self.clone());
-            Some(Guard { side, nginx, threads, place, entered, request, range, carrier, file, is_taken_over: true })
-        };
-        match goes_on.await {
-            Some(guard) => guard.run().await,
-            None => self.end(share, &carrier, |_| {}).await,
-        }
-    }
-
-    /// Waits a while for a share's way in to be open again; `None` where it is over, or stays shut.
-    async fn pass_of(&self, side: &RecipientSide, secret: &TransferSecret) -> Option<Arc<Pass>> {
-        let found = async {
-            loop {
-                match side.passes.find(secret) {
-                    Some(Found::Valid(pass)) => return Some(pass),
-                    Some(Found::Over(..)) => return None,
-                    None => sleep(AGAIN).await,
-                }
-            }
-        };
-        tokio::select! {
-            found = timeout(TAKE_OVER_WAIT, found) => found.ok().flatten(),
-            () = self.stopping.cancelled() => None,
-        }
-    }
-
-    /// Ends a connection, however long that takes: while it goes on a door is open. Only a stop does not wait for what cannot be done. `seen`
-    /// is told how it looks before.
-    async fn end(&self, share: ShareId, carrier: &Carrier, mut seen: impl FnMut(&Sighting)) {
-        let (mut is_told, mut tries_at_stop) = (false, 0);
-        while tries_at_stop < MAX_TRIES_AT_STOP {
-            tries_at_stop += u32::from(self.stopping.is_cancelled());
-            let ended = match self.sight(carrier) {
-                Ok(None) => return,
-                Ok(Some(sighting)) => {
-                    seen(&sighting);
-                    self.end_once(carrier, &sighting).await
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            match ended {
-                Ok(()) => return,
-                Err(why) if !is_told => {
-                    tracing::error!(share.id = %share, "Could not end a download that nginx sends: {why}");
-                    is_told = true;
-                }
-                Err(_) => {}
-            }
-            sleep(AGAIN).await;
-        }
-    }
-
-    async fn end_once(&self, carrier: &Carrier, sighting: &Sighting) -> Result<(), String> {
-        let refused = match self.sockets.destroy(carrier.local, carrier.peer, sighting.cookie) {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        let inode = sighting.inode;
-        match tokio::task::spawn_blocking(move || reset_by_owner(inode, PROGRAM)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("{refused}; and {error}")),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// Looks at a connection; `None` where it is no more.
-    fn sight(&self, carrier: &Carrier) -> io::Result<Option<Sighting>> {
-        let sighting = self.sockets.look(carrier.local, carrier.peer)?;
-        Ok(sighting.filter(|sighting| sighting.cookie == Cookie::from_number(carrier.cookie)))
+            .run(),
+        );
+        Reply::Whole(answer)
     }
 
     /// Comes back when no request is looked after any more.
     pub(super) async fn ended(&self) {
-        self.stopping.cancel();
+        self.connections.stopping.cancel();
         self.guards.close();
         self.guards.wait().await;
     }

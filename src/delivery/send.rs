@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use super::burst::{Burst, Hold, Plan, read_cached};
+use super::nginx::{Relay, Sent};
 use super::pace::Purse;
 use super::stream::Stream;
 use super::{Entered, Pass, socket};
@@ -61,6 +62,8 @@ pub(super) struct Metered {
     pub(super) range: ByteRange,
     /// Where in the stream its first byte stands.
     pub(super) body_at: u64,
+    /// Who waits for what nginx says of it, where that passes it on.
+    pub(super) relay: Option<Box<Relay>>,
 }
 
 impl Metered {
@@ -79,7 +82,11 @@ impl Metered {
 
     /// Tells how far it has got.
     pub(super) fn sample(&self, stream: &Stream) {
-        let arrived = self.arrived(stream);
+        let mut arrived = self.arrived(stream);
+        if self.relay.is_some() {
+            // That the last of it was passed on only nginx's line says: until then nothing is complete.
+            arrived.end = arrived.end.min((self.range.end).saturating_sub(1)).max(arrived.start);
+        }
         if let Some(request) = self.request
             && !arrived.is_empty()
         {
@@ -93,10 +100,15 @@ impl Metered {
         let sent_to = self.range.start + self.sent(stream);
         // An empty file arrived when its head did.
         let has_arrived = !arrived.is_empty() || (self.range.is_empty() && stream.acked() >= self.body_at);
-        self.end_at(has_arrived.then_some(arrived), arrived.end, sent_to).await;
+        self.end_at(has_arrived.then_some(arrived), Sent { arrived_to: arrived.end, sent_to, is_cut: false }).await;
     }
 
-    async fn end_at(self, arrived: Option<ByteRange>, arrived_to: u64, sent_to: u64) {
+    async fn end_at(mut self, arrived: Option<ByteRange>, sent: Sent) {
+        let Sent { arrived_to, sent_to, .. } = sent;
+        if let Some(relay) = self.relay.take() {
+            let Self { request, range, reports, entered, .. } = self;
+            return Box::pin(relay.end((request, range), sent, reports, entered)).await;
+        }
         if let Some(request) = self.request {
             let in_doubt = Some(ByteRange::new(arrived_to, sent_to)).filter(|range| !range.is_empty());
             // Said once, and not a part of every future that may come to it.
@@ -134,8 +146,8 @@ pub(super) async fn body(
             // The kernel forgets its counters with the connection.
             let (arrived, sent_to) = (metered.arrived(stream), metered.range.start + metered.sent(stream));
             socket::abort(&stream.tcp);
-            let arrived_to = arrived.end;
-            metered.end_at(Some(arrived).filter(|range| !range.is_empty()), arrived_to, sent_to).await;
+            let sent = Sent { arrived_to: arrived.end, sent_to, is_cut: true };
+            metered.end_at(Some(arrived).filter(|range| !range.is_empty()), sent).await;
             (end, None)
         }
     }

@@ -72,6 +72,8 @@ pub struct Carrier {
 pub struct Carried {
     /// Of which transfer.
     pub transfer: TransferId,
+    /// Its number, by which its end is told where nobody goes on with it.
+    pub request: RequestId,
     /// The bytes it asks for.
     pub range: ByteRange,
     /// By what.
@@ -192,7 +194,8 @@ impl Transfer {
 
     /// Returns the requests that another process answers: it may go on with them when this one has ended.
     pub fn carried(&self) -> impl Iterator<Item = Carried> + '_ {
-        self.requests.iter().filter_map(|request| Some(Carried { transfer: self.id, range: request.range, carrier: request.carrier? }))
+        let carried = |it: &OpenRequest| Some(Carried { transfer: self.id, request: it.id, range: it.range, carrier: it.carrier? });
+        self.requests.iter().filter_map(carried)
     }
 
     /// Returns when a byte last arrived, or a request last began where none has.

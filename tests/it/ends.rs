@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{BROWSER, Client, Offer, SOON, Server, Setup, download_folder, poll, put, sha256, tool};
+use crate::harness::{BROWSER, Client, Offer, SOON, Server, Setup, download_folder, only_where_arrival_is_seen, poll, put, sha256, tool};
 
 const MIB: usize = 1024 * 1024;
 
@@ -140,6 +140,9 @@ fn a_revoke_cuts_the_bytes_in_flight() {
 #[test]
 fn a_revoke_cuts_the_last_bytes_of_a_connection_that_closes() {
     const SIZE: usize = 60_000;
+    if only_where_arrival_is_seen("nginx has all of it, and its connections are not seen") {
+        return;
+    }
     let server = Setup::new().start();
     put(&server, "film.mkv", SIZE);
     let offer = server.share("film.mkv");

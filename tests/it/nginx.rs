@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 
 use crate::harness::{PATIENCE, SOON, free_port, poll};
 
+mod left_over;
 mod product;
+mod relay;
 
 const MIB: usize = 1024 * 1024;
 

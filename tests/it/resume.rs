@@ -6,7 +6,10 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use crate::harness::{BROWSER, Client, CuttingProxy, Offer, SOON, Server, Setup, download_folder, poll, put, sha256, sha256_of_file, tool};
+use crate::harness::{
+    BROWSER, Client, CuttingProxy, Offer, SOON, Server, Setup, download_folder, only_where_arrival_is_seen, poll, put, sha256,
+    sha256_of_file, tool,
+};
 
 /// Large enough that aria2c opens four connections with `-k1M`, and no whole number of anything.
 const SIZE: usize = 9 * 1024 * 1024 + 4321;
@@ -157,6 +160,9 @@ fn aria2c_with_four_connections_resumes_at_the_transfer() {
 
 #[test]
 fn tools_that_try_again_by_themselves_need_no_help() {
+    if only_where_arrival_is_seen("whoever loses what nginx gave to its kernel has had the link, and comes back to the transfer") {
+        return;
+    }
     let scene = Scene::new();
     let tries: [(&str, &[&str]); 3] = [
         ("curl", &["-sS", "-q", "--fail", "--retry", "5", "--retry-all-errors", "--retry-delay", "1", "-o", OUT]),
@@ -252,6 +258,9 @@ fn an_empty_file_is_delivered_by_its_empty_answer() {
 
 #[test]
 fn a_connection_that_was_reset_is_over_at_once_not_only_after_a_minute() {
+    if only_where_arrival_is_seen("what nginx gave to its kernel counts as sent") {
+        return;
+    }
     let server = Setup::new().start();
     put(&server, "film.mkv", 30_000);
     let offer = server.share("film.mkv");

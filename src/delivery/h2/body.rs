@@ -62,7 +62,8 @@ enum Early {
 impl Body {
     /// Begins an answer with bytes; `None` where whoever asked is gone.
     pub(super) async fn begin(site: &Site, out: &mut SendResponse<Bytes>, fetch: Fetch) -> Option<Self> {
-        let Fetch { head, file, entered, request, range } = fetch;
+        // nginx speaks no HTTP/2 to us.
+        let Fetch { head, file, entered, request, range, .. } = fetch;
         let id = out.stream_id().as_u32();
         // Followed before its first frame can leave.
         site.wire.meter(|meter| meter.watch(id, range.len()));

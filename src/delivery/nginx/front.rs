@@ -95,6 +95,15 @@ pub(in crate::delivery) fn handed_over(answer: &[u8], fields: &str) -> Vec<u8> {
     out
 }
 
+/// Adds fields, lines with their ends, to the head of an answer.
+pub(in crate::delivery) fn with(mut head: Vec<u8>, fields: &str) -> Vec<u8> {
+    // The empty line at its end.
+    head.truncate(head.len() - 2);
+    head.extend_from_slice(fields.as_bytes());
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
 /// Returns the path below which nginx finds a file, or a part of it where the request asks for one.
 pub(in crate::delivery) fn redirect(path: &CatalogPath, is_part: bool) -> String {
     format!("/_portcullis/{}/{}", if is_part { "part" } else { "whole" }, percent_encode(path.as_bytes(), NOT_IN_PATH))

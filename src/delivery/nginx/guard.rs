@@ -11,11 +11,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
 use super::super::send::{self, MAX_SILENCE, SAMPLE_EVERY};
-use super::super::{Entered, RecipientSide};
+use super::super::{Elsewhere, Entered, RecipientSide};
 use super::Nginx;
 use super::desk::{Finish, Place, Told};
 use crate::catalog::OpenFile;
-use crate::meter::Request;
+use crate::meter::{Request, Sighting};
 use crate::share::{ByteRange, Carrier, Evidence};
 
 /// How long the head of nginx's answer is at the most: ours has a name of at most 255 bytes in two spellings and a digest, and nginx adds
@@ -44,13 +44,16 @@ pub(super) struct Guard {
     pub(super) threads: Arc<Semaphore>,
     pub(super) place: Place,
     pub(super) entered: Entered,
-    /// `None` where nobody counts: the recipient has everything already.
-    pub(super) request: Option<Request>,
+    pub(super) request: Request,
+    /// Not where the recipient has everything already.
+    pub(super) is_counted: bool,
     pub(super) range: ByteRange,
     pub(super) carrier: Carrier,
     pub(super) file: Arc<OpenFile>,
     /// Whether an earlier process of ours began it, so that nobody saw how it went.
     pub(super) is_taken_over: bool,
+    /// Until nginx sends nothing more of it.
+    pub(super) elsewhere: Option<Elsewhere>,
 }
 
 /// How a connection looks.
@@ -90,17 +93,22 @@ impl Guard {
     pub(super) async fn run(mut self) {
         let mut seen = Progress::default();
         let (cause, told) = self.watch(&mut seen).await;
-        let arrived = match cause {
+        let (arrived, finish) = match cause {
             Cause::Line(finish) => match self.settle(finish, &mut seen).await {
-                Some(arrived) => self.proven(arrived, finish).await,
-                None => self.end_now(&mut seen).await,
+                Some(arrived) => (arrived, Some(finish)),
+                None => (self.end_now(&mut seen).await, None),
             },
-            Cause::NoLine => Some(self.as_seen(&seen)),
-            Cause::Cut => self.end_now(&mut seen).await,
+            Cause::NoLine => (self.as_seen(&seen), None),
+            Cause::Cut => (self.end_now(&mut seen).await, None),
             Cause::Changed => {
                 self.source_changed().await;
-                self.end_now(&mut seen).await
+                (self.end_now(&mut seen).await, None)
             }
+        };
+        self.elsewhere = None;
+        let arrived = match finish {
+            Some(finish) => self.proven(arrived, finish).await,
+            None => Some(arrived),
         };
         let is_saved = self.tell(arrived).await;
         if let Some(told) = told {
@@ -135,7 +143,7 @@ impl Guard {
                     self.sample(seen);
                     if acked != last.0 {
                         last = (acked, Instant::now());
-                    } else if self.request.is_none() && last.1.elapsed() > MAX_SILENCE {
+                    } else if !self.is_counted && last.1.elapsed() > MAX_SILENCE {
                         return (Cause::Cut, None);
                     }
                     if self.file.is_local && self.is_file_changed().await {
@@ -248,12 +256,13 @@ impl Guard {
     }
 
     /// Ends the connection, and returns what had arrived.
-    async fn end_now(&mut self, seen: &mut Progress) -> Option<Arrived> {
+    async fn end_now(&mut self, seen: &mut Progress) -> Arrived {
         let pass = &self.entered.0;
         tracing::debug!(transfer.id = %pass.transfer, "Ending a connection of nginx's");
-        self.nginx.end(pass.share, &self.carrier, |sighting| seen.saw(sighting.bytes_acked, sighting.written())).await;
+        let saw = |sighting: &Sighting| seen.saw(sighting.bytes_acked, sighting.written());
+        self.nginx.connections.end(pass.share, &self.carrier, saw).await;
         self.hear_the_end(seen).await;
-        Some(self.as_seen(seen))
+        self.as_seen(seen)
     }
 
     /// Waits a moment for the kernel's last word of a connection that is gone.
@@ -283,10 +292,9 @@ impl Guard {
     }
 
     fn sample(&self, seen: &Progress) {
-        let Some(request) = self.request else { return };
         let bytes = self.as_seen(seen).bytes;
-        if bytes > 0 {
-            self.side.reports.arrived(request, ByteRange::new(self.range.start, self.range.start + bytes), self.evidence());
+        if self.is_counted && bytes > 0 {
+            self.side.reports.arrived(self.request, ByteRange::new(self.range.start, self.range.start + bytes), self.evidence());
         }
     }
 
@@ -296,16 +304,15 @@ impl Guard {
         let Self { side, request, entered, place, .. } = self;
         // A share that is closing waits for its requests, and with its closing this is saved.
         drop(entered);
-        let is_saved = match request {
-            Some(request) => side.reports.saved(request.share).await,
-            None => true,
-        };
+        let is_saved = side.reports.saved(request.share).await;
         place.leave(is_saved);
         is_saved
     }
 
     async fn tell_end(&self, arrived: Option<Arrived>) {
-        let Some(request) = self.request else { return };
+        if !self.is_counted {
+            return self.side.reports.ended(self.request, None, self.evidence(), None).await;
+        }
         let nothing = Arrived { bytes: 0, sent: 0, is_all: false, evidence: Evidence::HandedOver };
         let Arrived { bytes, sent, is_all, evidence } = arrived.unwrap_or(nothing);
         let to = self.range.start + bytes;
@@ -313,7 +320,7 @@ impl Guard {
         // An empty file arrived when its head did.
         let has_arrived = bytes > 0 || self.range.is_empty() && is_all;
         let range = has_arrived.then(|| ByteRange::new(self.range.start, to));
-        self.side.reports.ended(request, range, evidence, in_doubt).await;
+        self.side.reports.ended(self.request, range, evidence, in_doubt).await;
     }
 
     fn evidence(&self) -> Evidence {
@@ -321,7 +328,7 @@ impl Guard {
     }
 
     fn look(&self) -> Look {
-        match self.nginx.sight(&self.carrier) {
+        match self.nginx.connections.sight(&self.carrier) {
             Ok(Some(sighting)) if sighting.state.has_its_fin_acknowledged() => Look::Drained,
             Ok(Some(sighting)) => Look::Alive { acked: sighting.bytes_acked, written: sighting.written() },
             Ok(None) => Look::Gone,

@@ -20,9 +20,9 @@ use super::super::head::Head;
 use super::desk::Place;
 use super::site::reached_at;
 use super::stamp::Stamp;
-use super::{Nginx, PROGRAM, SILENCE, Via, etag_of, front};
+use super::{NO_COOKIE, Nginx, PROGRAM, SILENCE, Via, etag_of, front};
 use crate::catalog::Catalog;
-use crate::meter::{Cookie, may_reset_by_owner};
+use crate::meter::may_reset_by_owner;
 use crate::share::{CatalogPath, FileIdentity, ShareId, TransferId};
 use crate::token::random;
 
@@ -41,6 +41,10 @@ const MAX_ANSWER_BYTES: usize = 8192;
 /// How many files are tried for one that can be opened.
 const MAX_TRIED: usize = 8;
 
+/// Says what it means that nginx's connections are not seen here.
+pub const PASSES_ON: &str = "nginx's connections are not seen here, so portcullis sends the files through it, and what has arrived is known as \
+    sent only: to have nginx send them, let both share a network namespace (in compose network_mode: \"service:…\")";
+
 /// How nginx stands.
 #[derive(Debug, Clone)]
 pub struct Standing {
@@ -48,6 +52,8 @@ pub struct Standing {
     pub at: Instant,
     /// What is wrong, each a sentence that says what to do.
     pub problems: Vec<String>,
+    /// Whether its connections are seen here; where they are not it passes on what we send.
+    pub sends_itself: bool,
     /// How long a line took from nginx to us.
     pub lag: Option<Duration>,
 }
@@ -92,16 +98,15 @@ impl Nginx {
     pub(in crate::delivery) async fn answer_probe(&self, head: &Head) -> Option<Vec<u8>> {
         let via = Via::read(&head.headers)?;
         let file = self.current().as_ref().filter(|look| is_same(&look.path, head.uri.path())).map(|look| look.file.clone())?;
-        let sighting = self.sockets.look(via.local, via.peer).ok().flatten();
+        let sighting = self.connections.sockets.look(via.local, via.peer).ok().flatten();
         let may_be_ended = match sighting {
-            Some(_) if self.sockets.try_destroying().is_ok() => true,
+            Some(_) if self.connections.sockets.try_destroying().is_ok() => true,
             Some(sighting) => spawn_blocking(move || may_reset_by_owner(sighting.inode, PROGRAM)).await.is_ok_and(|may| may),
             None => false,
         };
         let stamp =
             Stamp { share: ShareId::from_random(0), transfer: TransferId::from_bytes([0; 16]), name: u64::from_le_bytes(random::bytes()) };
-        // No connection has this number, and none is asked after.
-        let place = self.desk.enter(stamp.name, Cookie::from_number(u64::MAX))?;
+        let place = self.desk.enter(stamp.name, NO_COOKIE)?;
         let (is_current, is_in_our_namespace) = (self.runs_with_ours(&head.headers), sighting.is_some());
         self.current().as_mut()?.seen = Some(Seen { is_current, is_in_our_namespace, may_be_ended, place });
         let stamp = format!("X-Portcullis-Request: {}\r\n", stamp.text(&self.key));
@@ -128,22 +133,24 @@ fn is_same(ours: &str, asked: &str) -> bool {
 impl Probing {
     /// Looks until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut told = Vec::new();
+        let mut told = (Vec::new(), true);
         loop {
             let found = tokio::select! {
                 found = self.look() => found,
                 () = shutdown.cancelled() => return,
             };
-            if found.problems != told {
+            if (&found.problems, found.sends_itself) != (&told.0, told.1) {
                 for problem in &found.problems {
                     tracing::warn!("{problem}");
                 }
-                if found.problems.is_empty() {
+                if found.problems.is_empty() && found.sends_itself {
                     tracing::info!("nginx is as it should be");
+                } else if found.problems.is_empty() {
+                    tracing::warn!("{PASSES_ON}");
                 }
             }
             let pause = if found.problems.is_empty() { LOOK_EVERY } else { LOOK_AGAIN };
-            told.clone_from(&found.problems);
+            told = (found.problems.clone(), found.sends_itself);
             self.nginx.standing.send_replace(Some(found));
             tokio::select! {
                 () = sleep(pause) => {}
@@ -173,7 +180,7 @@ impl Probing {
                     "what listens on {listen} does not ask portcullis on {upstream} (NGINX_UPSTREAM) as ours would: print its configuration anew with `portcullis nginx-config`, and reload nginx"
                 ),
             };
-            return Standing { at: Instant::now(), problems: vec![problem], lag: None };
+            return Standing { at: Instant::now(), problems: vec![problem], sends_itself: true, lag: None };
         };
         let mut problems = Vec::new();
         if !seen.is_current {
@@ -182,12 +189,10 @@ impl Probing {
                     .to_owned(),
             );
         }
-        if !seen.is_in_our_namespace {
-            problems.push("nginx's connections are not seen here, so no file is sent: nginx and portcullis must share a network namespace (in compose network_mode: \"service:…\")".to_owned());
-        } else if !seen.may_be_ended {
+        if seen.is_in_our_namespace && !seen.may_be_ended {
             problems.push("a download that nginx sends could not be ended from here: give portcullis CAP_NET_ADMIN, or run nginx's workers as its account".to_owned());
         }
-        if let Some((path, identity)) = sample {
+        if let Some((path, identity)) = sample.filter(|_| seen.is_in_our_namespace) {
             problems.extend(self.same_file(&answer.unwrap_or_else(|_| Ok(String::new())).unwrap_or_default(), &path, &identity));
         }
         let lag = match timeout(LINE_TIMEOUT, line_of(seen.place)).await {
@@ -200,7 +205,7 @@ impl Probing {
                 None
             }
         };
-        Standing { at: Instant::now(), problems, lag }
+        Standing { at: Instant::now(), problems, sends_itself: seen.is_in_our_namespace, lag }
     }
 
     /// Returns a file that could be shared, and what it is.

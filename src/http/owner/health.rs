@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::OwnerSide;
 use crate::controller::View;
-use crate::delivery::nginx::Standing;
+use crate::delivery::nginx::{PASSES_ON, Standing};
 use crate::http::auth::Caller;
 use crate::http::words::{duration_text, reach_problem, size_text};
 use crate::share::{Reach, State as ShareState, Steady};
@@ -176,6 +176,7 @@ async fn log(side: &OwnerSide) -> Check {
             let sentences: Vec<String> = problems.iter().map(|problem| sentence(problem)).collect();
             Check::new(Status::Failing, sentences.join(" "))
         }
+        Some(Standing { sends_itself: false, .. }) => Check::new(Status::Warning, sentence(PASSES_ON)),
         Some(Standing { lag, .. }) => {
             let lag = lag.map_or(0, |lag| lag.as_millis());
             Check::new(Status::Ok, format!("nginx answers with the configuration of now; its lines are read here within {lag} ms."))

@@ -14,7 +14,7 @@ pub struct Cookie(u64);
 
 impl Cookie {
     /// Takes the kernel's number.
-    pub fn from_number(number: u64) -> Self {
+    pub const fn from_number(number: u64) -> Self {
         Self(number)
     }
 

@@ -27,7 +27,9 @@ pub(crate) use fuse::{Ask, Fuse};
 pub(crate) use http::{Answer, Client, PATIENCE, path_of, request, resolve};
 pub(crate) use lab::{Lab, is_of};
 pub(crate) use localapi::LocalApi;
-pub(crate) use nginx::{Nginx, case_only_embedded, is_behind_nginx, long_range_only_embedded, only_embedded};
+pub(crate) use nginx::{
+    Nginx, case_only_embedded, is_behind_nginx, long_range_only_embedded, only_embedded, only_where_arrival_is_seen, unseen,
+};
 pub(crate) use proxy::CuttingProxy;
 pub(crate) use raw::{Talk, open_descriptors, shown, talk, talk_within};
 pub(crate) use server::{Offer, SOON, Server, Setup, free_port};

@@ -1,4 +1,5 @@
-//! A real nginx before the product, where the whole of the tests is to run so: with `TEST_DELIVERY=nginx` in the environment.
+//! A real nginx before the product, where the whole of the tests is to run so: with `TEST_DELIVERY=nginx` in the environment, and with
+//! `TEST_DELIVERY=relay` one whose connections the product does not see, as if it were in another network namespace.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -16,18 +17,47 @@ const WORKERS: &str = "worker_processes 2;";
 
 /// Returns whether nginx is to send the bytes, as the environment says.
 pub(crate) fn is_behind_nginx() -> bool {
-    static IS: LazyLock<bool> = LazyLock::new(|| match std::env::var("TEST_DELIVERY").as_deref() {
-        Ok("nginx") => true,
-        Err(_) | Ok("" | "embedded") => false,
-        Ok(other) => panic!("TEST_DELIVERY is nginx or embedded, and not {other}"),
+    delivery() != Delivery::Embedded
+}
+
+/// Returns whether nginx only passes on what the product sends.
+pub(crate) fn is_passed_on() -> bool {
+    delivery() == Delivery::Relay
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    Embedded,
+    Nginx,
+    Relay,
+}
+
+fn delivery() -> Delivery {
+    static IT: LazyLock<Delivery> = LazyLock::new(|| match std::env::var("TEST_DELIVERY").as_deref() {
+        Ok("nginx") => Delivery::Nginx,
+        Ok("relay") => Delivery::Relay,
+        Err(_) | Ok("" | "embedded") => Delivery::Embedded,
+        Ok(other) => panic!("TEST_DELIVERY is nginx, relay or embedded, and not {other}"),
     });
-    *IS
+    *IT
+}
+
+/// Has nginx tell of connections that nobody sees: what is told of them is right but for the recipient's port.
+pub(crate) fn unseen(config: &str) -> String {
+    let told = "X-Portcullis-Connection \"$realip_remote_addr $realip_remote_port ";
+    assert_eq!(config.matches(told).count(), 1, "{config}");
+    config.replace(told, "X-Portcullis-Connection \"$realip_remote_addr 9 ")
 }
 
 /// Returns whether a test means nothing where nginx sends the bytes, and tells so beside libtest, which keeps to itself what a test says
 /// that passes: `tests/run` counts it as left out.
 pub(crate) fn only_embedded(reason: &str) -> bool {
     tell_left_out("", reason)
+}
+
+/// As [`only_embedded`], of one that means something where nginx sends the bytes itself.
+pub(crate) fn only_where_arrival_is_seen(reason: &str) -> bool {
+    is_passed_on() && tell_left_out("", reason)
 }
 
 /// As [`only_embedded`], of one case of a test whose others mean the same.
@@ -65,7 +95,8 @@ impl Nginx {
     pub(crate) fn start(folder: &Path, config: String, address: SocketAddr) -> Self {
         assert!(config.contains("worker_processes auto;"), "the configuration is a whole one:\n{config}");
         let path = folder.join("nginx.conf");
-        std::fs::write(&path, config.replace("worker_processes auto;", WORKERS)).expect("the configuration is written");
+        let text = if is_passed_on() { unseen(&config) } else { config.clone() };
+        std::fs::write(&path, text.replace("worker_processes auto;", WORKERS)).expect("the configuration is written");
         // Its workers are of the same account as the product, which a root's would not be by themselves.
         let user = if rustix::process::geteuid().is_root() { "user root; " } else { "" };
         let mut command = Command::new(Self::program());

@@ -223,6 +223,16 @@ impl Server {
         self.front.as_mut().and_then(|front| front.nginx.as_mut()).expect("it stands behind nginx, which was started")
     }
 
+    /// Takes nginx away from before it: from the next start on it listens for recipients itself, on another port. What comes back is the nginx,
+    /// which goes on.
+    pub(crate) fn without_nginx(&mut self, port: u16) -> Option<Nginx> {
+        self.recipient = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        self.set("DELIVERY", "embedded");
+        self.set("RECIPIENT_LISTEN", self.recipient);
+        self.set("BASE_URL", format!("http://{}", self.recipient));
+        self.front.take().and_then(|front| front.nginx)
+    }
+
     /// Returns the folder of the nginx before it, where its log is.
     pub(crate) fn nginx_folder(&self) -> PathBuf {
         self.front.as_ref().expect("it stands behind nginx").folder.clone()

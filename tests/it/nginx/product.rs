@@ -71,7 +71,7 @@ impl Scene {
     }
 }
 
-fn delivered(share: &Value) -> u64 {
+pub(super) fn delivered(share: &Value) -> u64 {
     share["progress"]["delivered_bytes"].as_u64().unwrap_or_else(|| panic!("no progress: {share}"))
 }
 

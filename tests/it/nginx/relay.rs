@@ -1,0 +1,148 @@
+//! A product that does not see nginx's connections, as in another network namespace: it sends the files through nginx.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::product::delivered;
+use crate::harness::{Client, Offer, SOON, Server, Setup, put, sha256, unseen};
+
+const MIB: usize = 1024 * 1024;
+/// More than nginx and the kernels on the way hold by far.
+const FILM_BYTES: usize = 48 * MIB;
+/// How much the product may think to be sent that the recipient has not read: what nginx, and the kernels on both its sides, hold.
+const MOST_AHEAD_BYTES: u64 = 8 * MIB as u64;
+/// How long somebody looks who expects to see nothing: several looks of the product's.
+const A_WHILE: Duration = Duration::from_millis(1500);
+
+/// A download that has begun.
+struct Scene {
+    server: Server,
+    content: Vec<u8>,
+    offer: Offer,
+    transfer: String,
+    client: Client,
+    got: Vec<u8>,
+}
+
+impl Scene {
+    fn of(size: usize) -> Self {
+        let mut server = Setup::new().behind_nginx().start();
+        server.nginx().start_with(unseen);
+        let content = put(&server, "film.mkv", size);
+        let offer = server.share("film.mkv");
+        let transfer = server.redeem(&offer);
+        let mut client = Client::connect_with_small_buffer(server.recipient, 16 * 1024);
+        client.ask("GET", &transfer, &["Connection: close"]);
+        client.answer_head().expect("an answer").expect_status(200);
+        Self { server, content, offer, transfer, client, got: Vec::new() }
+    }
+
+    fn take(&mut self, bytes: usize) {
+        while self.got.len() < bytes {
+            let some = self.client.read_some(64 * 1024);
+            assert!(!some.is_empty(), "it goes on");
+            self.got.extend(some);
+        }
+    }
+
+    fn take_the_rest(&mut self) {
+        self.got.extend(self.client.read_to_close(SOON));
+    }
+
+    fn resume(&mut self) {
+        let range = format!("Range: bytes={}-", self.got.len());
+        let mut client = Client::connect(self.server.recipient);
+        self.got.extend(client.request("GET", &self.transfer, &[&range]).expect("an answer").expect_status(206).body);
+    }
+
+    fn assert_delivered(&self) {
+        assert_eq!((self.got.len(), sha256(&self.got)), (self.content.len(), sha256(&self.content)));
+        let share = self.server.wait_for(&self.offer.id, "all of it is delivered", |share| share["state"] == "delivered");
+        assert_eq!((delivered(&share), self.server.uses(&self.offer.id)), (self.content.len() as u64, 1), "{share:#}");
+        assert_eq!(self.server.transfers(&self.offer.id)[0]["evidence"], "handed_over");
+    }
+}
+
+#[test]
+fn a_download_is_followed_and_what_is_known_of_it_is_that_it_was_sent() {
+    let mut scene = Scene::of(FILM_BYTES);
+    scene.take(4 * MIB);
+    scene.server.wait_for(&scene.offer.id, "it is seen", |share| delivered(share) >= 4 * MIB as u64);
+    let share = scene.server.show(&scene.offer.id);
+    assert!(delivered(&share) <= scene.got.len() as u64 + MOST_AHEAD_BYTES, "{share:#}");
+    scene.take_the_rest();
+    scene.assert_delivered();
+}
+
+#[test]
+fn what_nginx_holds_of_a_small_file_is_not_sent_before_its_line_says_so() {
+    // nginx and the kernels take all of it at once.
+    const SIZE: usize = 600 * 1024;
+    let mut scene = Scene::of(SIZE);
+    let started = Instant::now();
+    while started.elapsed() < A_WHILE {
+        let share = scene.server.show(&scene.offer.id);
+        assert!(delivered(&share) < SIZE as u64 && share["state"] != "delivered", "{share:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    scene.take_the_rest();
+    scene.assert_delivered();
+}
+
+#[test]
+fn a_revoke_ends_it_and_no_more_than_nginx_had_comes_after() {
+    let mut scene = Scene::of(FILM_BYTES);
+    scene.take(4 * MIB);
+    scene.server.revoke(&scene.offer.id);
+    scene.take_the_rest();
+    assert!(scene.got.len() < FILM_BYTES, "all of it came after the revoke");
+    assert_eq!(scene.server.outcome(&scene.offer.id), "revoked");
+}
+
+#[test]
+fn neither_the_end_of_nginx_nor_of_the_product_loses_or_invents_a_byte() {
+    for is_nginx in [true, false] {
+        let mut scene = Scene::of(FILM_BYTES);
+        scene.take(4 * MIB);
+        if is_nginx {
+            scene.server.nginx().kill();
+        } else {
+            scene.server.kill();
+        }
+        scene.take_the_rest();
+        assert!(scene.got.len() < FILM_BYTES, "it ended");
+        if is_nginx {
+            scene.server.nginx().start_again();
+        } else {
+            scene.server.start();
+        }
+        let waits = |share: &Value| share["state"] == "waiting";
+        scene.server.wait_for(&scene.offer.id, "it waits for the recipient", waits);
+        scene.resume();
+        scene.assert_delivered();
+    }
+}
+
+#[test]
+fn a_recipient_who_leaves_is_credited_no_more_than_they_may_have() {
+    let mut scene = Scene::of(3 * MIB);
+    scene.take(MIB);
+    drop(std::mem::replace(&mut scene.client, Client::connect(scene.server.recipient)));
+    scene.server.wait_for(&scene.offer.id, "it waits for the recipient", |share| share["state"] == "waiting");
+    scene.resume();
+    scene.assert_delivered();
+}
+
+#[test]
+fn health_says_that_files_pass_through_portcullis() {
+    let mut server = Setup::new().behind_nginx().start();
+    server.nginx().start_with(unseen);
+    let mut said = String::new();
+    crate::harness::poll(SOON, "it is seen", || {
+        let health = server.api("GET", "/health", None).json();
+        said = health["checks"]["log"].to_string();
+        said.contains("not seen here")
+    });
+    assert!(said.contains("warning"), "{said}");
+}
