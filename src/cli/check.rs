@@ -63,7 +63,11 @@ async fn nginx(client: &Client, server: &Server) -> Finding {
         Ok(health) => {
             let log = &health["checks"]["log"];
             let reason = format!("nginx: {}", log["reason"].as_str().unwrap_or_default().trim_end_matches('.'));
-            if log["status"] == "ok" { Finding::fine(reason) } else { Finding::wrong(reason) }
+            match log["status"].as_str() {
+                Some("ok") => Finding::fine(reason),
+                Some("warning") => Finding::odd(reason),
+                _ => Finding::wrong(reason),
+            }
         }
         Err(error) => Finding::wrong(format!("nginx: the server does not say how it stands: {error}")),
     }

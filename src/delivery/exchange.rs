@@ -133,6 +133,9 @@ impl Exchange {
         {
             return Reply::Whole(answer);
         }
+        if let Some(slice) = self.side.nginx.as_ref().and_then(|nginx| nginx.slice(head)) {
+            return slice;
+        }
         if let Some((share, secret)) = secret_path(head.uri.path(), "live") {
             return Box::pin(self.live(head, share, secret, keeps_alive)).await;
         }
@@ -268,6 +271,8 @@ impl Exchange {
         let alike = nginx.is_some().then(|| nginx::understood_alike(head, &pass.etag));
         let answer = answer::to(alike.as_ref().unwrap_or(head), &pass, location, keeps_alive, now.wall);
         let Some(range) = answer.body else { return Reply::Whole(answer.head) };
+        // A range that was asked for is the one that is meant.
+        let is_alike = head.headers.contains_key(header::RANGE) == answer.head.starts_with(b"HTTP/1.1 206");
         let entered = match &nginx {
             Some(_) => nginx::enter(&pass).await,
             None => pass.enter(),
@@ -289,7 +294,7 @@ impl Exchange {
         };
         let handover = match &nginx {
             None => None,
-            Some(nginx) => match nginx.prepare(&head.headers, &entered).await {
+            Some(nginx) => match nginx.prepare(&head.headers, is_alike, &entered).await {
                 Ok(handover) => Some(handover),
                 Err(why) => return self.plain("503 Service Unavailable", WAIT, why, keeps_alive),
             },

@@ -148,17 +148,19 @@ impl Pass {
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Entered> {
         let room = |n: usize| (n < MAX_REQUESTS_PER_PASS).then_some(n + 1);
         self.requests.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok()?;
-        Some(Entered(self.clone()))
+        Some(Entered(self.clone(), true))
     }
 }
 
-/// A request that a pass counts until this is dropped.
+/// A request that a pass counts until this is dropped; or a part of one, which it does not.
 #[derive(Debug)]
-pub(crate) struct Entered(Arc<Pass>);
+pub(crate) struct Entered(Arc<Pass>, bool);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+        if self.1 {
+            self.0.requests.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 

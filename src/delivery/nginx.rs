@@ -6,7 +6,7 @@
 //! after this one finds it again.
 //!
 //! * `front.rs`: what nginx says of a request, and the head that it gets. `stamp.rs`: what the request is called in the log.
-//! * `guard.rs`: one request that nginx answers. `relay.rs`: one that we answer through it. `desk.rs`: all of them. `left_over.rs`: those that an earlier process began.
+//! * `guard.rs`: one request that nginx answers. `relay.rs`: one that we answer through it, `slices.rs`: in slices. `desk.rs`: all of them. `left_over.rs`: those that an earlier process began.
 //!   `connections.rs`: how a connection is seen and ended. `accounts.rs`: the log, line by line.
 //! * `probe.rs`: looks whether nginx is as it should be. `site.rs`: the configuration that makes an nginx ours.
 
@@ -19,6 +19,7 @@ mod left_over;
 mod probe;
 mod relay;
 pub mod site;
+mod slices;
 mod stamp;
 
 use std::fmt;
@@ -40,6 +41,7 @@ pub use self::left_over::{LeftOver, end_left_over};
 pub use self::probe::{PASSES_ON, Probing, Standing};
 pub(super) use self::relay::{Relay, Sent};
 use self::site::{SiteDigest, SiteKey};
+use self::slices::{SLICE_BYTES, Slices};
 use self::stamp::Stamp;
 use super::exchange::{Exchange, Fetch, Reply, TOO_MANY};
 use super::{Entered, Pass};
@@ -93,6 +95,7 @@ pub struct Nginx {
     look_now: Notify,
     connections: Connections,
     desk: Arc<Desk>,
+    slices: Slices,
     guards: TaskTracker,
     /// Whether the log has been read to its end since the start.
     caught_up: watch::Sender<bool>,
@@ -110,6 +113,8 @@ pub(super) struct Handover {
     /// Which connection it is, where that is seen here.
     carrier: Option<Carrier>,
     is_part_of: Stamp,
+    /// Whether nginx, asked in the same words, means the same bytes.
+    is_alike: bool,
 }
 
 impl Handover {
@@ -130,8 +135,8 @@ impl Nginx {
         let (probe, standing) = (Mutex::new(None), watch::Sender::new(None));
         let look_now = Notify::new();
         let (site, good_sites) = (RwLock::new(site), RwLock::new(vec![site]));
-        let desk = Arc::default();
-        Ok(Self { key, site_key, site, good_sites, port, probe, standing, look_now, connections, desk, guards, caught_up })
+        let (desk, slices) = (Arc::default(), Slices::default());
+        Ok(Self { key, site_key, site, good_sites, port, probe, standing, look_now, connections, desk, slices, guards, caught_up })
     }
 
     /// Listens for the ends of connections, on a thread of its own, for as long as this lives. Where the kernel tells of none, a connection
@@ -216,7 +221,7 @@ impl Nginx {
     ///
     /// # Errors
     /// Why it cannot be answered now, for the recipient.
-    pub(super) async fn prepare(&self, headers: &HeaderMap, entered: &Entered) -> Result<Handover, &'static str> {
+    pub(super) async fn prepare(&self, headers: &HeaderMap, is_alike: bool, entered: &Entered) -> Result<Handover, &'static str> {
         const NOT_NOW: &str = "One moment, please.\n";
         let (pass, via) = (&entered.0, Via::read(headers).ok_or(NOT_NOW)?);
         if !self.sends_ours(headers) || via.local.port() != self.port {
@@ -254,7 +259,7 @@ impl Nginx {
         });
         let place = self.desk.enter(name, cookie).ok_or(NOT_NOW)?;
         let is_part_of = Stamp { share: pass.share, transfer: pass.transfer, name };
-        Ok(Handover { place, carrier, is_part_of })
+        Ok(Handover { place, carrier, is_part_of, is_alike })
     }
 
     /// Has nginx send the bytes, and looks after that from here on: what comes back is the head for nginx. Where its connection is not seen
@@ -268,11 +273,14 @@ impl Nginx {
         is_proxied: bool,
     ) -> Reply {
         let carrier = handover.carrier(is_proxied);
-        let Handover { place, is_part_of, .. } = handover;
+        let Handover { place, is_part_of, is_alike, .. } = handover;
         let named = format!("X-Portcullis-Request: {}\r\n", is_part_of.text(&self.key));
         let Some(carrier) = carrier else {
-            let (head, relay) = (front::with(fetch.head, &named), Some(Box::new(Relay(place))));
-            return Reply::Bytes(Box::new(Fetch { head, relay, ..fetch }));
+            let relay = Relay::Whole(place);
+            if is_alike && fetch.range.len() > SLICE_BYTES {
+                return self.begin_slices(is_part_of, relay, request, fetch, exchange.side.clone());
+            }
+            return Reply::Bytes(Box::new(Fetch { head: front::with(fetch.head, &named), relay: Some(Box::new(relay)), ..fetch }));
         };
         let Fetch { head, file, entered, request: counted, range, .. } = fetch;
         let pass = &entered.0;

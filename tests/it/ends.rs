@@ -159,6 +159,9 @@ fn a_revoke_cuts_the_last_bytes_of_a_connection_that_closes() {
 
 #[test]
 fn a_revoke_cuts_a_reader_who_does_not_read() {
+    if only_where_arrival_is_seen("of whoever reads nothing nobody knows what they have") {
+        return;
+    }
     let server = Setup::new().start();
     put(&server, "film.mkv", 64 * MIB);
     let offer = server.share("film.mkv");

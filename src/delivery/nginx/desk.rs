@@ -64,7 +64,7 @@ struct Table {
 
 /// A request's place at the desk, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in crate::delivery) struct Place {
     desk: Arc<Desk>,
     name: u64,
     cookie: Cookie,

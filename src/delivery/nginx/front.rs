@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::super::head::Head;
-use crate::share::CatalogPath;
+use crate::share::{ByteRange, CatalogPath};
 
 /// The field in which nginx says over which connection a request came.
 const CONNECTION: &str = "x-portcullis-connection";
@@ -84,13 +84,7 @@ fn is_plain_range(range: &[u8]) -> bool {
 pub(in crate::delivery) fn handed_over(answer: &[u8], fields: &str) -> Vec<u8> {
     const ITS_OWN: [&str; 4] = ["content-length", "content-range", "etag", "connection"];
     let mut out = b"HTTP/1.1 200 OK\r\n".to_vec();
-    for line in answer.split(|byte| *byte == b'\n').skip(1).filter(|line| line.contains(&b':')) {
-        let name = &line[..line.iter().position(|byte| *byte == b':').unwrap_or(0)];
-        if !ITS_OWN.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name)) {
-            out.extend_from_slice(line);
-            out.push(b'\n');
-        }
-    }
+    fields_but(answer, &ITS_OWN, &mut out);
     out.extend_from_slice(format!("{fields}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
     out
 }
@@ -102,6 +96,32 @@ pub(in crate::delivery) fn with(mut head: Vec<u8>, fields: &str) -> Vec<u8> {
     head.extend_from_slice(fields.as_bytes());
     head.extend_from_slice(b"\r\n");
     head
+}
+
+/// Turns the head of an answer into that of a slice of it.
+pub(in crate::delivery) fn of_slice(answer: &[u8], range: ByteRange, size_bytes: u64, keeps_alive: bool) -> Vec<u8> {
+    let connection = if keeps_alive { "keep-alive" } else { "close" };
+    let own = format!(
+        "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {}-{}/{size_bytes}\r\nConnection: {connection}\r\n",
+        range.len(),
+        range.start,
+        range.end - 1
+    );
+    let mut out = own.into_bytes();
+    fields_but(answer, &["content-length", "content-range", "connection"], &mut out);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Copies the lines of a head that have a name other than these.
+fn fields_but(head: &[u8], names: &[&str], out: &mut Vec<u8>) {
+    for line in head.split(|byte| *byte == b'\n').skip(1).filter(|line| line.contains(&b':')) {
+        let name = &line[..line.iter().position(|byte| *byte == b':').unwrap_or(0)];
+        if !names.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name)) {
+            out.extend_from_slice(line);
+            out.push(b'\n');
+        }
+    }
 }
 
 /// Returns the path below which nginx finds a file, or a part of it where the request asks for one.
@@ -176,6 +196,17 @@ mod tests {
             head,
             "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Type: a/b\r\nAccept-Ranges: bytes\r\nX-Accel-Redirect: /a\r\nContent-Length: 0\r\n\
              Connection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_slice_has_the_fields_of_the_whole_and_its_own_place_in_it() {
+        let answer = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 9\r\nConnection: close\r\nETag: \"x\"\r\n\r\n";
+        let head = String::from_utf8(of_slice(answer, ByteRange::new(4, 8), 9, true)).unwrap();
+        assert_eq!(
+            head,
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: 4\r\nContent-Range: bytes 4-7/9\r\nConnection: keep-alive\r\nDate: now\r\n\
+             ETag: \"x\"\r\n\r\n"
         );
     }
 

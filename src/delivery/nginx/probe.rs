@@ -177,7 +177,7 @@ impl Probing {
                 }
                 Err(_) => format!("nginx on {listen} does not answer within {} s", ANSWER_TIMEOUT.as_secs()),
                 Ok(_) => format!(
-                    "what listens on {listen} does not ask portcullis on {upstream} (NGINX_UPSTREAM) as ours would: print its configuration anew with `portcullis nginx-config`, and reload nginx"
+                    "what listens on {listen} does not ask portcullis on {upstream} (NGINX_UPSTREAM) as ours would: print its configuration anew with `portcullis nginx-config`, and reload nginx; one that reaches portcullis from elsewhere than this machine must be named in TRUSTED_PROXIES"
                 ),
             };
             return Standing { at: Instant::now(), problems: vec![problem], sends_itself: true, lag: None };

@@ -1,0 +1,148 @@
+//! A long download that nginx passes on while we send it, a slice at a time: it asks for the next when it has handed on the one before.
+//!
+//! So nginx and the kernels hold little more than a slice of it, however slow the recipient is, and what it asks for tells how far the
+//! recipient has got. A slice that is not answered ends the download.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use http::header;
+use tokio::sync::Notify;
+use tokio::time::{Instant, interval, sleep_until};
+
+use super::super::exchange::{Fetch, Reply};
+use super::super::head::Head;
+use super::super::range::{self, Wanted};
+use super::super::send::SAMPLE_EVERY;
+use super::relay::{BROKEN_LINE_WAIT, MAX_IN_SEND_BUFFER, Relay, Sent, tell};
+use super::stamp::Stamp;
+use super::{Nginx, front};
+use crate::catalog::OpenFile;
+use crate::delivery::{Entered, Pass, RecipientSide};
+use crate::meter::Request;
+use crate::share::{ByteRange, Evidence};
+
+/// Where nginx asks for a slice.
+const PATH: &str = "/_portcullis/slice/";
+/// How long a slice is, as `recipient.conf` says it.
+pub(super) const SLICE_BYTES: u64 = 1024 * 1024;
+/// How much of what it has asked for behind may not have reached the recipient: what nginx buffers (`proxy_buffers`), and its kernel.
+const MAX_UNDER_WAY: u64 = 144 * 1024 + MAX_IN_SEND_BUFFER;
+
+/// The downloads that are passed on in slices, by the names of their requests.
+#[derive(Debug, Default)]
+pub(super) struct Slices(Mutex<HashMap<u64, Arc<Slicing>>>);
+
+/// One of them.
+#[derive(Debug)]
+pub(in crate::delivery) struct Slicing {
+    /// The head of the whole answer.
+    head: Vec<u8>,
+    file: Arc<OpenFile>,
+    pass: Arc<Pass>,
+    range: ByteRange,
+    /// Where the slice begins that was asked for last.
+    asked_to: AtomicU64,
+    /// Told when a slice broke off.
+    broke: Notify,
+}
+
+impl Slicing {
+    /// Says how the sending of a slice ended.
+    pub(super) fn ended(&self, is_whole: bool) {
+        if !is_whole {
+            self.broke.notify_one();
+        }
+    }
+
+    /// Returns what of it the recipient has at least.
+    fn arrived(&self) -> ByteRange {
+        let to = self.asked_to.load(Ordering::Relaxed).saturating_sub(MAX_UNDER_WAY);
+        ByteRange::new(self.range.start, to.clamp(self.range.start, self.range.end))
+    }
+}
+
+impl Slices {
+    fn table(&self) -> MutexGuard<'_, HashMap<u64, Arc<Slicing>>> {
+        self.0.lock().expect("nobody panics while holding the slices")
+    }
+}
+
+impl Nginx {
+    /// Has nginx ask for the bytes in slices, and looks after that from here on. Returns the head for nginx.
+    pub(super) fn begin_slices(
+        self: Arc<Self>,
+        stamp: Stamp,
+        relay: Relay,
+        request: Request,
+        fetch: Fetch,
+        side: Arc<RecipientSide>,
+    ) -> Reply {
+        let text = stamp.text(&self.key);
+        let Fetch { head, file, entered, request: counted, range, .. } = fetch;
+        let answer = front::handed_over(b"", &format!("X-Accel-Redirect: {PATH}{text}\r\n"));
+        let head = front::with(head, &format!("X-Portcullis-Request: {text}\r\n"));
+        let (pass, asked_to, broke) = (entered.0.clone(), AtomicU64::new(range.start), Notify::new());
+        let slicing = Arc::new(Slicing { head, file, pass, range, asked_to, broke });
+        self.slices.table().insert(stamp.name, slicing.clone());
+        let guards = self.guards.clone();
+        guards.spawn(async move {
+            let passing = Passing { side, relay, entered, request, is_counted: counted.is_some(), slicing };
+            passing.run().await;
+            self.slices.table().remove(&stamp.name);
+        });
+        Reply::Whole(answer)
+    }
+
+    /// Answers nginx, which asks for a slice; `None` for whoever asks for anything else.
+    pub(in crate::delivery) fn slice(&self, head: &Head) -> Option<Reply> {
+        let text = head.uri.path().strip_prefix(PATH)?;
+        let slicing = Stamp::read(text, &self.key).and_then(|stamp| self.slices.table().get(&stamp.name).cloned());
+        let Some(slicing) = slicing.filter(|slicing| !slicing.pass.cut.is_cancelled()) else { return Some(Reply::Silence) };
+        let size_bytes = slicing.pass.file.size_bytes();
+        let asked = head.headers.get(header::RANGE).map(http::HeaderValue::as_bytes);
+        let Wanted::Part(range) = range::wanted(asked, size_bytes) else { return Some(Reply::Silence) };
+        slicing.asked_to.fetch_max(range.start.min(slicing.range.end), Ordering::Relaxed);
+        let head = front::of_slice(&slicing.head, range, size_bytes, head.keeps_alive);
+        let (file, entered) = (slicing.file.clone(), Entered(slicing.pass.clone(), false));
+        Some(Reply::Bytes(Box::new(Fetch { head, file, entered, request: None, range, relay: Some(Box::new(Relay::Slice(slicing))) })))
+    }
+}
+
+/// Looks after a download in slices.
+struct Passing {
+    side: Arc<RecipientSide>,
+    relay: Relay,
+    entered: Entered,
+    request: Request,
+    /// Not where the recipient has everything already.
+    is_counted: bool,
+    slicing: Arc<Slicing>,
+}
+
+impl Passing {
+    /// Looks after it until it is over and what came of it is saved.
+    async fn run(self) {
+        let Self { side, relay, entered, request, is_counted, slicing } = self;
+        let Relay::Whole(mut place) = relay else { return };
+        let (cut, mut looks, mut ends_at) = (entered.0.cut.clone(), interval(SAMPLE_EVERY), None);
+        let told = loop {
+            tokio::select! {
+                biased;
+                () = cut.cancelled() => break None,
+                told = &mut place.line => break told.ok(),
+                () = async { if let Some(at) = ends_at { sleep_until(at).await } }, if ends_at.is_some() => break None,
+                () = slicing.broke.notified() => ends_at = Some(Instant::now() + BROKEN_LINE_WAIT),
+                _ = looks.tick() => {}
+            }
+            let arrived = slicing.arrived();
+            if is_counted && !arrived.is_empty() {
+                side.reports.arrived(request, arrived, Evidence::HandedOver);
+            }
+        };
+        let sent_to = (slicing.asked_to.load(Ordering::Relaxed) + SLICE_BYTES).min(slicing.range.end);
+        let sent = Sent { arrived_to: slicing.arrived().end, sent_to, is_cut: false };
+        tell((is_counted.then_some(request), slicing.range), sent, (told, place), &side.reports, entered).await;
+    }
+}
