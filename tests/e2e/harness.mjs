@@ -1,4 +1,4 @@
-// The real server, a proxy that cuts, and a real Chromium.
+// The real server, with TEST_DELIVERY=nginx a real nginx before it, a proxy that cuts, and a real Chromium.
 
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -9,6 +9,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import puppeteer from 'puppeteer-core';
+
+import { Nginx, isBehindNginx } from './nginx.mjs';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -56,24 +58,30 @@ export class Server {
     server.proxy = await CuttingProxy.before(server.recipient);
     server.log = '';
     server.settings = settings;
+    if (isBehindNginx()) {
+      server.nginx = new Nginx(path.join(server.folder, 'nginx'));
+      server.settings = { ...server.nginx.settings(await freePort()), ...settings };
+    }
     await server.#launch();
+    await server.nginx?.start(binary(), server.root, server.#environment(), server.recipient, until);
     return server;
   }
 
+  #environment() {
+    return {
+      PATH: '/usr/bin:/bin',
+      STATE_DIR: path.join(this.folder, 'state'),
+      OWNER_LISTEN: `127.0.0.1:${this.owner}`,
+      RECIPIENT_LISTEN: `127.0.0.1:${this.recipient}`,
+      BASE_URL: this.proxy.url,
+      OWNER_TOKEN: this.token,
+      DRAIN_SECONDS: '1',
+      ...this.settings,
+    };
+  }
+
   async #launch() {
-    this.process = spawn(binary(), ['serve', this.root], {
-      env: {
-        PATH: '/usr/bin:/bin',
-        STATE_DIR: path.join(this.folder, 'state'),
-        OWNER_LISTEN: `127.0.0.1:${this.owner}`,
-        RECIPIENT_LISTEN: `127.0.0.1:${this.recipient}`,
-        BASE_URL: this.proxy.url,
-        OWNER_TOKEN: this.token,
-        DRAIN_SECONDS: '1',
-        ...this.settings,
-      },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    this.process = spawn(binary(), ['serve', this.root], { env: this.#environment(), stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.process.stdout, this.process.stderr]) stream.on('data', (data) => { this.log += data; });
     await until('the server answers', async () => {
       if (this.process.exitCode !== null) throw new Error(`the server ended: ${this.log}`);
@@ -139,6 +147,7 @@ export class Server {
 
   async stop() {
     await this.#kill();
+    await this.nginx?.stop();
     this.proxy.close();
     rmSync(this.folder, { recursive: true, force: true });
     if (this.log.includes('panicked at')) throw new Error(`the server panicked:\n${this.log}`);

@@ -10,6 +10,7 @@ import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 
 import { Browser, Server, until } from './harness.mjs';
+import { onlyEmbedded } from './nginx.mjs';
 
 const SIZE = 24 * 1024 * 1024 + 99;
 const RATE = 1_500_000;
@@ -19,7 +20,8 @@ const BEHIND = 128 * 1024;
 const OVERHEAD = 1.02;
 
 const binaries = path.join(import.meta.dirname, '../../target/lab/bin');
-const skip = existsSync(path.join(binaries, 'lab')) ? false : 'the lab is not built (tests/lab/build)';
+const skip = onlyEmbedded('with TUNNEL=tailscale recipients’ TLS ends in the product itself, and a server with DELIVERY=nginx refuses that')
+  || (existsSync(path.join(binaries, 'lab')) ? false : 'the lab is not built (tests/lab/build)');
 
 let lab;
 let node;
