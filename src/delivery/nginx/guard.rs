@@ -160,11 +160,12 @@ impl Guard {
         }
     }
 
-    /// Waits until what nginx handed to the kernel was acknowledged, as long as that goes on. `None` where it is cut.
+    /// Waits until what nginx handed to the kernel was acknowledged, as long as that goes on, and tells how far it has got: for somebody
+    /// slow that takes minutes. `None` where it is cut.
     async fn settle(&mut self, finish: Finish, seen: &mut Progress) -> Option<Arrived> {
         let sent = finish.body_bytes.min(self.range.len());
         let end = self.carrier.begins_at + finish.sent_bytes;
-        let (mut pause, mut last) = (LOOKS.0, (0, Instant::now()));
+        let (mut pause, mut last, mut told_at) = (LOOKS.0, (0, Instant::now()), Instant::now());
         let (evidence, mut is_gone) = (self.evidence(), false);
         loop {
             let acked = match self.look() {
@@ -190,6 +191,10 @@ impl Guard {
             }
             if acked != last.0 {
                 last = (acked, Instant::now());
+            }
+            if told_at.elapsed() >= SAMPLE_EVERY {
+                told_at = Instant::now();
+                self.sample(seen);
             }
             if timeout(pause, self.entered.0.cut.cancelled()).await.is_ok() {
                 return None;

@@ -243,6 +243,48 @@ fn what_nginx_calls_sent_and_nobody_has_read_is_not_delivered() {
 }
 
 #[test]
+fn two_mebibytes_that_nginx_calls_sent_and_nobody_has_read_are_not_delivered_and_then_count_as_they_are_read() {
+    const SIZE: usize = 2 * MIB;
+    const HALF: usize = SIZE / 2;
+    let mut server = Setup::new().behind_nginx().start();
+    // Without our bound the kernel's own holds, which takes in all of it (`tcp_wmem`, 4 MiB).
+    server.nginx().start_with(|config| {
+        assert!(config.contains(" sndbuf=256k "), "{config}");
+        config.replace(" sndbuf=256k ", " ")
+    });
+    let content = put(&server, "film.mkv", SIZE);
+    let offer = server.share("film.mkv");
+    let transfer = server.redeem(&offer);
+    let mut client = Client::connect_with_small_buffer(server.recipient, 16 * 1024);
+    client.ask("GET", &transfer, &[&format!("Range: bytes=0-{}", SIZE - 1), "Connection: close"]);
+    let log = || fs::read_to_string(server.nginx_folder().join("access.log")).unwrap_or_default();
+    let is_whole = |line: &str| line.contains(&format!("\"st\":\"206\",\"body\":\"{SIZE}\"")) && line.contains("\"ok\":\"OK\"");
+    poll(SOON, "nginx says that it sent all", || log().lines().any(is_whole));
+    poll(SOON, "its line is counted", || number(&server, OURS) == log().lines().count() as u64);
+    let started = Instant::now();
+    while started.elapsed() < A_WHILE {
+        let share = server.show(&offer.id);
+        assert!(delivered(&share) <= MOST_AHEAD_BYTES && share["state"] == "transferring", "{share:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // What they read counts as they read it, though nginx has nothing more to do with it.
+    client.answer_head().expect("an answer").expect_status(206);
+    let mut got = Vec::new();
+    while got.len() < HALF {
+        let some = client.read_some(64 * 1024);
+        assert!(!some.is_empty(), "it goes on");
+        got.extend(some);
+        let told = delivered(&server.show(&offer.id));
+        assert!(told <= got.len() as u64 + MOST_AHEAD_BYTES, "{told} are called delivered, and {} were read", got.len());
+    }
+    let share = server.wait_for(&offer.id, "half is seen", |share| delivered(share) + MOST_AHEAD_BYTES >= HALF as u64);
+    assert!(delivered(&share) < SIZE as u64 && share["state"] == "transferring", "{share:#}");
+    got.extend(client.read_to_close(SOON));
+    assert!(got == content);
+    server.wait_for(&offer.id, "now it is", |share| share["state"] == "delivered");
+}
+
+#[test]
 fn an_nginx_that_sends_another_file_is_found_out_and_nothing_of_it_completes_anything() {
     for (what, bytes) in [("longer", 16 * MIB), ("as long", 4 * MIB), ("shorter", 3 * MIB)] {
         let mut server = Setup::new().behind_nginx().start();
