@@ -8,6 +8,7 @@ mod cli;
 mod ends;
 mod funnel;
 mod measured;
+mod mounted;
 pub(crate) mod origin;
 mod probed;
 mod shared;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,13 +19,13 @@ const IN_CURLS_HANDS: u64 = 128 * 1024;
 const BEHIND: u64 = 128 * 1024;
 
 /// A recipient with curl, who may be held up.
-struct Fetching {
+pub(super) struct Fetching {
     process: Child,
     path: PathBuf,
 }
 
 impl Fetching {
-    fn begin(lab: &Lab, offer: &Offer, folder: &Path, arguments: &[&str]) -> Self {
+    pub(super) fn begin(lab: &Lab, offer: &Offer, folder: &Path, arguments: &[&str]) -> Self {
         let path = folder.join("fetched");
         let _ = fs::remove_file(&path);
         let mut command = Command::new("curl");
@@ -34,8 +34,13 @@ impl Fetching {
         Self { process: command.stdin(Stdio::null()).spawn().expect("curl is installed"), path }
     }
 
-    fn has(&self) -> u64 {
+    pub(super) fn has(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |file| file.len())
+    }
+
+    /// Waits until it has ended by itself.
+    pub(super) fn ended(&mut self) -> ExitStatus {
+        self.process.wait().expect("a child can be waited for")
     }
 
     fn hold(&self) {
@@ -50,7 +55,7 @@ impl Drop for Fetching {
     }
 }
 
-fn delivered(share: &Value) -> u64 {
+pub(super) fn delivered(share: &Value) -> u64 {
     share["progress"]["delivered_bytes"].as_u64().unwrap_or_else(|| panic!("no progress: {share}"))
 }
 
