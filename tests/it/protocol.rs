@@ -116,9 +116,6 @@ fn a_redeem_in_a_pipeline_happens_only_if_it_is_answered() {
 
 #[test]
 fn a_head_may_be_16_kib_and_no_more() {
-    if only_embedded("nginx bounds a line of the head (8 KiB), and not the head") {
-        return;
-    }
     let scene = scene();
     let filler = |bytes: usize| format!("X-Filler: {}", "f".repeat(bytes));
     let answer = scene.client().request("GET", &scene.offer.link, &[BROWSER, &filler(MAX_HEAD_BYTES - 1500)]);

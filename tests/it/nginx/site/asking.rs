@@ -88,6 +88,22 @@ fn what_is_no_get_head_or_post_of_http_1_gets_not_a_byte_and_portcullis_does_not
 }
 
 #[test]
+fn a_head_as_long_as_portcullis_reads_itself_is_passed_on() {
+    // As much as our own reader takes (16 KiB), but for what nginx adds to it.
+    const LONG: usize = 15_500;
+    let nginx = Nginx::start(Double::of_files());
+    let cookie = format!("Cookie: {}\r\n", "c".repeat(LONG));
+    let two = format!("A: {0}\r\nB: {0}\r\n", "c".repeat(LONG / 2));
+    let many: String = (0..LONG / 1000).map(|n| format!("A-{n}: {}\r\n", "c".repeat(990))).collect();
+    for fields in [cookie, two, many] {
+        assert_eq!(nginx.ask("GET", "/page", &fields).body(), b"/page", "{} bytes of fields", fields.len());
+        assert!(nginx.double.asked().last().unwrap().contains(&fields));
+    }
+    let target = format!("/page?{}", "q".repeat(LONG));
+    assert_eq!(nginx.ask("GET", &target, "").body(), target.as_bytes());
+}
+
+#[test]
 fn silence_is_not_a_byte_also_where_portcullis_is_not_there() {
     let tries = Arc::new(Mutex::new(0));
     let counted = Arc::clone(&tries);
