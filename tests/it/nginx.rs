@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::harness::{PATIENCE, SOON, free_port, poll};
 
+mod counted;
 mod left_over;
 mod product;
 mod relay;

@@ -19,7 +19,9 @@ const PART_BYTES: usize = 2 * MIB;
 /// What the kernels may have acknowledged beyond what the reader took: its own small receive buffer, and slack for it.
 const MOST_AHEAD_BYTES: u64 = 128 * 1024;
 /// How many lines of nginx's log were counted.
-const OURS: &str = "portcullis_nginx_log_lines_total{kind=\"ours\"}";
+pub(super) const OURS: &str = "portcullis_nginx_log_lines_total{kind=\"ours\"}";
+/// How many of them were not ours.
+pub(super) const FOREIGN: &str = "portcullis_nginx_log_lines_total{kind=\"foreign\"}";
 /// How long somebody looks who expects to see nothing: several looks of the product's.
 const A_WHILE: Duration = Duration::from_millis(1500);
 
@@ -76,13 +78,19 @@ pub(super) fn delivered(share: &Value) -> u64 {
 }
 
 /// Returns the value of one line of `/metrics`.
-fn number(server: &Server, line: &str) -> u64 {
+pub(super) fn number(server: &Server, line: &str) -> u64 {
     let text = server.api("GET", "/metrics", None).expect_status(200).text();
     let found = text.lines().find_map(|it| it.strip_prefix(line)?.trim().parse().ok());
     found.unwrap_or_else(|| panic!("no {line} in {text}"))
 }
 
-fn lines_in(server: &Server, name: &str) -> u64 {
+pub(super) fn assert_no_mishap(server: &Server) {
+    for mishap in ["oversized_line", "truncation", "lost_file"] {
+        assert_eq!(number(server, &format!("portcullis_nginx_log_mishaps_total{{kind=\"{mishap}\"}}")), 0, "{mishap}");
+    }
+}
+
+pub(super) fn lines_in(server: &Server, name: &str) -> u64 {
     fs::read_to_string(server.nginx_folder().join(name)).unwrap_or_default().lines().count() as u64
 }
 
@@ -155,10 +163,8 @@ fn a_rotation_of_the_log_loses_no_line_of_what_runs() {
     // The redeem, six looks at the page, and the download; the product itself asks nginx now and then whether it stands.
     poll(SOON, "the lines are written", || lines() >= 8);
     poll(SOON, "the lines are counted", || number(&scene.server, OURS) == lines());
-    assert_eq!(number(&scene.server, "portcullis_nginx_log_lines_total{kind=\"foreign\"}"), 0);
-    for mishap in ["oversized_line", "truncation", "lost_file"] {
-        assert_eq!(number(&scene.server, &format!("portcullis_nginx_log_mishaps_total{{kind=\"{mishap}\"}}")), 0, "{mishap}");
-    }
+    assert_eq!(number(&scene.server, FOREIGN), 0);
+    assert_no_mishap(&scene.server);
 }
 
 #[test]
