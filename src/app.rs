@@ -36,7 +36,7 @@ use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, DeliveryKind, Secret, TlsFiles};
 use crate::controller::{Controller, Parts, Prober};
-use crate::delivery::nginx::{Accounts, Nginx, Probing, end_left_over};
+use crate::delivery::nginx::{Accounts, Nginx, Probing, Source, end_left_over};
 use crate::delivery::{self, Arrival, Certificates, Passes, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
@@ -185,6 +185,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         DeliveryKind::Embedded => None,
         DeliveryKind::Nginx => Some(behind_nginx(&config, &keys).await?),
     };
+    let (nginx, log_source) = nginx.unzip();
     let (listens_on, setting) =
         if nginx.is_some() { (config.nginx.upstream, "for nginx, NGINX_UPSTREAM") } else { (config.recipient_listen, "RECIPIENT_LISTEN") };
     let recipients = delivery::listen(listens_on).with_context(|| format!("listening for recipients on {listens_on} ({setting})"))?;
@@ -312,16 +313,16 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
     let served = CancellationToken::new();
-    if let Some(nginx) = nginx.clone() {
+    if let Some((nginx, source)) = nginx.clone().zip(log_source) {
         let (listen, access_log) = (config.recipient_listen, config.nginx.access_log.clone());
         let probing = Probing { nginx: nginx.clone(), catalog: catalog.clone(), listen, upstream: config.nginx.upstream, access_log };
         running.spawn("look at nginx", probing.run(running.stop.clone()));
         let (side, is_served, clock, metrics) = (recipient_side.clone(), served.clone(), side_clock, side_metrics);
-        let (store, log) = (log_store, config.nginx.access_log.clone());
+        let store = log_store;
         running.spawn("account of nginx's log", async move {
             // Whoever waits for a line is there before it is read.
             nginx.take_over(&side, secrets.into_iter().zip(left_over).collect());
-            match Accounts::open(nginx, store, metrics, clock, log).await {
+            match Accounts::open(nginx, store, metrics, clock, source).await {
                 Ok(accounts) => accounts.run(is_served).await,
                 Err(error) => tracing::error!(%error, "How far nginx's log was followed cannot be read"),
             }
@@ -356,7 +357,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
 }
 
 /// Makes what stands behind an nginx that sends the bytes.
-async fn behind_nginx(config: &Config, keys: &Keys) -> anyhow::Result<Arc<Nginx>> {
+async fn behind_nginx(config: &Config, keys: &Keys) -> anyhow::Result<(Arc<Nginx>, Source)> {
     let digest = nginx_site(config)?.digest().context("writing nginx's configuration")?;
     let folder = config.state_dir.clone();
     let key = tokio::task::spawn_blocking(move || nginx_key(&folder)).await.context("reading nginx's key")??;
@@ -364,6 +365,8 @@ async fn behind_nginx(config: &Config, keys: &Keys) -> anyhow::Result<Arc<Nginx>
         Nginx::new(keys.log_key(), key, digest, config.recipient_listen.port())
             .context("asking the kernel about nginx's connections (DELIVERY=nginx)")?,
     );
+    let log = &config.nginx.access_log;
+    let source = Source::open(log, &nginx).with_context(|| format!("listening for nginx's lines on {log} (NGINX_ACCESS_LOG)"))?;
     if let Err(error) = nginx.hear_ends() {
         tracing::warn!(%error, "The kernel does not tell how connections end; one that breaks off counts for what was seen of it");
     }
@@ -371,7 +374,7 @@ async fn behind_nginx(config: &Config, keys: &Keys) -> anyhow::Result<Arc<Nginx>
         tracing::warn!("Downloads that nginx sends can be ended only if its workers run as the account of this program: {error}");
     }
     tracing::info!("nginx serves recipients on {}; `portcullis nginx-config` prints its configuration", config.recipient_listen);
-    Ok(nginx)
+    Ok((nginx, source))
 }
 
 /// Shows an owner's own certificate.

@@ -36,6 +36,7 @@ pub use self::values::Secret;
 use self::values::{
     base_url, docker_host, funnel_port, host, list, listen, login, network, plain, probe, resolvers, target, word, words, yes_or_no,
 };
+use crate::delivery::nginx::AccessLog;
 use crate::share::{Limits, Network};
 use crate::telemetry::{LogFormat, check_filter};
 use crate::tunnel::probe::Resolver;
@@ -138,7 +139,7 @@ pub struct Nginx {
     /// Where this program answers it.
     pub upstream: SocketAddr,
     /// Where it writes what it has sent.
-    pub access_log: PathBuf,
+    pub access_log: AccessLog,
 }
 
 /// What the operator set, read and checked.
@@ -285,7 +286,10 @@ impl Config {
             },
             delivery: source
                 .required("DELIVERY", |text| word(text, &[("embedded", DeliveryKind::Embedded), ("nginx", DeliveryKind::Nginx)], &[])),
-            nginx: Nginx { upstream: source.required("NGINX_UPSTREAM", listen), access_log: source.path("NGINX_ACCESS_LOG") },
+            nginx: Nginx {
+                upstream: source.required("NGINX_UPSTREAM", listen),
+                access_log: source.required("NGINX_ACCESS_LOG", str::parse),
+            },
             trusted_proxies: source.optional("TRUSTED_PROXIES", |text| list(text, network)).unwrap_or_default(),
             show_hidden: source.required("SHOW_HIDDEN", yes_or_no),
             max_connections: source.count("MAX_CONNECTIONS", 1..=1_000_000),

@@ -126,6 +126,9 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
     if config.delivery == DeliveryKind::Nginx && *server == Server::None {
         findings.extend(nginx::alone(config.recipient_listen, &config.nginx).await);
     }
+    if config.delivery == DeliveryKind::Nginx {
+        findings.extend(nginx::queue(&config.nginx));
+    }
     let now = SystemClock::starting_after(None).now().wall;
     findings.extend(tailscale::node(&config.tailscale, config.tunnel, *server != Server::None, now).await);
     if config.base_url.is_none() && config.tunnel == TunnelKind::Direct {

@@ -9,6 +9,7 @@ use anyhow::Context;
 use super::kept_secret;
 use crate::config::{Config, TunnelKind};
 use crate::delivery::Bounds;
+use crate::delivery::nginx::AccessLog;
 use crate::delivery::nginx::site::{Site, SiteKey};
 use crate::share::Network;
 
@@ -32,7 +33,10 @@ pub fn nginx_site(config: &Config) -> anyhow::Result<Site> {
         listen: config.recipient_listen,
         upstream: config.nginx.upstream,
         root: absolute(&config.root).context("finding the current folder")?,
-        access_log: absolute(&config.nginx.access_log).context("finding the current folder")?,
+        access_log: match &config.nginx.access_log {
+            AccessLog::File(path) => AccessLog::File(absolute(path).context("finding the current folder")?),
+            AccessLog::Syslog(path) => AccessLog::Syslog(path.clone()),
+        },
         forwarders: config.trusted_proxies.iter().copied().chain(loopback.into_iter().filter(|_| comes_from_here)).collect(),
         bounds: Bounds { connections: config.max_connections, connections_per_address: config.max_connections_per_address },
     })
@@ -74,7 +78,7 @@ mod tests {
     #[test]
     fn paths_begin_where_the_command_was_given() {
         let site = site(&[("NAS_MOUNT_PATH", "nas"), ("NGINX_ACCESS_LOG", "/log")]);
-        assert_eq!((site.root, site.access_log), (std::env::current_dir().unwrap().join("nas"), "/log".into()));
+        assert_eq!((site.root, site.access_log), (std::env::current_dir().unwrap().join("nas"), AccessLog::File("/log".into())));
     }
 
     #[test]

@@ -220,7 +220,7 @@ pub const SETTINGS: &[Setting] = &[
         "NGINX_ACCESS_LOG",
         "nginx-access-log",
         "/var/log/nginx/portcullis.log",
-        "With nginx: the file in which it writes what it has sent.",
+        "With nginx: the file in which it writes what it has sent; or, as syslog:/run/portcullis/nginx.sock, a socket to which it sends that.",
     ),
     list(
         "TRUSTED_PROXIES",

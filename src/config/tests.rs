@@ -244,7 +244,7 @@ fn what_contradicts_itself_is_refused() {
 fn nginx_has_ports_of_its_own_and_recipients_speak_to_it_alone() {
     let config = read(&[("DELIVERY", "nginx")]).unwrap();
     assert_eq!((config.delivery, config.nginx.upstream), (DeliveryKind::Nginx, "127.0.0.1:8002".parse().unwrap()));
-    assert_eq!(config.nginx.access_log, PathBuf::from("/var/log/nginx/portcullis.log"));
+    assert_eq!(config.nginx.access_log, AccessLog::File("/var/log/nginx/portcullis.log".into()));
     for (name, value, word) in [
         ("TUNNEL", "tailscale", "DELIVERY: it is nginx, and with TUNNEL=tailscale"),
         ("RECIPIENT_LISTEN", "127.0.0.1:0", "RECIPIENT_LISTEN: with DELIVERY=nginx it needs a port"),
@@ -258,6 +258,10 @@ fn nginx_has_ports_of_its_own_and_recipients_speak_to_it_alone() {
         // Nothing of it matters where portcullis sends the bytes itself.
         assert!(value == "portcullis.sock" || read(&[(name, value)]).is_ok(), "{name}={value}");
     }
+    let by_syslog = read(&[("DELIVERY", "nginx"), ("NGINX_ACCESS_LOG", "syslog:/run/nginx.sock")]).unwrap();
+    assert_eq!(by_syslog.nginx.access_log, AccessLog::Syslog("/run/nginx.sock".into()));
+    let no_path = mistake(&[("NGINX_ACCESS_LOG", "syslog:nginx.sock")]);
+    assert!(no_path.starts_with("NGINX_ACCESS_LOG: behind syslog: it needs the absolute path"), "{no_path}");
     let pair = Pair::new();
     let [cert, key] = pair.variables();
     assert!(mistake(&[("DELIVERY", "nginx"), cert, key]).starts_with("TLS_CERT: with DELIVERY=nginx"));

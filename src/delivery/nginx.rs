@@ -6,8 +6,9 @@
 //! after this one finds it again.
 //!
 //! * `front.rs`: what nginx says of a request, and the head that it gets. `stamp.rs`: what the request is called in the log.
-//! * `guard.rs`: one request that nginx answers. `relay.rs`: one that we answer through it, `slices.rs`: in slices. `desk.rs`: all of them. `left_over.rs`: those that an earlier process began.
-//!   `connections.rs`: how a connection is seen and ended. `accounts.rs`: the log, line by line.
+//! * `guard.rs`: one request that nginx answers. `relay.rs`: one that we answer through it, `slices.rs`: in slices.
+//!   `desk.rs`: all of them. `left_over.rs`: those that an earlier process began. `connections.rs`: how a connection is seen and ended.
+//!   `accounts.rs`: the log, line by line; `source.rs`: where its lines come from.
 //! * `probe.rs`: looks whether nginx is as it should be. `site.rs`: the configuration that makes an nginx ours.
 
 mod accounts;
@@ -20,6 +21,7 @@ mod probe;
 mod relay;
 pub mod site;
 mod slices;
+mod source;
 mod stamp;
 
 use std::fmt;
@@ -42,6 +44,7 @@ pub use self::probe::{PASSES_ON, Probing, Standing};
 pub(super) use self::relay::{Relay, Sent};
 use self::site::{SiteDigest, SiteKey};
 use self::slices::{SLICE_BYTES, Slices};
+pub use self::source::{AccessLog, Source};
 use self::stamp::Stamp;
 use super::exchange::{Exchange, Fetch, Reply, TOO_MANY};
 use super::{Entered, Pass};

@@ -11,14 +11,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixDatagram};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::{Finding, reason};
 use crate::config::Nginx;
+use crate::delivery::nginx::AccessLog;
 use crate::delivery::nginx::site::reached_at;
-use crate::meter::access_log;
+use crate::meter::log_tail::MAX_LINE_BYTES;
+use crate::meter::{access_log, syslog};
 
 /// How long nginx may take to say nothing; it needs a millisecond.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,47 +28,114 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 const ASKED: &[u8] = b"GET /_portcullis/ HTTP/1.1\r\nHost: portcullis\r\nConnection: close\r\n\r\n";
 /// How often, and how far between, the log is looked at for the line; it is there within milliseconds.
 const LOOKS: (usize, Duration) = (40, Duration::from_millis(50));
+/// How often nginx is asked for a line that comes to a socket, and how long it is waited for each time.
+const MAX_ASKED_FOR_A_LINE: usize = 4;
+const LINE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much of the log is read at each look: what a busy nginx writes meanwhile.
 const MAX_LOG_BYTES: u64 = 1024 * 1024;
 
 /// Looks at nginx and at its log.
 pub(super) async fn alone(listen: SocketAddr, nginx: &Nginx) -> Vec<Finding> {
-    let log = &nginx.access_log;
-    let end = length(log).await;
-    let wrong = |why: String| Finding::wrong(format!("RECIPIENT_LISTEN: {why}"));
-    let listener = match timeout(SILENCE_TIMEOUT, met_with_silence(reached_at(listen))).await {
-        Ok(Ok(Some(own))) => Ok(own),
-        Ok(Ok(None)) => Err(wrong(format!(
-            "what listens on {listen} is no nginx with what `portcullis nginx-config` prints; put that there, or name another port"
+    match &nginx.access_log {
+        AccessLog::File(log) => with_file(listen, log).await,
+        AccessLog::Syslog(path) => with_socket(listen, path).await,
+    }
+}
+
+/// Says whether the kernel keeps enough lines for whoever listens on a socket.
+pub(super) fn queue(nginx: &Nginx) -> Option<Finding> {
+    match (&nginx.access_log, syslog::most_waiting()) {
+        (AccessLog::Syslog(_), Some(most)) if most < syslog::MANY_WAITING => Some(Finding::odd(format!(
+            "NGINX_ACCESS_LOG: the kernel keeps no more than {most} lines until they are read, and what comes beyond is lost; set net.unix.max_dgram_qlen to {} (sysctl), and start portcullis anew",
+            syslog::MANY_WAITING
         ))),
+        _ => None,
+    }
+}
+
+/// Returns from where nginx was asked, which kept silent.
+async fn listener(listen: SocketAddr) -> Result<SocketAddr, Finding> {
+    let wrong = |why: String| Err(Finding::wrong(format!("RECIPIENT_LISTEN: {why}")));
+    match timeout(SILENCE_TIMEOUT, met_with_silence(reached_at(listen))).await {
+        Ok(Ok(Some(own))) => Ok(own),
+        Ok(Ok(None)) => wrong(format!(
+            "what listens on {listen} is no nginx with what `portcullis nginx-config` prints; put that there, or name another port"
+        )),
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
-            Err(wrong(format!("nobody listens on {listen}; start nginx with what `portcullis nginx-config` prints")))
+            wrong(format!("nobody listens on {listen}; start nginx with what `portcullis nginx-config` prints"))
         }
-        Ok(Err(error)) => Err(wrong(format!("{listen} cannot be reached ({}); nginx should listen there", reason(&error)))),
-        Err(_) => Err(wrong(format!("what listens on {listen} says nothing and stays; is it nginx, and does it run?"))),
+        Ok(Err(error)) => wrong(format!("{listen} cannot be reached ({}); nginx should listen there", reason(&error))),
+        Err(_) => wrong(format!("what listens on {listen} says nothing and stays; is it nginx, and does it run?")),
+    }
+}
+
+fn silent(listen: SocketAddr) -> Finding {
+    Finding::fine(format!("RECIPIENT_LISTEN: nginx keeps silent on {listen}, as it should where it is not portcullis who leads there"))
+}
+
+fn without_line(log: &AccessLog) -> Finding {
+    Finding::wrong(format!(
+        "NGINX_ACCESS_LOG: nginx wrote no line of ours into {log}; print its configuration anew with `portcullis nginx-config` and reload it, and let it share this network namespace",
+    ))
+}
+
+async fn with_file(listen: SocketAddr, log: &Path) -> Vec<Finding> {
+    let end = length(log).await;
+    let own = match listener(listen).await {
+        Ok(own) => own,
+        Err(finding) => return vec![finding, of_log(log, end.map(drop))],
     };
-    match listener {
-        Err(finding) => vec![finding, of_log(log, end.map(drop))],
-        Ok(own) => {
-            let fine = Finding::fine(format!(
-                "RECIPIENT_LISTEN: nginx keeps silent on {listen}, as it should where it is not portcullis who leads there"
-            ));
-            let found = match end {
-                Ok(end) => its_line(log, end, own).await,
-                // It is made when nginx starts, and was looked for before nginx was asked.
-                Err(error) => Err(error),
-            };
-            vec![
-                fine,
-                match found {
-                    Ok(true) => Finding::fine(format!("NGINX_ACCESS_LOG: what nginx writes is read from {}", log.display())),
-                    Ok(false) => Finding::wrong(format!(
-                        "NGINX_ACCESS_LOG: nginx wrote no line of ours into {}; print its configuration anew with `portcullis nginx-config` and reload it, and let it share this network namespace",
-                        log.display()
-                    )),
-                    Err(error) => of_log(log, Err(error)),
-                },
-            ]
+    let found = match end {
+        Ok(end) => its_line(log, end, own).await,
+        // It is made when nginx starts, and was looked for before nginx was asked.
+        Err(error) => Err(error),
+    };
+    let finding = match found {
+        Ok(true) => Finding::fine(format!("NGINX_ACCESS_LOG: what nginx writes is read from {}", log.display())),
+        Ok(false) => without_line(&AccessLog::File(log.to_owned())),
+        Err(error) => of_log(log, Err(error)),
+    };
+    vec![silent(listen), finding]
+}
+
+/// Listens itself on the socket, since no server does.
+async fn with_socket(listen: SocketAddr, path: &Path) -> Vec<Finding> {
+    let named = format!("NGINX_ACCESS_LOG: {}", path.display());
+    let at = path.to_owned();
+    let bound = spawn_blocking(move || syslog::bind(&at)).await.map_err(io::Error::other).flatten();
+    let bound = bound.and_then(|(socket, bound)| {
+        socket.set_nonblocking(true)?;
+        Ok((UnixDatagram::from_std(socket)?, bound))
+    });
+    let (socket, _bound) = match bound {
+        Ok(bound) => bound,
+        Err(error) => {
+            let why = format!("{named} cannot be listened on ({}); this account must be able to make a socket there", reason(&error));
+            return vec![listener(listen).await.map_or_else(|finding| finding, |_| silent(listen)), Finding::wrong(why)];
+        }
+    };
+    // The first line of each of nginx's workers may go to a socket that stood there before.
+    for _ in 0..MAX_ASKED_FOR_A_LINE {
+        let own = match listener(listen).await {
+            Ok(own) => own,
+            Err(finding) => return vec![finding, Finding::fine(format!("{named} can be listened on"))],
+        };
+        if timeout(LINE_TIMEOUT, its_datagram(&socket, own)).await.is_ok() {
+            return vec![silent(listen), Finding::fine(format!("NGINX_ACCESS_LOG: what nginx writes comes to {}", path.display()))];
+        }
+    }
+    vec![silent(listen), without_line(&AccessLog::Syslog(path.to_owned()))]
+}
+
+/// Comes back when the line of a connection has come.
+async fn its_datagram(socket: &UnixDatagram, own: SocketAddr) {
+    let mut buffer = vec![0; MAX_LINE_BYTES];
+    loop {
+        // What cannot be read is no line.
+        let Ok(length) = socket.recv(&mut buffer).await else { return std::future::pending().await };
+        let line = syslog::line_in(&buffer[..length]).and_then(|line| access_log::parse(line).ok());
+        if line.is_some_and(|line| line.peer == own) {
+            return;
         }
     }
 }
@@ -144,7 +213,7 @@ mod tests {
     }
 
     async fn said(listen: SocketAddr, log: PathBuf) -> Vec<String> {
-        let nginx = Nginx { upstream: "127.0.0.1:1".parse().unwrap(), access_log: log };
+        let nginx = Nginx { upstream: "127.0.0.1:1".parse().unwrap(), access_log: AccessLog::File(log) };
         alone(listen, &nginx).await.iter().map(|finding| finding.line(false)).collect()
     }
 

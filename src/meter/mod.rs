@@ -4,7 +4,7 @@
 //! The interface is the channel: a meter needs no trait.
 //!
 //! * `tcp_info.rs`: what the recipient's kernel acknowledged on our own socket.
-//! * `access_log.rs`: what nginx says of a request that has ended, `log_tail.rs`: in a log that is followed.
+//! * `access_log.rs`: what nginx says of a request that has ended, `log_tail.rs`: in a log that is followed, `syslog.rs`: to a socket.
 //! * `sock_diag.rs`: what the kernel knows of a socket that nginx owns, and ending such a connection.
 //! * `ping.rs`: what the recipient's own HTTP/2 stack confirmed; `window.rs`: how much may wait for that.
 
@@ -14,6 +14,7 @@ pub mod access_log;
 pub mod log_tail;
 mod ping;
 mod sock_diag;
+pub mod syslog;
 mod tcp_info;
 mod window;
 

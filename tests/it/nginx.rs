@@ -25,6 +25,7 @@ mod counted;
 mod left_over;
 mod product;
 mod relay;
+mod syslog;
 
 const MIB: usize = 1024 * 1024;
 

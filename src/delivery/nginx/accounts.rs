@@ -4,7 +4,6 @@
 //! before, and say what they said: each line is counted once, whatever happens.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,16 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::Nginx;
 use super::desk::Finish;
+use super::source::Source;
 use super::stamp::Stamp;
 use crate::clock::Clock;
 use crate::meter::access_log;
 use crate::meter::log_tail::{Batch, Mishaps, follow};
+use crate::meter::syslog::Bound;
 use crate::metrics::Metrics;
 use crate::store::{LogCounts, LogMark, Store, StoreError};
 use crate::token::LogKey;
 
 /// How many batches of lines may wait to be counted: each has at most a megabyte of the log.
-const MAX_BATCHES: usize = 4;
+pub(super) const MAX_BATCHES: usize = 4;
 /// How often a mark is kept at most. As much is read again after a crash.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// How many marks may wait for what their lines say to be saved. One that waits long, since a recipient takes the last bytes slowly, holds
@@ -69,11 +70,14 @@ pub struct Accounts {
     nginx: Arc<Nginx>,
     store: Arc<dyn Store>,
     metrics: Metrics,
+    /// What its mark is kept under.
     log: String,
     counts: LogCounts,
     /// What had gone wrong before this process began.
     earlier: Mishaps,
     batches: mpsc::Receiver<Batch<Entry>>,
+    /// The socket that its lines come to, where they do.
+    _socket: Option<Bound>,
     /// Marks whose lines say what is not saved yet, oldest first.
     waiting: VecDeque<Waiting>,
     /// The newest mark that can be kept.
@@ -95,7 +99,7 @@ struct Waiting {
 }
 
 impl Accounts {
-    /// Goes on where the log was followed to.
+    /// Goes on where the log was followed to. What came to a socket is not read again: it is counted from here on, and has no mark.
     ///
     /// # Errors
     /// [`StoreError`] where that cannot be read.
@@ -104,17 +108,23 @@ impl Accounts {
         store: Arc<dyn Store>,
         metrics: Metrics,
         clock: Arc<dyn Clock>,
-        path: PathBuf,
+        source: Source,
     ) -> Result<Self, StoreError> {
-        let log = path.to_string_lossy().into_owned();
-        let mark = store.log_mark(log.clone()).await?;
-        let (sender, batches) = mpsc::channel(MAX_BATCHES);
-        let key = nginx.key.clone();
-        let (counts, from) = mark.map_or((LogCounts::default(), None), |mark| (mark.counts, Some(mark.checkpoint)));
-        follow(path, from, clock, move |line: &[u8]| read(line, &key), sender).map_err(StoreError::unavailable)?;
+        let (log, counts, batches, _socket) = match source {
+            Source::File(path) => {
+                let log = path.to_string_lossy().into_owned();
+                let mark = store.log_mark(log.clone()).await?;
+                let (sender, batches) = mpsc::channel(MAX_BATCHES);
+                let key = nginx.key.clone();
+                let (counts, from) = mark.map_or((LogCounts::default(), None), |mark| (mark.counts, Some(mark.checkpoint)));
+                follow(path, from, clock, move |line: &[u8]| read(line, &key), sender).map_err(StoreError::unavailable)?;
+                (log, counts, batches, None)
+            }
+            Source::Socket(batches, bound) => (String::new(), LogCounts::default(), batches, Some(bound)),
+        };
         let (waiting, ready, kept_at, trouble, earlier) = (VecDeque::new(), None, None, None, counts.mishaps);
         let (keeping, is_broken) = (None, false);
-        Ok(Self { nginx, store, metrics, log, counts, earlier, batches, waiting, ready, kept_at, keeping, trouble, is_broken })
+        Ok(Self { nginx, store, metrics, log, counts, earlier, batches, _socket, waiting, ready, kept_at, keeping, trouble, is_broken })
     }
 
     /// Accounts until `served`, when no request is looked after any more.

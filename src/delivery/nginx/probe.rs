@@ -5,7 +5,6 @@
 //! its line must come.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::head::Head;
 use super::desk::Place;
 use super::site::reached_at;
+use super::source::AccessLog;
 use super::stamp::Stamp;
 use super::{NO_COOKIE, Nginx, PROGRAM, SILENCE, Via, etag_of, front};
 use crate::catalog::Catalog;
@@ -36,6 +36,10 @@ const REST: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long its line may take to be read here; it takes milliseconds.
 const LINE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often it is looked for a line that comes by syslog before it is called missing, and how long each time: all of it takes as long as
+/// the look for a line in a file.
+const MAX_LOOKS_BY_SYSLOG: u32 = 3;
+const SYSLOG_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest head of an answer.
 const MAX_ANSWER_BYTES: usize = 8192;
 /// How many files are tried for one that can be opened.
@@ -69,7 +73,7 @@ pub struct Probing {
     /// Where it finds us.
     pub upstream: SocketAddr,
     /// Where it writes its lines.
-    pub access_log: PathBuf,
+    pub access_log: AccessLog,
 }
 
 /// A look that is under way.
@@ -160,7 +164,7 @@ impl Probing {
         }
     }
 
-    async fn look(&self) -> Standing {
+    async fn look_once(&self) -> Standing {
         let sample = timeout(ANSWER_TIMEOUT, self.sample()).await.ok().flatten();
         let path = format!("/{:032x}", u128::from_le_bytes(random::bytes()));
         let look = Look { path: path.clone(), file: sample.as_ref().map(|(path, _)| path.clone()), seen: None };
@@ -195,17 +199,46 @@ impl Probing {
         if let Some((path, identity)) = sample.filter(|_| seen.is_in_our_namespace) {
             problems.extend(self.same_file(&answer.unwrap_or_else(|_| Ok(String::new())).unwrap_or_default(), &path, &identity));
         }
-        let lag = match timeout(LINE_TIMEOUT, line_of(seen.place)).await {
+        let most = match self.access_log {
+            AccessLog::File(_) => LINE_TIMEOUT,
+            AccessLog::Syslog(_) => SYSLOG_LINE_TIMEOUT,
+        };
+        let lag = match timeout(most, line_of(seen.place)).await {
             Ok(()) => Some(began.elapsed()),
             Err(_) => {
-                problems.push(format!(
-                    "what nginx writes into {} (NGINX_ACCESS_LOG) is not read here, so no download can complete: is it the log that nginx writes, and may this account read it?",
-                    self.access_log.display()
-                ));
+                problems.push(self.without_line());
                 None
             }
         };
         Standing { at: Instant::now(), problems, sends_itself: seen.is_in_our_namespace, lag }
+    }
+
+    /// Says that nginx's line did not come.
+    fn without_line(&self) -> String {
+        match &self.access_log {
+            AccessLog::File(path) => format!(
+                "what nginx writes into {} (NGINX_ACCESS_LOG) is not read here, so no download can complete: is it the log that nginx writes, and may this account read it?",
+                path.display()
+            ),
+            AccessLog::Syslog(path) => format!(
+                "no line of nginx's comes to the socket {} (NGINX_ACCESS_LOG), so no download can complete: do nginx's workers find it under this path, and may they enter its folder?",
+                path.display()
+            ),
+        }
+    }
+
+    /// Looks at nginx. By syslog a line may be lost that should have come, above all the first of each of nginx's workers behind our start, so
+    /// it is looked for several times.
+    async fn look(&self) -> Standing {
+        let mut looks = 1;
+        loop {
+            let found = self.look_once().await;
+            let is_line_alone = found.problems == [self.without_line()];
+            if looks == MAX_LOOKS_BY_SYSLOG || !is_line_alone || !matches!(self.access_log, AccessLog::Syslog(_)) {
+                return found;
+            }
+            looks += 1;
+        }
     }
 
     /// Returns a file that could be shared, and what it is.

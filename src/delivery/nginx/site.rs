@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::source::AccessLog;
 use crate::delivery::Bounds;
+use crate::meter::syslog::TAG;
 use crate::share::Network;
 use crate::token;
 
@@ -52,7 +54,7 @@ pub struct Site {
     /// The folder whose files can be shared, as nginx finds it.
     pub root: PathBuf,
     /// Where it writes what it has sent.
-    pub access_log: PathBuf,
+    pub access_log: AccessLog,
     /// Whose word about a visitor's address is taken.
     pub forwarders: Vec<Network>,
     /// How much it takes on.
@@ -152,7 +154,7 @@ impl Site {
                 // The kernel's own default, which nginx has not.
                 ("LISTEN_BOTH", if self.listen.ip() == Ipv6Addr::UNSPECIFIED { " ipv6only=off" } else { "" }.to_owned()),
                 ("ROOT", folder(&self.root)?),
-                ("ACCESS_LOG", quotable(&self.access_log)?),
+                ("ACCESS_LOG", log(&self.access_log)?),
                 ("FORWARDERS", in_geo(&forwarders)),
                 ("REAL_IP", real_ip(&forwarders)),
                 ("CONNECTIONS", connections.min(MAX_LIMIT_CONN).to_string()),
@@ -252,6 +254,15 @@ fn with_port(address: SocketAddr) -> Result<SocketAddr, Unwritable> {
 fn folder(path: &Path) -> Result<String, Unwritable> {
     let text = quotable(&path.components().collect::<PathBuf>())?;
     Ok(if text.ends_with('/') { text } else { text + "/" })
+}
+
+/// Returns where the log goes, as it stands between double quotes.
+fn log(log: &AccessLog) -> Result<String, Unwritable> {
+    match log {
+        AccessLog::File(path) => quotable(path),
+        // A path with a comma is none of a socket's.
+        AccessLog::Syslog(path) => Ok(format!("syslog:server=unix:{},nohostname,tag={TAG}", quotable(path)?)),
+    }
 }
 
 /// Returns a path as it stands between double quotes. nginx takes a dollar sign for the beginning of a variable, and has no way

@@ -13,7 +13,9 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::{SOON, poll};
 
 /// As many as the machine that is promised has cores; who asks for `auto` gets dozens for each test on a larger one.
-const WORKERS: &str = "worker_processes 2;";
+pub(crate) const WORKERS: u32 = 2;
+/// How the configuration asks for them.
+const AUTO: &str = "worker_processes auto;";
 
 /// Returns whether nginx is to send the bytes, as the environment says.
 pub(crate) fn is_behind_nginx() -> bool {
@@ -88,15 +90,16 @@ pub(crate) struct Nginx {
     address: SocketAddr,
     /// What it was told.
     config: String,
+    workers: u32,
 }
 
 impl Nginx {
-    /// Starts one in `folder` with the configuration that the product printed, and waits until it listens.
-    pub(crate) fn start(folder: &Path, config: String, address: SocketAddr) -> Self {
-        assert!(config.contains("worker_processes auto;"), "the configuration is a whole one:\n{config}");
+    /// Starts one in `folder` with the configuration that the product printed and so many workers, and waits until it listens.
+    pub(crate) fn start(folder: &Path, config: String, address: SocketAddr, workers: u32) -> Self {
+        assert!(config.contains(AUTO), "the configuration is a whole one:\n{config}");
         let path = folder.join("nginx.conf");
         let text = if is_passed_on() { unseen(&config) } else { config.clone() };
-        std::fs::write(&path, text.replace("worker_processes auto;", WORKERS)).expect("the configuration is written");
+        std::fs::write(&path, text.replace(AUTO, &format!("worker_processes {workers};"))).expect("the configuration is written");
         // Its workers are of the same account as the product, which a root's would not be by themselves.
         let user = if rustix::process::geteuid().is_root() { "user root; " } else { "" };
         let mut command = Command::new(Self::program());
@@ -106,7 +109,7 @@ impl Nginx {
         let _ = std::fs::remove_file(&pid);
         // A group of its own: so that its workers end with it, however it ends.
         let process = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
-        let mut this = Self { process: process.expect("nginx is started"), folder: folder.to_owned(), address, config };
+        let mut this = Self { process: process.expect("nginx is started"), folder: folder.to_owned(), address, config, workers };
         poll(SOON, "nginx listens", || {
             let ended = this.process.try_wait().expect("a child can be asked");
             assert!(ended.is_none(), "nginx does not start:\n{}", this.said());
@@ -145,7 +148,7 @@ impl Nginx {
     /// Starts it again with what is made of its configuration.
     pub(crate) fn start_with(&mut self, change: impl Fn(&str) -> String) {
         self.kill();
-        *self = Self::start(&self.folder.clone(), change(&self.config), self.address);
+        *self = Self::start(&self.folder.clone(), change(&self.config), self.address, self.workers);
     }
 
     /// Returns what it had to complain of.

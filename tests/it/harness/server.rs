@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::http::{Answer, Client, path_of};
+use super::nginx::WORKERS;
 use super::{Nginx, is_behind_nginx, poll, random_hex};
 
 /// How long a start may take: the machine may be busy with other tests.
@@ -42,6 +43,7 @@ pub(crate) struct Setup {
     settings: Vec<(String, String)>,
     descriptors: Option<u32>,
     is_behind_nginx: bool,
+    workers: u32,
 }
 
 impl Setup {
@@ -58,12 +60,18 @@ impl Setup {
             ("TAILSCALE_PROBE", "off".to_owned()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Self { owner, recipient, settings, descriptors: None, is_behind_nginx: is_behind_nginx() }
+        Self { owner, recipient, settings, descriptors: None, is_behind_nginx: is_behind_nginx(), workers: WORKERS }
     }
 
     /// Puts nginx before the product, also where it sends the bytes itself in the other tests.
     pub(crate) fn behind_nginx(mut self) -> Self {
         self.is_behind_nginx = true;
+        self
+    }
+
+    /// Lets that nginx have so many workers.
+    pub(crate) fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
         self
     }
 
@@ -106,7 +114,7 @@ impl Setup {
             let log = folder.join("access.log").display().to_string();
             let ours = [("DELIVERY", "nginx".to_owned()), ("NGINX_UPSTREAM", upstream.to_string()), ("NGINX_ACCESS_LOG", log)];
             settings.extend(ours.map(|(name, value)| (name.to_owned(), value)));
-            Front { folder, nginx: None }
+            Front { folder, workers: self.workers, nginx: None }
         });
         Server {
             owner: self.owner,
@@ -132,6 +140,7 @@ struct Process {
 /// What stands before the product: it outlives the product's kills and restarts.
 struct Front {
     folder: PathBuf,
+    workers: u32,
     nginx: Option<Nginx>,
 }
 
@@ -206,7 +215,7 @@ impl Server {
 
     /// Starts nginx as the product has it, unless one runs that was told the same.
     fn put_nginx_before(&mut self) {
-        let Some(folder) = self.front.as_ref().map(|front| front.folder.clone()) else { return };
+        let Some((folder, workers)) = self.front.as_ref().map(|front| (front.folder.clone(), front.workers)) else { return };
         let output = self.command().arg("nginx-config").arg(&self.root).arg("--standalone").arg("--run-dir").arg(&folder).output();
         let output = output.expect("the binary runs");
         assert!(output.status.success(), "no configuration for nginx: {}", String::from_utf8_lossy(&output.stderr));
@@ -214,7 +223,7 @@ impl Server {
         let front = self.front.as_mut().expect("looked at above");
         if !front.nginx.as_ref().is_some_and(|nginx| nginx.is_of(&config, self.recipient)) {
             front.nginx = None;
-            front.nginx = Some(Nginx::start(&folder, config, self.recipient));
+            front.nginx = Some(Nginx::start(&folder, config, self.recipient, workers));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::harness::{Client, Offer, SOON, Server, Setup, poll, put, sha256};
 
 const MIB: usize = 1024 * 1024;
 /// More than the kernels on the way hold by far.
-const FILM_BYTES: usize = 24 * MIB;
+pub(super) const FILM_BYTES: usize = 24 * MIB;
 /// How much a recipient has taken when something happens.
 const PART_BYTES: usize = 2 * MIB;
 /// What the kernels may have acknowledged beyond what the reader took: its own small receive buffer, and slack for it.
@@ -23,22 +23,25 @@ pub(super) const OURS: &str = "portcullis_nginx_log_lines_total{kind=\"ours\"}";
 /// How many of them were not ours.
 pub(super) const FOREIGN: &str = "portcullis_nginx_log_lines_total{kind=\"foreign\"}";
 /// How long somebody looks who expects to see nothing: several looks of the product's.
-const A_WHILE: Duration = Duration::from_millis(1500);
+pub(super) const A_WHILE: Duration = Duration::from_millis(1500);
 
 /// A download that has begun.
-struct Scene {
-    server: Server,
+pub(super) struct Scene {
+    pub(super) server: Server,
     content: Vec<u8>,
-    offer: Offer,
+    pub(super) offer: Offer,
     transfer: String,
     client: Client,
-    got: Vec<u8>,
+    pub(super) got: Vec<u8>,
 }
 
 impl Scene {
     /// Begins a download of the film, of which a part is taken.
     fn new() -> Self {
-        let server = Setup::new().behind_nginx().set("GRACE_PERIOD_SECONDS", 30).start();
+        Self::of(Setup::new().behind_nginx().set("GRACE_PERIOD_SECONDS", 30).start())
+    }
+
+    pub(super) fn of(server: Server) -> Self {
         let content = put(&server, "film.mkv", FILM_BYTES);
         let offer = server.share("film.mkv");
         let transfer = server.redeem(&offer);
@@ -55,18 +58,18 @@ impl Scene {
     }
 
     /// Takes what comes yet.
-    fn take_the_rest(&mut self) {
+    pub(super) fn take_the_rest(&mut self) {
         self.got.extend(self.client.read_to_close(SOON));
     }
 
     /// Asks for what is missing over another connection.
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         let range = format!("Range: bytes={}-", self.got.len());
         let mut client = Client::connect(self.server.recipient);
         self.got.extend(client.request("GET", &self.transfer, &[&range]).expect("an answer").expect_status(206).body);
     }
 
-    fn assert_delivered_once(&self) {
+    pub(super) fn assert_delivered_once(&self) {
         assert_eq!((self.got.len(), sha256(&self.got)), (self.content.len(), sha256(&self.content)));
         let share = self.server.wait_for(&self.offer.id, "all of it is delivered", |share| share["state"] == "delivered");
         assert_eq!((delivered(&share), self.server.uses(&self.offer.id)), (FILM_BYTES as u64, 1), "{share:#}");

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use portcullis::delivery::Bounds;
+use portcullis::delivery::nginx::AccessLog;
 use portcullis::delivery::nginx::site::{Site, SiteKey};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -123,7 +124,8 @@ impl Nginx {
         fs::write(&file, format!("{}{text}", user())).unwrap();
         command.args(["-e", "stderr", "-g", "daemon off;", "-c"]).arg(file);
         let process = command.stdin(Stdio::null()).stderr(fs::File::create(folder.path().join("stderr")).unwrap()).spawn().unwrap();
-        let nginx = Self { process, folder, address: site.listen, access_log: site.access_log.clone(), double };
+        let (AccessLog::File(access_log) | AccessLog::Syslog(access_log)) = site.access_log.clone();
+        let nginx = Self { process, folder, address: site.listen, access_log, double };
         poll(SOON, "nginx listens", || TcpStream::connect(site.listen).is_ok());
         nginx
     }
@@ -228,7 +230,7 @@ fn site(folder: &Path, upstream: SocketAddr) -> Site {
         listen: SocketAddr::from(([127, 0, 0, 1], free_port())),
         upstream,
         root: folder.join("nas"),
-        access_log: folder.join("access.log"),
+        access_log: AccessLog::File(folder.join("access.log")),
         forwarders: Vec::new(),
         bounds: Bounds { connections: 512, connections_per_address: 256 },
     }

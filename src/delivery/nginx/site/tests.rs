@@ -6,7 +6,7 @@ fn site() -> Site {
         listen: "0.0.0.0:8001".parse().unwrap(),
         upstream: "127.0.0.1:8002".parse().unwrap(),
         root: "/srv/nas".into(),
-        access_log: "/var/log/nginx/portcullis.log".into(),
+        access_log: AccessLog::File("/var/log/nginx/portcullis.log".into()),
         forwarders: Vec::new(),
         bounds: Bounds { connections: 4096, connections_per_address: 64 },
     }
@@ -68,6 +68,19 @@ fn the_log_is_written_as_it_is_read() {
 }
 
 #[test]
+fn lines_go_to_a_socket_where_that_is_set() {
+    for (path, expected) in
+        [("/run/portcullis/nginx.sock", "/run/portcullis/nginx.sock"), ("/a socket; \"{}\"\\.sock", r#"/a socket; \"{}\"\\.sock"#)]
+    {
+        let conf = conf_of(|site| site.access_log = AccessLog::Syslog(path.into())).unwrap();
+        let line = format!("    access_log \"syslog:server=unix:{expected},nohostname,tag=portcullis\" portcullis;");
+        assert!(conf.lines().any(|there| there == line), "{line}\n{conf}");
+    }
+    let refused = conf_of(|site| site.access_log = AccessLog::Syslog("/run/$HOME".into())).unwrap_err();
+    assert!(refused.to_string().contains("dollar sign"), "{refused}");
+}
+
+#[test]
 fn nothing_that_an_advisory_warns_of_is_in_it() {
     for template in [RECIPIENT_CONF, NGINX_CONF] {
         let directives = template.lines().map(str::trim).filter(|line| !line.starts_with('#'));
@@ -115,7 +128,7 @@ fn what_ends_a_quote_is_quoted_and_what_nginx_expands_is_refused() {
     ] {
         for sentence in [
             conf_of(|site| site.root = root.into()).unwrap_err().to_string(),
-            conf_of(|site| site.access_log = root.into()).unwrap_err().to_string(),
+            conf_of(|site| site.access_log = AccessLog::File(root.into())).unwrap_err().to_string(),
             site().standalone(&key(), Path::new(root)).unwrap_err().to_string(),
         ] {
             assert!(sentence.contains(word), "{sentence}");
@@ -180,7 +193,7 @@ fn whatever_changes_makes_another_digest() {
         |site| site.listen.set_port(1),
         |site| site.upstream.set_port(1),
         |site| site.root.push("x"),
-        |site| site.access_log.push("x"),
+        |site| site.access_log = AccessLog::Syslog("/var/log/nginx/portcullis.log".into()),
         |site| site.forwarders.push("10.0.0.1".parse().unwrap()),
         |site| site.bounds.connections += 1024,
         |site| site.bounds.connections_per_address += 1,

@@ -7,6 +7,7 @@ use std::os::unix::fs::chown;
 use std::process::{Child, Command, Stdio};
 
 use portcullis::delivery::Bounds;
+use portcullis::delivery::nginx::AccessLog;
 use portcullis::delivery::nginx::site::Site;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -39,7 +40,9 @@ fn nginx_takes_both_forms_for_all_kinds_of_settings() {
         |_| (),
         |site| site.root = "/".into(),
         |site| site.root = "/nowhere at all/a;b{c}d#e'f\"g\\h/caf\u{e9}".into(),
-        |site| site.access_log.set_file_name("a log; {\"}\\.log"),
+        |site| site.access_log = AccessLog::File("/tmp/a log; {\"}\\.log".into()),
+        |site| site.access_log = AccessLog::Syslog("/run/portcullis/nginx.sock".into()),
+        |site| site.access_log = AccessLog::Syslog("/nowhere at all/a socket: caf\u{e9}; {\"}\\.sock".into()),
         |site| site.listen = SocketAddr::new("::1".parse().unwrap(), site.listen.port()),
         |site| site.listen = SocketAddr::new("::".parse().unwrap(), site.listen.port()),
         |site| site.listen = SocketAddr::new("0.0.0.0".parse().unwrap(), site.listen.port()),
@@ -121,6 +124,35 @@ fn check_finds_nginx_and_its_log_before_the_server_runs() {
     found(&check("access.log"), &format!("WRONG  RECIPIENT_LISTEN: nobody listens on {listen}"));
 }
 
+#[test]
+fn check_listens_itself_for_lines_that_come_by_syslog() {
+    let folder = folder();
+    let path = folder.path().join("nginx.sock");
+    let nginx = Nginx::with(Double::of_files(), |site| site.access_log = AccessLog::Syslog(path.clone()));
+    let listen = nginx.address.to_string();
+    let check = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.env_clear().arg("check").arg(nginx.folder.path().join("nas")).arg("--state-dir").arg(folder.path().join("state"));
+        command.args(["--delivery", "nginx", "--owner-listen", "127.0.0.1:0", "--recipient-listen", &listen]);
+        let said = command.arg(format!("--nginx-access-log=syslog:{}", folder.path().join(name).display())).output().unwrap();
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let found = |said: &str, sentence: &str| assert!(said.contains(sentence), "{sentence}: {said}");
+    for _ in 0..3 {
+        // From the second time on nginx's workers write to a socket that is gone, and see it by a line that is lost.
+        let said = check("nginx.sock");
+        found(&said, &format!("ok     RECIPIENT_LISTEN: nginx keeps silent on {listen}"));
+        found(&said, "ok     NGINX_ACCESS_LOG: what nginx writes comes to ");
+        assert!(!path.exists(), "it leaves nothing behind");
+    }
+    found(&check("another.sock"), "WRONG  NGINX_ACCESS_LOG: nginx wrote no line of ours into syslog:");
+    fs::write(&path, "precious").unwrap();
+    let said = check("nginx.sock");
+    found(&said, "cannot be listened on (what stands there is no socket");
+    found(&said, &format!("ok     RECIPIENT_LISTEN: nginx keeps silent on {listen}"));
+    assert!(nginx.double.asked().is_empty(), "nothing behind nginx hears of it");
+}
+
 /// A server, until it is dropped.
 struct Serving(Child);
 
@@ -194,7 +226,7 @@ fn it_runs_without_a_privilege_and_writes_to_no_other_place() {
     let double = Double::of_files();
     let folder = folder();
     let mut site = site(folder.path(), double.address);
-    site.access_log = folder.path().join("log/access.log");
+    site.access_log = AccessLog::File(folder.path().join("log/access.log"));
     fs::create_dir(folder.path().join("log")).unwrap();
     let text = site.standalone(&key(), &folder.path().join("run")).unwrap();
     let mut command = if may_mount() {
