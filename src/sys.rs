@@ -94,6 +94,35 @@ pub(crate) fn compute_when_idle() -> io::Result<()> {
     outcome(result)
 }
 
+/// Has the kernel hand a socket from here on only those messages in which the number `value` stands at `at`, the higher byte first. Others take
+/// none of its room.
+///
+/// # Errors
+/// What `setsockopt(2)` says.
+pub(crate) fn receive_only(socket: BorrowedFd<'_>, at: u32, value: u16) -> io::Result<()> {
+    let step = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, at),
+        // Over the next one, where it is another.
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, value.into()),
+        step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: `socket` is open, for it is borrowed. The kernel reads `program`, as many bytes as it is told, and through its pointer so many
+    // steps as it says; both outlive the call, which copies them and keeps no pointer.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as socklen_t,
+        )
+    };
+    outcome(c_long::from(result))
+}
+
 /// Has the kernel kill the process that `command` starts when the thread that starts it ends, and so with this program, however
 /// it ends.
 pub(crate) fn ends_with_its_parent(command: &mut Command) {

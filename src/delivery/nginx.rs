@@ -148,7 +148,7 @@ impl Nginx {
     /// # Errors
     /// Why it cannot.
     pub fn hear_ends(self: &Arc<Self>) -> io::Result<()> {
-        let (ends, desk) = (Ends::open()?, Arc::downgrade(&self.desk));
+        let (ends, desk) = (Ends::open(self.port)?, Arc::downgrade(&self.desk));
         let listen = move || {
             while let Some(desk) = desk.upgrade() {
                 match ends.next() {

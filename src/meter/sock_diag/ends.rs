@@ -4,23 +4,25 @@
 //! acknowledged. The kernel tells that to whoever listens (`SKNLGRP_INET_TCP_DESTROY`, linux/sock_diag.h; what `ss -E` shows). It takes no right.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
-use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recvfrom, socket_with};
 
 use super::sighting::Cookie;
-use super::wire::{self, Answer};
+use super::wire::{self, Answer, LOCAL_PORT_AT};
 use super::{ANSWER_BYTES, KERNEL, of_opening};
+use crate::sys;
 
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY` (1 and 3), as bits.
 const GROUPS: u32 = 1 << 0 | 1 << 2;
 /// How long it is waited for an end at a time, so that whoever listens can stop.
 const WAIT: Duration = Duration::from_millis(500);
-/// How much may wait to be heard, in bytes: some 500 ends, which are heard in milliseconds. The kernel gives what it allows.
+/// How much may wait to be heard, in bytes: some 500 ends, which are heard in milliseconds. The kernel gives what it allows, and to whom it
+/// allows everything (`CAP_NET_ADMIN`) all of it.
 const BACKLOG_BYTES: usize = 1024 * 1024;
 
 /// What was told of a connection at its end.
@@ -32,21 +34,23 @@ pub struct Ended {
     pub bytes_acked: u64,
 }
 
-/// Listens for ends of connections.
+/// Listens for ends of connections of one port.
 #[derive(Debug)]
 pub struct Ends {
     socket: OwnedFd,
 }
 
 impl Ends {
-    /// Begins to listen: what ends from here on is heard.
+    /// Begins to listen: what ends from here on, of the connections whose own end has this port, is heard. Of others nothing is, so that a busy
+    /// machine makes nobody miss what is waited for.
     ///
     /// # Errors
     /// As [`super::Sockets::open`]; kernels before 4.3 cannot tell of ends.
-    pub fn open() -> io::Result<Self> {
+    pub fn open(port: u16) -> io::Result<Self> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(SOCK_DIAG)).map_err(of_opening)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(WAIT))?;
-        set_socket_recv_buffer_size(&socket, BACKLOG_BYTES)?;
+        set_socket_recv_buffer_size_force(&socket, BACKLOG_BYTES).or_else(|_| set_socket_recv_buffer_size(&socket, BACKLOG_BYTES))?;
+        sys::receive_only(socket.as_fd(), LOCAL_PORT_AT, port)?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS)).map_err(of_opening)?;
         Ok(Self { socket })
     }
@@ -92,21 +96,20 @@ mod tests {
         (0..OTHERS).find_map(|_| ends.next().unwrap().filter(|ended| ended.cookie == cookie)).expect("its end is told")
     }
 
-    /// Returns a connection with so much written by the side that accepted it.
-    fn connection(bytes: usize) -> (TcpStream, TcpStream, Cookie) {
+    /// Returns a connection with so much written by the side that accepted it, and who listens for its end.
+    fn connection(bytes: usize) -> (Ends, TcpStream, TcpStream, Cookie) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut server = listener.accept().unwrap().0;
         server.write_all(&vec![1; bytes]).unwrap();
         let seen = Sockets::open().unwrap().look(server.local_addr().unwrap(), server.peer_addr().unwrap()).unwrap().unwrap();
-        (server, client, seen.cookie)
+        (Ends::open(server.local_addr().unwrap().port()).unwrap(), server, client, seen.cookie)
     }
 
     #[test]
     fn whoever_closes_first_all_that_was_acknowledged_is_told() {
-        let ends = Ends::open().unwrap();
         for client_first in [true, false] {
-            let (server, mut client, cookie) = connection(5000);
+            let (ends, server, mut client, cookie) = connection(5000);
             client.read_exact(&mut [0; 5000]).unwrap();
             if client_first {
                 drop(client);
@@ -121,9 +124,23 @@ mod tests {
     }
 
     #[test]
+    fn however_many_others_end_meanwhile_the_end_of_ours_is_told() {
+        const CROWD: usize = 3000;
+        let (ends, server, client, cookie) = connection(5000);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for _ in 0..CROWD {
+            let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            drop((listener.accept().unwrap(), other));
+        }
+        drop((client, server));
+        let told: Vec<_> = (0..10).filter_map(|_| ends.next().unwrap()).map(|ended| ended.cookie).collect();
+        // Beside it at the most who listened on its port.
+        assert!(told.contains(&cookie) && told.len() <= 2, "{told:?}");
+    }
+
+    #[test]
     fn of_a_connection_that_was_reset_only_what_had_been_acknowledged_counts() {
-        let ends = Ends::open().unwrap();
-        let (mut server, client, cookie) = connection(5000);
+        let (ends, mut server, client, cookie) = connection(5000);
         socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
         server.set_nonblocking(true).unwrap();
         let mut written = 5000;

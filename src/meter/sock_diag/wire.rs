@@ -47,6 +47,8 @@ const HEADER_BYTES: usize = 16;
 const QUESTION_BYTES: usize = 56;
 /// How long a `struct inet_diag_msg` is; attributes stand behind it.
 const SOCKET_BYTES: usize = 72;
+/// Where in a message of a socket its own port stands, the higher byte first: `idiag_sport`, behind four bytes of states.
+pub(super) const LOCAL_PORT_AT: u32 = HEADER_BYTES as u32 + 4;
 /// How long a `struct rtattr` is; its length counts it.
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
 /// Messages and attributes begin at multiples of this.
