@@ -9,6 +9,7 @@ use crate::kit::{
     Bench, Crowd, GIB, MIB, Nginx, Pull, Setup, Table, cpu_seconds, cpu_seconds_alone, download, in_turns, median, ratio, write_file,
 };
 
+const NAMES: [&str; 5] = ["nginx alone", "portcullis alone", "nginx for portcullis", "nginx slices portcullis's", "nginx slices nginx's"];
 const RATE: u64 = 500_000;
 /// How many downloads are followed at once.
 const FOLLOWED: usize = 100;
@@ -32,18 +33,28 @@ fn large(bench: &mut Bench<'_>) {
     let nginx = Nginx::start(&root);
     let alone = Setup::of(&root).start();
     let both = Setup::of(&root).in_state(&bench.folder("both")).start_behind_nginx();
+    let passing = Setup::of(&root).in_state(&bench.folder("passing")).start_behind_unseen_nginx();
+    let slicing = Nginx::start_slicing(&bench.folder("slicing"), nginx.address);
     // One more for each, which warms up.
-    let paths =
-        [vec!["/large.bin".to_owned(); rounds + 1], alone.transfers("large.bin", rounds + 1), both.transfers("large.bin", rounds + 1)];
-    let servers = [(vec![nginx.pid()], nginx.address), (vec![alone.pid()], alone.address), (both.pids(), both.address)];
-    let mut used = [0; 3];
-    let figures = in_turns(rounds, 3, |which| {
+    let (direct, count) = (vec!["/large.bin".to_owned(); rounds + 1], rounds + 1);
+    let transfers = [&alone, &both, &passing].map(|portcullis| portcullis.transfers("large.bin", count));
+    let [by_alone, by_both, by_passing] = transfers;
+    let paths = [direct.clone(), by_alone, by_both, by_passing, direct];
+    let servers = [
+        (vec![nginx.pid()], nginx.address),
+        (vec![alone.pid()], alone.address),
+        (both.pids(), both.address),
+        (passing.pids(), passing.address),
+        (vec![nginx.pid(), slicing.pid()], slicing.address),
+    ];
+    let mut used = [0; NAMES.len()];
+    let figures = in_turns(rounds, NAMES.len(), |which| {
         let path = &paths[which][used[which]];
         used[which] += 1;
         fetch(&servers[which].0, servers[which].1, path, bytes)
     });
     let mut table = Table::new(["", "MB/s", "× nginx", "servers' CPU s/GiB", "× nginx"]);
-    for (which, name) in ["nginx alone", "portcullis alone", "nginx for portcullis"].into_iter().enumerate() {
+    for (which, name) in NAMES.into_iter().enumerate() {
         table.row([
             name.to_owned(),
             format!("{:.0}", median(figures.iter().map(|round| round[which].megabytes_per_second))),
@@ -53,7 +64,8 @@ fn large(bench: &mut Bench<'_>) {
         ]);
     }
     let words = "Wanted: nginx for portcullis at least 0.95 × nginx alone. Each download is redeemed and counted; nginx for portcullis has a send buffer \
-                 of 256 KiB, so that what it has sent is near to what has arrived.";
+                 of 256 KiB, so that what it has sent is near to what has arrived. The last two pass on, as behind the border of a network namespace: slices of a MiB from portcullis, and \
+                 the same from another nginx.";
     bench.report.tell("both", &format!("DELIVERY=nginx: one file of {} MiB, one client that copies it", bytes / MIB), &table, words);
 }
 

@@ -90,6 +90,17 @@ impl Setup {
 
     /// Starts it behind an nginx that sends the bytes, with the configuration that it prints, but with two workers.
     pub(crate) fn start_behind_nginx(self) -> Portcullis {
+        self.start_behind(str::to_owned)
+    }
+
+    /// As [`Setup::start_behind_nginx`], but nginx tells of connections that nobody sees, as if it were in another network namespace: it passes
+    /// on what portcullis sends.
+    pub(crate) fn start_behind_unseen_nginx(self) -> Portcullis {
+        const TOLD: &str = "X-Portcullis-Connection \"$realip_remote_addr $realip_remote_port ";
+        self.start_behind(|config| config.replace(TOLD, "X-Portcullis-Connection \"$realip_remote_addr 9 "))
+    }
+
+    fn start_behind(self, change: impl Fn(&str) -> String) -> Portcullis {
         let (recipient, upstream, run) = (free_address(), free_address(), self.state.with_extension("front"));
         fs::create_dir_all(&run).expect("a folder for nginx");
         let this = self
@@ -102,7 +113,7 @@ impl Setup {
         let mut print = this.command("nginx-config");
         let printed = print.arg("--standalone").arg("--run-dir").arg(&run).output().expect("portcullis runs");
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
-        let config = String::from_utf8_lossy(&printed.stdout).replace("worker_processes auto;", "worker_processes 2;");
+        let config = change(&String::from_utf8_lossy(&printed.stdout)).replace("worker_processes auto;", "worker_processes 2;");
         portcullis.nginx = Some(Nginx::run(&run, &config, recipient));
         portcullis.address = recipient;
         portcullis
@@ -270,6 +281,15 @@ impl Nginx {
     pub(crate) fn start_with_tls(root: &Path, certificate: &Certificate) -> Self {
         let (cert, key) = (certificate.cert.display(), certificate.key.display());
         Self::start_as(root, "ssl http2", &format!("ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;"))
+    }
+
+    /// Passes on what another nginx serves, a slice at a time: so that could be counted by the other's log.
+    pub(crate) fn start_slicing(root: &Path, of: SocketAddr) -> Self {
+        let slices = format!(
+            "location / {{ slice 1m; proxy_pass http://{of}; proxy_http_version 1.1; proxy_set_header Connection \"\"; \
+             proxy_set_header Range $slice_range; proxy_buffer_size 16k; proxy_buffers 8 16k; proxy_max_temp_file_size 0; }}"
+        );
+        Self::start_as(root, "sndbuf=256k", &slices)
     }
 
     fn start_as(root: &Path, listen: &str, more: &str) -> Self {
