@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// How long a line may take that should come.
+const PATIENCE: Duration = Duration::from_secs(20);
 const LINE: &str = r#"{"v":1}"#;
 
 fn number(line: &[u8]) -> Option<u64> {
@@ -136,7 +138,7 @@ fn what_has_taken_the_name_meanwhile_is_left_there() {
 async fn lines(batches: &mut mpsc::Receiver<Batch<Option<u64>>>, count: usize) -> (Vec<Option<u64>>, Mishaps) {
     let (mut lines, mut mishaps) = (Vec::new(), Mishaps::default());
     while lines.len() < count {
-        let batch = batches.recv().await.expect("it goes on");
+        let batch = tokio::time::timeout(PATIENCE, batches.recv()).await.expect("more comes").expect("it goes on");
         assert_eq!((batch.checkpoint, batch.trouble, batch.left), (None, None, 0));
         lines.extend(batch.lines);
         mishaps = batch.mishaps;

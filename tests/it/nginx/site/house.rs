@@ -145,6 +145,8 @@ fn check_listens_itself_for_lines_that_come_by_syslog() {
         found(&said, "ok     NGINX_ACCESS_LOG: what nginx writes comes to ");
         assert!(!path.exists(), "it leaves nothing behind");
     }
+    let kept: u64 = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap().trim().parse().unwrap();
+    assert_eq!(check("nginx.sock").contains(&format!("the kernel keeps no more than {kept} lines")), kept < 512);
     found(&check("another.sock"), "WRONG  NGINX_ACCESS_LOG: nginx wrote no line of ours into syslog:");
     fs::write(&path, "precious").unwrap();
     let said = check("nginx.sock");
