@@ -26,6 +26,7 @@ mod left_over;
 mod product;
 mod relay;
 mod syslog;
+mod told;
 
 const MIB: usize = 1024 * 1024;
 
