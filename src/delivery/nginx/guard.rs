@@ -31,8 +31,6 @@ const CATCH_UP_WAIT: Duration = Duration::from_secs(60);
 const END_WAIT: Duration = Duration::from_secs(2);
 /// The first and the longest pause between two looks once nginx has handed everything to the kernel.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
-/// How long what was handed to the kernel may go without an acknowledgement.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How soon a NAS that does not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a NAS that does not answer is asked whether the file is still what it was.
@@ -187,11 +185,14 @@ impl Guard {
             };
             let head = finish.sent_bytes.saturating_sub(finish.body_bytes);
             let bytes = acked.saturating_sub(self.carrier.begins_at + head).min(sent);
-            if acked >= end || is_gone || last.1.elapsed() > SETTLE_TIMEOUT {
+            if acked >= end || is_gone {
                 return Some(Arrived { bytes, sent, is_all: acked >= end, evidence });
             }
+            // Whoever is counted may pause as long as a share may: a stall cuts them. Nobody else does.
             if acked != last.0 {
                 last = (acked, Instant::now());
+            } else if !self.is_counted && last.1.elapsed() > MAX_SILENCE {
+                return None;
             }
             if told_at.elapsed() >= SAMPLE_EVERY {
                 told_at = Instant::now();

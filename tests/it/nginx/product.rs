@@ -318,6 +318,24 @@ fn a_line_whose_bytes_are_under_way_when_the_product_is_killed_is_read_again_by_
 }
 
 #[test]
+fn whoever_pauses_for_more_than_a_minute_over_the_last_bytes_gets_them_and_that_is_seen() {
+    // All of it fits into nginx's send buffer, and little of it into the recipient's.
+    const SIZE: usize = 30_000;
+    const PAUSE: Duration = Duration::from_secs(65);
+    let server = Setup::new().behind_nginx().start();
+    let content = put(&server, "film.mkv", SIZE);
+    let offer = server.share("film.mkv");
+    let transfer = server.redeem(&offer);
+    let mut client = Client::connect_with_small_buffer(server.recipient, 2048);
+    client.ask("GET", &transfer, &["Connection: close"]);
+    // As long as a stall is far, so are they.
+    std::thread::sleep(PAUSE);
+    client.answer_head().expect("an answer").expect_status(200);
+    assert!(client.read_to_close(SOON) == content);
+    server.wait_for(&offer.id, "it is delivered", |share| share["state"] == "delivered");
+}
+
+#[test]
 fn a_limit_of_speed_is_kept_where_nginx_sends() {
     const RATE: usize = 100_000;
     // What nginx sends in the first second, and in the part of one that its clock may be ahead by, is no more than twice the rate.
