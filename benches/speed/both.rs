@@ -35,11 +35,13 @@ fn large(bench: &mut Bench<'_>) {
     let both = Setup::of(&root).in_state(&bench.folder("both")).start_behind_nginx();
     let passing = Setup::of(&root).in_state(&bench.folder("passing")).start_behind_unseen_nginx();
     let slicing = Nginx::start_slicing(&bench.folder("slicing"), nginx.address);
-    // One more for each, which warms up.
-    let (direct, count) = (vec!["/large.bin".to_owned(); rounds + 1], rounds + 1);
-    let transfers = [&alone, &both, &passing].map(|portcullis| portcullis.transfers("large.bin", count));
-    let [by_alone, by_both, by_passing] = transfers;
-    let paths = [direct.clone(), by_alone, by_both, by_passing, direct];
+    // Each is redeemed when its turn comes: a transfer that does not begin for a while is over.
+    let path = |which: usize| match which {
+        1 => alone.transfers("large.bin", 1).remove(0),
+        2 => both.transfers("large.bin", 1).remove(0),
+        3 => passing.transfers("large.bin", 1).remove(0),
+        _ => "/large.bin".to_owned(),
+    };
     let servers = [
         (vec![nginx.pid()], nginx.address),
         (vec![alone.pid()], alone.address),
@@ -47,12 +49,7 @@ fn large(bench: &mut Bench<'_>) {
         (passing.pids(), passing.address),
         (vec![nginx.pid(), slicing.pid()], slicing.address),
     ];
-    let mut used = [0; NAMES.len()];
-    let figures = in_turns(rounds, NAMES.len(), |which| {
-        let path = &paths[which][used[which]];
-        used[which] += 1;
-        fetch(&servers[which].0, servers[which].1, path, bytes)
-    });
+    let figures = in_turns(rounds, NAMES.len(), |which| fetch(&servers[which].0, servers[which].1, &path(which), bytes));
     let mut table = Table::new(["", "MB/s", "× nginx", "servers' CPU s/GiB", "× nginx"]);
     for (which, name) in NAMES.into_iter().enumerate() {
         table.row([

@@ -231,7 +231,10 @@ async fn sent_by_kernel(
             Burst::Cut => return Err(End::Cut),
         }
     }
-    watch.over(settled(stream)).await?;
+    // Of a slice that another follows that one will not come if the file changes meanwhile.
+    if !metered.relay.as_ref().is_some_and(|relay| relay.is_followed(metered.range)) {
+        watch.over(settled(stream)).await?;
+    }
     let bytes = watch.over(proven_copy(file, tail, metered.pass(), threads)).await?.ok_or(End::Changed)?;
     Box::pin(paced(stream, &bytes, &mut purse, &mut watch)).await
 }

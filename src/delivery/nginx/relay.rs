@@ -44,6 +44,11 @@ pub(in crate::delivery) struct Sent {
 }
 
 impl Relay {
+    /// Returns whether nginx will ask for more behind this range.
+    pub(in crate::delivery) fn is_followed(&self, range: ByteRange) -> bool {
+        matches!(self, Self::Slice(slicing) if range.end < slicing.range.end)
+    }
+
     /// Waits until nginx says what it did with it, and tells that.
     pub(in crate::delivery) async fn end(
         self,

@@ -41,7 +41,7 @@ pub(in crate::delivery) struct Slicing {
     head: Vec<u8>,
     file: Arc<OpenFile>,
     pass: Arc<Pass>,
-    range: ByteRange,
+    pub(super) range: ByteRange,
     /// Where the slice begins that was asked for last.
     asked_to: AtomicU64,
     /// Told when a slice broke off.
