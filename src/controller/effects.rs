@@ -77,13 +77,14 @@ async fn rest(pause: Duration, mut changes: watch::Receiver<u64>, seen: u64) {
     }
 }
 
-/// Closes a way in, once what was cut has told how far it got.
+/// Closes a way in, once what was cut has told how far it got. Where a share is to be closed with it, that takes that nobody sends bytes of it any
+/// more, by `passes`.
 pub(super) async fn close(
     tunnel: Arc<dyn Tunnel>,
     metrics: Metrics,
     share: ShareId,
     failures: u32,
-    (passes, cut): (Passes, Vec<Arc<Pass>>),
+    (passes, cut): (Option<Passes>, Vec<Arc<Pass>>),
 ) -> Result<(), TunnelError> {
     let told = async {
         while cut.iter().any(|pass| pass.requests() > 0) {
@@ -99,7 +100,7 @@ pub(super) async fn close(
     metrics.tunnel_closed(began.elapsed(), closed.is_ok());
     closed?;
     // Whose connection leads to us by no way in but our own port is not ended by shutting that.
-    if passes.are_sent_elsewhere(share) {
+    if passes.is_some_and(|passes| passes.are_sent_elsewhere(share)) {
         return Err(TunnelError::Unavailable("nginx still sends a download of it, which could not be ended".to_owned()));
     }
     Ok(())

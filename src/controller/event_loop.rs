@@ -19,9 +19,7 @@ use crate::delivery::Pass;
 use crate::delivery::nginx::LeftOver;
 use crate::meter::Report;
 use crate::metrics::Metrics;
-use crate::share::{
-    Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, State, Steady, Transfer,
-};
+use crate::share::{Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, State, Steady};
 use crate::store::audit::AuditEntry;
 use crate::store::{Record, Save, StoreError};
 use crate::tunnel::{Standing, TunnelError};
@@ -138,8 +136,9 @@ impl Controller {
             // Nobody is to read that it is open before it is. What comes of the restart is decided, and saved, by `run`.
             let mut restarted = share.clone();
             let is_quiet = restarted.on(Event::Restarted, now).facts.is_empty();
-            let may_go_on = restarted.outcome().is_none();
-            for carried in restarted.transfers.iter().flat_map(Transfer::carried) {
+            let is_offered = restarted.outcome().is_none();
+            for (transfer, carried) in restarted.transfers.iter().flat_map(|it| it.carried().map(move |carried| (it, carried))) {
+                let may_go_on = is_offered && (transfer.is_active() || transfer.is_completed());
                 let elsewhere = controller.parts.passes.send_elsewhere(id);
                 controller.left_over.push(LeftOver { share: id, carried, may_go_on, elsewhere });
             }
@@ -572,7 +571,8 @@ impl Controller {
             Effect::CloseTunnel => {
                 let cut = slot.take_cut();
                 let passes = self.parts.passes.clone();
-                async move { Done::Closed(id, effects::close(tunnel, metrics, id, failures, (passes, cut)).await) }.boxed()
+                passes.cut_elsewhere(id);
+                async move { Done::Closed(id, effects::close(tunnel, metrics, id, failures, (Some(passes), cut)).await) }.boxed()
             }
         });
     }
@@ -831,8 +831,8 @@ impl Controller {
 
     /// Shuts a way in without a word of the share's: it is not wanted, or cannot be waited for.
     fn close_stray(&mut self, id: ShareId, cut: Vec<Arc<Pass>>) {
-        let (tunnel, metrics, passes) = (self.parts.tunnel.clone(), self.parts.metrics.clone(), self.parts.passes.clone());
-        self.work.push(async move { Done::StrayClosed(id, effects::close(tunnel, metrics, id, 0, (passes, cut)).await) }.boxed());
+        let (tunnel, metrics) = (self.parts.tunnel.clone(), self.parts.metrics.clone());
+        self.work.push(async move { Done::StrayClosed(id, effects::close(tunnel, metrics, id, 0, (None, cut)).await) }.boxed());
     }
 
     /// Cuts what still runs, and sees to it that what is known is saved.

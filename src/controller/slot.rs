@@ -232,6 +232,7 @@ impl Slot {
 
     /// Cuts everything, whatever the share says.
     pub(super) fn cut_all(&mut self, table: &Passes) {
+        table.cut_elsewhere(self.share.id);
         for (_, (secret, pass)) in self.passes.drain() {
             table.remove(secret);
             self.cut.push(pass);

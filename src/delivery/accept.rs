@@ -26,6 +26,8 @@ const BACKLOG: i32 = 1024;
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 /// How long accepting rests when no descriptor is left.
 const REST: Duration = Duration::from_millis(100);
+/// How often it is seen, once the program stops, whether any download of nginx's runs still.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Opens the recipient listener. What it sets on its socket every connection inherits.
 ///
@@ -47,9 +49,12 @@ impl RecipientSide {
     pub async fn run(self: Arc<Self>, listener: TcpListener, arrival: Arrival, shutdown: CancellationToken) {
         let (connections, threads) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_SENDING)));
         let crowd = Arc::new(Crowd::default());
+        let closing = CancellationToken::new();
+        let over = self.over(matches!(arrival, Arrival::Nginx), &shutdown);
+        tokio::pin!(over);
         loop {
             let accepted = tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = &mut over => break,
                 accepted = listener.accept() => accepted,
             };
             let (tcp, address) = match accepted {
@@ -72,15 +77,27 @@ impl RecipientSide {
             // One too many is closed without a word: an answer would cost what the bound saves.
             let place = crowd.enter(ip, is_proxy || arrival.is_tunnelled(), bounds);
             let Some(place) = place else { continue };
-            let (side, shutdown, threads) = (self.clone(), shutdown.clone(), threads.clone());
+            let (side, closing, threads) = (self.clone(), closing.clone(), threads.clone());
             let connection = Accepted { tcp, ip, is_proxy, place };
-            connections.spawn(connection.answer(arrival.clone(), side, threads, shutdown));
+            connections.spawn(connection.answer(arrival.clone(), side, threads, closing));
         }
+        closing.cancel();
         drop(listener);
         connections.close();
         connections.wait().await;
         if let Some(nginx) = &self.nginx {
             nginx.ended().await;
+        }
+    }
+}
+
+impl RecipientSide {
+    /// Comes back when nobody is to be accepted any more: at the shutdown. An nginx that passes on a download comes for each slice of it, so it is
+    /// accepted for as long as any runs; the controller cuts them when their time is up.
+    async fn over(&self, is_nginx: bool, shutdown: &CancellationToken) {
+        shutdown.cancelled().await;
+        while is_nginx && self.passes.requests() > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest page.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
 /// What an answer says that may be another in a moment.
-const WAIT: &str = "Retry-After: 2\r\n";
+pub(super) const WAIT: &str = "Retry-After: 2\r\n";
 /// What a client is told that asks for more at once than it gets.
 pub(super) const TOO_MANY: &str = "Too many requests of this download run at once.\n";
 
@@ -133,7 +133,7 @@ impl Exchange {
         {
             return Reply::Whole(answer);
         }
-        if let Some(slice) = self.side.nginx.as_ref().and_then(|nginx| nginx.slice(head)) {
+        if let Some(slice) = self.side.nginx.as_ref().and_then(|nginx| nginx.slice(head, self.side.clock.now().wall)) {
             return slice;
         }
         if let Some((share, secret)) = secret_path(head.uri.path(), "live") {

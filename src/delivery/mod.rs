@@ -174,8 +174,8 @@ pub struct Passes {
 #[derive(Debug, Default)]
 struct Table {
     valid: HashMap<TransferSecret, Arc<Pass>>,
-    /// How many requests of each share another process answers.
-    elsewhere: HashMap<ShareId, usize>,
+    /// How many requests of each share another process answers, and what is cancelled when they are to end.
+    elsewhere: HashMap<ShareId, (usize, CancellationToken)>,
     over: HashMap<TransferSecret, (ShareId, TransferId)>,
     oldest_over: VecDeque<TransferSecret>,
 }
@@ -234,8 +234,17 @@ impl Passes {
 
     /// Says that another process sends bytes of a share, until what comes back is dropped.
     pub(crate) fn send_elsewhere(&self, share: ShareId) -> Elsewhere {
-        *self.table.write().expect("nobody panics while holding the passes").elsewhere.entry(share).or_default() += 1;
-        Elsewhere { passes: self.clone(), share }
+        let mut table = self.table.write().expect("nobody panics while holding the passes");
+        let (requests, cut) = table.elsewhere.entry(share).or_default();
+        *requests += 1;
+        Elsewhere { cut: cut.clone(), passes: self.clone(), share }
+    }
+
+    /// Says that what another process sends of a share is to end, also where the share's passes are gone or were not there yet.
+    pub(crate) fn cut_elsewhere(&self, share: ShareId) {
+        if let Some((_, cut)) = self.table.read().expect("nobody panics while holding the passes").elsewhere.get(&share) {
+            cut.cancel();
+        }
     }
 
     /// Returns whether another process may be sending bytes of a share. It can do so when the share's passes are long gone.
@@ -254,12 +263,21 @@ impl Passes {
 pub(crate) struct Elsewhere {
     passes: Passes,
     share: ShareId,
+    /// Cancelled when it is to end.
+    pub(crate) cut: CancellationToken,
+}
+
+impl Elsewhere {
+    /// It is so until this process ends.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Elsewhere {
     fn drop(&mut self) {
         let mut table = self.passes.table.write().expect("nobody panics while holding the passes");
-        if let Some(requests) = table.elsewhere.get_mut(&self.share) {
+        if let Some((requests, _)) = table.elsewhere.get_mut(&self.share) {
             *requests -= 1;
             if *requests == 0 {
                 table.elsewhere.remove(&self.share);

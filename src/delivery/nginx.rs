@@ -8,7 +8,7 @@
 //! * `front.rs`: what nginx says of a request, and the head that it gets. `stamp.rs`: what the request is called in the log.
 //! * `guard.rs`: one request that nginx answers. `relay.rs`: one that we answer through it, `slices.rs`: in slices.
 //!   `desk.rs`: all of them. `left_over.rs`: those that an earlier process began. `connections.rs`: how a connection is seen and ended.
-//!   `accounts.rs`: the log, line by line; `source.rs`: where its lines come from.
+//!   `accounts.rs`: the log, line by line; `source.rs`: where its lines come from, and what each says.
 //! * `probe.rs`: looks whether nginx is as it should be. `site.rs`: the configuration that makes an nginx ours.
 
 mod accounts;
@@ -34,17 +34,17 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-pub use self::accounts::{Accounts, Entry};
+pub use self::accounts::Accounts;
 use self::connections::Connections;
 use self::desk::{Desk, Place};
 pub(super) use self::front::{SILENCE, Via, understood_alike};
 use self::guard::Guard;
 pub use self::left_over::{LeftOver, end_left_over};
 pub use self::probe::{PASSES_ON, Probing, Standing};
-pub(super) use self::relay::{Relay, Sent};
+pub(super) use self::relay::{MAX_IN_NGINX, Relay, Sent};
 use self::site::{SiteDigest, SiteKey};
-use self::slices::{SLICE_BYTES, Slices};
-pub use self::source::{AccessLog, Source};
+use self::slices::{MAX_SLICED_BYTES, SLICE_BYTES, Slices};
+pub use self::source::{AccessLog, Entry, Source};
 use self::stamp::Stamp;
 use super::exchange::{Exchange, Fetch, Reply, TOO_MANY};
 use super::{Entered, Pass};
@@ -280,7 +280,7 @@ impl Nginx {
         let named = format!("X-Portcullis-Request: {}\r\n", is_part_of.text(&self.key));
         let Some(carrier) = carrier else {
             let relay = Relay::Whole(place);
-            if is_alike && fetch.range.len() > SLICE_BYTES {
+            if is_alike && (SLICE_BYTES..MAX_SLICED_BYTES).contains(&fetch.range.len()) {
                 return self.begin_slices(is_part_of, relay, request, fetch, exchange.side.clone());
             }
             return Reply::Bytes(Box::new(Fetch { head: front::with(fetch.head, &named), relay: Some(Box::new(relay)), ..fetch }));

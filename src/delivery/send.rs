@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use super::burst::{Burst, Hold, Plan, read_cached};
-use super::nginx::{Relay, Sent};
+use super::nginx::{MAX_IN_NGINX, Relay, Sent};
 use super::pace::Purse;
 use super::stream::Stream;
 use super::{Entered, Pass, socket};
@@ -84,8 +84,7 @@ impl Metered {
     pub(super) fn sample(&self, stream: &Stream) {
         let mut arrived = self.arrived(stream);
         if self.relay.is_some() {
-            // That the last of it was passed on only nginx's line says: until then nothing is complete.
-            arrived.end = arrived.end.min((self.range.end).saturating_sub(1)).max(arrived.start);
+            arrived.end = arrived.end.saturating_sub(MAX_IN_NGINX).max(arrived.start);
         }
         if let Some(request) = self.request
             && !arrived.is_empty()

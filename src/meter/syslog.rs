@@ -6,6 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use memchr::memchr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::sync::mpsc;
@@ -90,8 +92,17 @@ pub fn bind(path: &Path) -> io::Result<(UnixDatagram, Bound)> {
     }
     let socket = UnixDatagram::bind(path)?;
     let metadata = fs::symlink_metadata(path)?;
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(ErrorKind::AddrInUse, "another took its place while it was made; give it a folder of its own"));
+    }
     let bound = Bound { path: path.to_owned(), file: (metadata.dev(), metadata.ino()) };
-    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    // By what was opened and seen to be a socket: a name may lead to something else by now.
+    let opened = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&opened)?;
+    if (stat.st_dev, stat.st_ino) != bound.file {
+        return Err(io::Error::new(ErrorKind::AddrInUse, "another took its place while it was made; give it a folder of its own"));
+    }
+    fs::set_permissions(format!("/proc/self/fd/{}", opened.as_raw_fd()), Permissions::from_mode(MODE))?;
     Ok((socket, bound))
 }
 

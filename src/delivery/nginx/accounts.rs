@@ -14,19 +14,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Nginx;
-use super::desk::Finish;
-use super::source::Source;
-use super::stamp::Stamp;
+use super::source::{Entry, MAX_BATCHES, Named, Source, read};
 use crate::clock::Clock;
-use crate::meter::access_log;
 use crate::meter::log_tail::{Batch, Mishaps, follow};
 use crate::meter::syslog::Bound;
 use crate::metrics::Metrics;
 use crate::store::{LogCounts, LogMark, Store, StoreError};
-use crate::token::LogKey;
 
-/// How many batches of lines may wait to be counted: each has at most a megabyte of the log.
-pub(super) const MAX_BATCHES: usize = 4;
 /// How often a mark is kept at most. As much is read again after a crash.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// How many marks may wait for what their lines say to be saved. One that waits long, since a recipient takes the last bytes slowly, holds
@@ -34,36 +28,6 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 const MAX_MARKS: usize = 64;
 /// How long the last mark may take once the program stops.
 const LAST_MARK: Duration = Duration::from_secs(1);
-
-/// What a line of the log says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    /// Of a request that we had nginx answer.
-    Ours(Named),
-    /// Of a request that we answered, or nobody did.
-    Unnamed,
-    /// It is no line of ours.
-    Foreign,
-}
-
-/// A line about a request that we had nginx answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Named {
-    name: u64,
-    finish: Finish,
-}
-
-/// Reads a line.
-pub(super) fn read(line: &[u8], key: &LogKey) -> Entry {
-    match access_log::parse(line) {
-        Ok(line) if line.request.is_empty() => Entry::Unnamed,
-        Ok(line) => match Stamp::read(line.request, key) {
-            Some(stamp) => Entry::Ours(Named { name: stamp.name, finish: Finish::of(&line) }),
-            None => Entry::Foreign,
-        },
-        Err(_) => Entry::Foreign,
-    }
-}
 
 /// Follows the log and accounts for its lines.
 pub struct Accounts {

@@ -36,14 +36,14 @@ impl Connections {
         Ok(sighting.filter(|sighting| sighting.cookie == Cookie::from_number(carrier.cookie)))
     }
 
-    /// Ends a connection, however long that takes: while it goes on a door is open. Only a stop does not wait for what cannot be done. `seen`
-    /// is told how it looks before.
-    pub(super) async fn end(&self, share: ShareId, carrier: &Carrier, mut seen: impl FnMut(&Sighting)) {
+    /// Ends a connection, however long that takes: while it goes on a door is open. Only a stop does not wait for what cannot be done: whether it
+    /// is over comes back. `seen` is told how it looks before.
+    pub(super) async fn end(&self, share: ShareId, carrier: &Carrier, mut seen: impl FnMut(&Sighting)) -> bool {
         let (mut is_told, mut tries_at_stop) = (false, 0);
         while tries_at_stop < MAX_TRIES_AT_STOP {
             tries_at_stop += u32::from(self.stopping.is_cancelled());
             let ended = match self.sight(carrier) {
-                Ok(None) => return,
+                Ok(None) => return true,
                 Ok(Some(sighting)) => {
                     seen(&sighting);
                     self.end_once(carrier, &sighting).await
@@ -51,7 +51,7 @@ impl Connections {
                 Err(error) => Err(error.to_string()),
             };
             match ended {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(why) if !is_told => {
                     tracing::error!(share.id = %share, "Could not end a download that nginx sends: {why}");
                     is_told = true;
@@ -60,6 +60,7 @@ impl Connections {
             }
             sleep(AGAIN).await;
         }
+        false
     }
 
     async fn end_once(&self, carrier: &Carrier, sighting: &Sighting) -> Result<(), String> {

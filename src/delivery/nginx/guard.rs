@@ -92,17 +92,21 @@ impl Guard {
     pub(super) async fn run(mut self) {
         let mut seen = Progress::default();
         let (cause, told) = self.watch(&mut seen).await;
-        let (arrived, finish) = match cause {
+        let over = match cause {
             Cause::Line(finish) => match self.settle(finish, &mut seen).await {
-                Some(arrived) => (arrived, Some(finish)),
-                None => (self.end_now(&mut seen).await, None),
+                Some(arrived) => Some((arrived, Some(finish))),
+                None => self.end_now(&mut seen).await,
             },
-            Cause::NoLine => (self.as_seen(&seen), None),
-            Cause::Cut => (self.end_now(&mut seen).await, None),
+            Cause::NoLine => Some((self.as_seen(&seen), None)),
+            Cause::Cut => self.end_now(&mut seen).await,
             Cause::Changed => {
                 self.source_changed().await;
-                (self.end_now(&mut seen).await, None)
+                self.end_now(&mut seen).await
             }
+        };
+        let Some((arrived, finish)) = over else {
+            // It goes on behind a program that stops; the next one finds it again.
+            return self.elsewhere.map_or((), Elsewhere::keep);
         };
         self.elsewhere = None;
         let arrived = match finish {
@@ -262,14 +266,17 @@ impl Guard {
         self.side.reports.source_changed(self.entered.0.share).await;
     }
 
-    /// Ends the connection, and returns what had arrived.
-    async fn end_now(&mut self, seen: &mut Progress) -> Arrived {
+    /// Ends the connection, and returns what had arrived, without a line. `None` where it cannot be ended, and the program stops.
+    async fn end_now(&mut self, seen: &mut Progress) -> Option<(Arrived, Option<Finish>)> {
         let pass = &self.entered.0;
         tracing::debug!(transfer.id = %pass.transfer, "Ending a connection of nginx's");
         let saw = |sighting: &Sighting| seen.saw(sighting.bytes_acked, sighting.written());
-        self.nginx.connections.end(pass.share, &self.carrier, saw).await;
+        if !self.nginx.connections.end(pass.share, &self.carrier, saw).await {
+            return None;
+        }
+        self.elsewhere = None;
         self.hear_the_end(seen).await;
-        self.as_seen(seen)
+        Some((self.as_seen(seen), None))
     }
 
     /// Waits a moment for the kernel's last word of a connection that is gone.

@@ -23,6 +23,10 @@ pub(super) const BROKEN_LINE_WAIT: Duration = Duration::from_secs(2);
 /// packet.
 pub(super) const MAX_IN_SEND_BUFFER: u64 = (512 + 64) * 1024;
 
+/// How much of what nginx's kernel acknowledged to us may not have left for the recipient, where it is passed on in one piece: a receive buffer
+/// as large as systems let it grow (`tcp_rmem`, 32 MiB), nginx's own buffers, and the send buffer.
+pub(in crate::delivery) const MAX_IN_NGINX: u64 = 33 * 1024 * 1024;
+
 /// Who hears how the sending of something ended that nginx passes on.
 #[derive(Debug)]
 pub(in crate::delivery) enum Relay {
@@ -102,7 +106,9 @@ pub(super) async fn tell(
 /// Returns what of a range the recipient has, as far as anybody knows, and what they may have.
 fn outcome(range: ByteRange, sent: Sent, finish: Option<Finish>) -> (Option<ByteRange>, Option<ByteRange>) {
     // Whoever closes at the last byte is said to have left early, though nginx's kernel has all.
-    let is_all = finish.is_some_and(|finish| finish.body_bytes == range.len());
+    let has_all = |finish: &Finish| finish.body_bytes == range.len() && (finish.is_whole || !range.is_empty());
+    let finish = finish.filter(|finish| matches!(finish.status, 200 | 206));
+    let is_all = finish.as_ref().is_some_and(has_all);
     let to = match finish {
         _ if is_all => range.end,
         Some(finish) => range.start + finish.body_bytes.min(range.len()).saturating_sub(MAX_IN_SEND_BUFFER),
@@ -147,5 +153,8 @@ mod tests {
         let sent = Sent { arrived_to: 0, sent_to: 0, is_cut: false };
         assert_eq!(outcome(range, sent, finish(0, true)), (Some(range), None));
         assert_eq!(outcome(range, sent, None), (None, None));
+        assert_eq!(outcome(range, sent, finish(0, false)), (None, None), "not a byte of its head may have left");
+        let refused = Finish { status: 502, ..finish(0, true).unwrap() };
+        assert_eq!(outcome(range, sent, Some(refused)), (None, None));
     }
 }

@@ -4,14 +4,15 @@
 //! recipient has got. A slice that is not answered ends the download.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use http::header;
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval, sleep_until};
 
-use super::super::exchange::{Fetch, Reply};
+use super::super::answer;
+use super::super::exchange::{Fetch, Reply, WAIT};
 use super::super::head::Head;
 use super::super::range::{self, Wanted};
 use super::super::send::SAMPLE_EVERY;
@@ -21,14 +22,21 @@ use super::{Nginx, front};
 use crate::catalog::OpenFile;
 use crate::delivery::{Entered, Pass, RecipientSide};
 use crate::meter::Request;
-use crate::share::{ByteRange, Evidence};
+use crate::share::{ByteRange, Evidence, Timestamp};
 
 /// Where nginx asks for a slice.
 const PATH: &str = "/_portcullis/slice/";
 /// How long a slice is, as `recipient.conf` says it.
 pub(super) const SLICE_BYTES: u64 = 1024 * 1024;
-/// How much of what it has asked for behind may not have reached the recipient: what nginx buffers (`proxy_buffers`), and its kernel.
-const MAX_UNDER_WAY: u64 = 144 * 1024 + MAX_IN_SEND_BUFFER;
+/// The longest range that is sent in slices: nginx keeps 16 KiB for each until the last, which makes 32 MiB. Longer ones are passed on in one
+/// piece, of which nginx's receive buffer, some megabytes, is a small part.
+pub(super) const MAX_SLICED_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// How long nginx may take to ask for the first slice. It does so at once, or never: where the recipient has left.
+const FIRST_SLICE_WAIT: Duration = Duration::from_secs(10);
+/// How long for the next, or to say that it is done: the recipient takes a slice meanwhile, and `send_timeout` ends who takes nothing.
+const SLICE_WAIT: Duration = Duration::from_secs(1200);
+/// How much of what lies before the slice that it asks for may not have reached the recipient: what nginx and its kernel hold.
+const MAX_UNDER_WAY: u64 = 64 * 1024 + MAX_IN_SEND_BUFFER;
 
 /// The downloads that are passed on in slices, by the names of their requests.
 #[derive(Debug, Default)]
@@ -42,8 +50,8 @@ pub(in crate::delivery) struct Slicing {
     file: Arc<OpenFile>,
     pass: Arc<Pass>,
     pub(super) range: ByteRange,
-    /// Where the slice begins that was asked for last.
-    asked_to: AtomicU64,
+    /// Where the slice begins that was asked for last, and when; before the first it is when nginx was told to ask.
+    asked: Mutex<(Option<u64>, Instant)>,
     /// Told when a slice broke off.
     broke: Notify,
 }
@@ -56,10 +64,31 @@ impl Slicing {
         }
     }
 
+    fn ask(&self, start: u64) {
+        let mut asked = self.asked.lock().expect("nobody panics while holding a number");
+        *asked = (Some(asked.0.map_or(start, |before| before.max(start))), Instant::now());
+    }
+
+    fn asked(&self) -> (Option<u64>, Instant) {
+        *self.asked.lock().expect("nobody panics while holding a number")
+    }
+
     /// Returns what of it the recipient has at least.
     fn arrived(&self) -> ByteRange {
-        let to = self.asked_to.load(Ordering::Relaxed).saturating_sub(MAX_UNDER_WAY);
+        let to = self.asked().0.unwrap_or(0).saturating_sub(MAX_UNDER_WAY);
         ByteRange::new(self.range.start, to.clamp(self.range.start, self.range.end))
+    }
+
+    /// Returns how far it may have been sent.
+    fn sent_to(&self) -> u64 {
+        let to = self.asked().0.map_or(0, |asked| asked.saturating_add(SLICE_BYTES));
+        to.clamp(self.range.start, self.range.end)
+    }
+
+    /// Returns whether nginx has asked for nothing for longer than somebody slow takes.
+    fn is_given_up(&self) -> bool {
+        let (asked, at) = self.asked();
+        at.elapsed() > if asked.is_some() { SLICE_WAIT } else { FIRST_SLICE_WAIT }
     }
 }
 
@@ -83,8 +112,8 @@ impl Nginx {
         let Fetch { head, file, entered, request: counted, range, .. } = fetch;
         let answer = front::handed_over(b"", &format!("X-Accel-Redirect: {PATH}{text}\r\n"));
         let head = front::with(head, &format!("X-Portcullis-Request: {text}\r\n"));
-        let (pass, asked_to, broke) = (entered.0.clone(), AtomicU64::new(range.start), Notify::new());
-        let slicing = Arc::new(Slicing { head, file, pass, range, asked_to, broke });
+        let (pass, asked, broke) = (entered.0.clone(), Mutex::new((None, Instant::now())), Notify::new());
+        let slicing = Arc::new(Slicing { head, file, pass, range, asked, broke });
         self.slices.table().insert(stamp.name, slicing.clone());
         let guards = self.guards.clone();
         guards.spawn(async move {
@@ -96,15 +125,17 @@ impl Nginx {
     }
 
     /// Answers nginx, which asks for a slice; `None` for whoever asks for anything else.
-    pub(in crate::delivery) fn slice(&self, head: &Head) -> Option<Reply> {
+    pub(in crate::delivery) fn slice(&self, head: &Head, now: Timestamp) -> Option<Reply> {
         let text = head.uri.path().strip_prefix(PATH)?;
         let slicing = Stamp::read(text, &self.key).and_then(|stamp| self.slices.table().get(&stamp.name).cloned());
+        // What nginx is told of the first slice, the recipient is told of all.
+        let none = || Reply::Whole(answer::plain("503 Service Unavailable", WAIT, "One moment, please.\n", false, now));
         // Of one that is cut, not a byte is sent.
-        let Some(slicing) = slicing else { return Some(Reply::Silence) };
+        let Some(slicing) = slicing else { return Some(none()) };
         let size_bytes = slicing.pass.file.size_bytes();
         let asked = head.headers.get(header::RANGE).map(http::HeaderValue::as_bytes);
-        let Wanted::Part(range) = range::wanted(asked, size_bytes) else { return Some(Reply::Silence) };
-        slicing.asked_to.fetch_max(range.start.min(slicing.range.end), Ordering::Relaxed);
+        let Wanted::Part(range) = range::wanted(asked, size_bytes) else { return Some(none()) };
+        slicing.ask(range.start);
         let head = front::of_slice(&slicing.head, range, size_bytes, head.keeps_alive);
         let (file, entered) = (slicing.file.clone(), Entered(slicing.pass.clone(), false));
         Some(Reply::Bytes(Box::new(Fetch { head, file, entered, request: None, range, relay: Some(Box::new(Relay::Slice(slicing))) })))
@@ -137,13 +168,15 @@ impl Passing {
                 () = slicing.broke.notified() => ends_at = Some(Instant::now() + BROKEN_LINE_WAIT),
                 _ = looks.tick() => {}
             }
+            if slicing.is_given_up() {
+                break None;
+            }
             let arrived = slicing.arrived();
             if is_counted && !arrived.is_empty() {
                 side.reports.arrived(request, arrived, Evidence::HandedOver);
             }
         };
-        let sent_to = (slicing.asked_to.load(Ordering::Relaxed) + SLICE_BYTES).min(slicing.range.end);
-        let sent = Sent { arrived_to: slicing.arrived().end, sent_to, is_cut: false };
+        let sent = Sent { arrived_to: slicing.arrived().end, sent_to: slicing.sent_to(), is_cut: false };
         tell((is_counted.then_some(request), slicing.range), sent, (told, place), &side.reports, entered).await;
     }
 }

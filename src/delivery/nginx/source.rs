@@ -1,4 +1,4 @@
-//! Where nginx's lines come from: a file that is followed, or a socket.
+//! Where nginx's lines come from, a file that is followed or a socket, and what each of them says.
 
 use std::fmt;
 use std::io;
@@ -8,10 +8,15 @@ use std::str::FromStr;
 use tokio::sync::mpsc;
 
 use super::Nginx;
-use super::accounts::{Entry, MAX_BATCHES, read};
+use super::desk::Finish;
+use super::stamp::Stamp;
+use crate::meter::access_log;
 use crate::meter::log_tail::Batch;
 use crate::meter::syslog::{self, Bound, MAX_PATH_BYTES};
+use crate::token::LogKey;
 
+/// How many batches of lines may wait to be counted: each has at most a megabyte of the log.
+pub(super) const MAX_BATCHES: usize = 4;
 /// How the setting begins where it names a socket.
 const SYSLOG: &str = "syslog:";
 
@@ -48,6 +53,36 @@ impl fmt::Display for AccessLog {
             Self::File(path) => path.display().fmt(f),
             Self::Syslog(path) => write!(f, "{SYSLOG}{}", path.display()),
         }
+    }
+}
+
+/// What a line of the log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Of a request that we had nginx answer.
+    Ours(Named),
+    /// Of a request that we answered, or nobody did.
+    Unnamed,
+    /// It is no line of ours.
+    Foreign,
+}
+
+/// A line about a request that we had nginx answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    pub(super) name: u64,
+    pub(super) finish: Finish,
+}
+
+/// Reads a line.
+pub(super) fn read(line: &[u8], key: &LogKey) -> Entry {
+    match access_log::parse(line) {
+        Ok(line) if line.request.is_empty() => Entry::Unnamed,
+        Ok(line) => match Stamp::read(line.request, key) {
+            Some(stamp) => Entry::Ours(Named { name: stamp.name, finish: Finish::of(&line) }),
+            None => Entry::Foreign,
+        },
+        Err(_) => Entry::Foreign,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Hears of each TCP connection of the namespace when the kernel lets go of it, with what its counters were at last.
+//! Hears of each TCP connection of one port when the kernel lets go of it, with what its counters were at last.
 //!
 //! A connection that is over cannot be looked at any more, and whether it ended well or was reset is seen only from how much of it had been
 //! acknowledged. The kernel tells that to whoever listens (`SKNLGRP_INET_TCP_DESTROY`, linux/sock_diag.h; what `ss -E` shows). It takes no right.

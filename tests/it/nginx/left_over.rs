@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::product::delivered;
 use crate::harness::{Client, Offer, SOON, Server, Setup, free_port, put, sha256};
 
 const MIB: usize = 1024 * 1024;
@@ -76,6 +77,12 @@ fn what_nginx_sends_is_ended_where_it_is_not_to_send_any_more() {
     assert!(got + client.read_to_close(SOON).len() < FILM_BYTES, "all of it came");
     let share = server.wait_for(&offer.id, "nothing runs any more", |share| share["state"] == "waiting");
     assert_eq!(server.uses(&offer.id), 1, "{share:#}");
+    // Whoever asks for the end of it says nothing about what was never sent.
+    const END: usize = 20 * MIB;
+    let end = server.fetch("GET", &transfer, &["Connection: close", &format!("Range: bytes={END}-")]).expect("an answer");
+    assert_eq!(end.expect_status(206).body.len(), FILM_BYTES - END);
+    let share = server.wait_for(&offer.id, "it is counted", |share| delivered(share) >= (FILM_BYTES - END) as u64);
+    assert!(delivered(&share) < (FILM_BYTES - END + 4 * MIB) as u64, "{share:#}");
     let all = server.fetch("GET", &transfer, &["Connection: close"]).expect("an answer").expect_status(200);
     assert_eq!(all.body.len(), FILM_BYTES);
     server.wait_for(&offer.id, "all of it is delivered", |share| share["state"] == "delivered");

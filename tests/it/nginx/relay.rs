@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::product::delivered;
-use crate::harness::{Client, Offer, SOON, Server, Setup, put, sha256, unseen};
+use crate::harness::{Client, Offer, SOON, Server, Setup, poll, put, sha256, unseen};
 
 const MIB: usize = 1024 * 1024;
 /// Of many slices.
@@ -29,7 +29,11 @@ struct Scene {
 
 impl Scene {
     fn of(size: usize) -> Self {
-        let mut server = Setup::new().behind_nginx().start();
+        Self::with(Setup::new(), size)
+    }
+
+    fn with(setup: Setup, size: usize) -> Self {
+        let mut server = setup.behind_nginx().start();
         server.nginx().start_with(unseen);
         let content = put(&server, "film.mkv", size);
         let offer = server.share("film.mkv");
@@ -130,6 +134,27 @@ fn neither_the_end_of_nginx_nor_of_the_product_loses_or_invents_a_byte() {
 }
 
 #[test]
+fn an_orderly_stop_lets_a_download_end() {
+    let mut scene = Scene::with(Setup::new().set("DRAIN_SECONDS", 60), FILM_BYTES);
+    scene.take(4 * MIB);
+    scene.server.ask_to_stop();
+    scene.take_the_rest();
+    poll(SOON, "the program ends", || scene.server.ended().is_some());
+    scene.server.start();
+    scene.assert_delivered();
+}
+
+#[test]
+fn several_ranges_are_answered_with_the_whole_and_counted_with_its_line() {
+    let mut scene = Scene::of(3 * MIB);
+    scene.take_the_rest();
+    let mut client = Client::connect(scene.server.recipient);
+    let answer = client.request("GET", &scene.transfer, &["Range: bytes=0-0,5-6"]).expect("an answer").expect_status(200);
+    assert_eq!(sha256(&answer.body), sha256(&scene.content));
+    scene.assert_delivered();
+}
+
+#[test]
 fn a_recipient_who_leaves_is_credited_no_more_than_they_may_have() {
     let mut scene = Scene::of(3 * MIB);
     scene.take(MIB);
@@ -144,7 +169,7 @@ fn health_says_that_files_pass_through_portcullis() {
     let mut server = Setup::new().behind_nginx().start();
     server.nginx().start_with(unseen);
     let mut said = String::new();
-    crate::harness::poll(SOON, "it is seen", || {
+    poll(SOON, "it is seen", || {
         let health = server.api("GET", "/health", None).json();
         said = health["checks"]["log"].to_string();
         said.contains("not seen here")
