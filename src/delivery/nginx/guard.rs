@@ -29,6 +29,8 @@ const CATCH_UP_WAIT: Duration = Duration::from_secs(60);
 /// How long the kernel's last word of a connection is waited for once it is gone. It comes within milliseconds, and on a machine of two cores with
 /// sixteen thousand ends a second within a fifth of a second; without it a download that is whole is not known to be.
 const END_WAIT: Duration = Duration::from_secs(2);
+/// How long where it broke off: whoever comes back at once waits a second at the most to be let in again (`Handle::rejoin`).
+const BROKEN_END_WAIT: Duration = Duration::from_millis(300);
 /// The first and the longest pause between two looks once nginx has handed everything to the kernel.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 /// How soon a NAS that does not answer is asked again.
@@ -135,7 +137,7 @@ impl Guard {
                     return (Cause::Line(told.finish), Some(told));
                 }
                 () = async { if let Some(at) = deadline { sleep_until(at).await } }, if deadline.is_some() => {
-                    self.hear_the_end(seen).await;
+                    self.hear_the_end(seen, BROKEN_END_WAIT).await;
                     return (Cause::NoLine, None);
                 }
                 _ = looks.tick() => {}
@@ -178,7 +180,7 @@ impl Guard {
                 }
                 Look::Drained => return Some(Arrived { bytes: sent, sent, is_all: true, evidence }),
                 Look::Gone => {
-                    self.hear_the_end(seen).await;
+                    self.hear_the_end(seen, if finish.is_whole { END_WAIT } else { BROKEN_END_WAIT }).await;
                     is_gone = true;
                     if self.is_taken_over && finish.is_whole && !seen.is_end_known {
                         // It was over before anybody looked. nginx says that it sent all.
@@ -275,12 +277,12 @@ impl Guard {
             return None;
         }
         self.elsewhere = None;
-        self.hear_the_end(seen).await;
+        self.hear_the_end(seen, BROKEN_END_WAIT).await;
         Some((self.as_seen(seen), None))
     }
 
-    /// Waits a moment for the kernel's last word of a connection that is gone.
-    async fn hear_the_end(&self, seen: &mut Progress) {
+    /// Waits so long at the most for the kernel's last word of a connection that is gone.
+    async fn hear_the_end(&self, seen: &mut Progress, most: Duration) {
         let heard = async {
             loop {
                 if let Some(acked) = self.place.acked_at_end.get() {
@@ -289,7 +291,7 @@ impl Guard {
                 sleep(LOOKS.0).await;
             }
         };
-        if let Ok(acked) = timeout(END_WAIT, heard).await {
+        if let Ok(acked) = timeout(most, heard).await {
             seen.saw(acked, acked);
             seen.is_end_known = true;
         }
