@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, BROWSER, Client, Server, Setup, download_folder, put, sha256, sha256_of_file, tool};
+use crate::harness::{
+    Answer, BROWSER, Client, Server, Setup, download_folder, only_where_arrival_is_seen, put, sha256, sha256_of_file, tool,
+};
 
 const CURL: &str = "User-Agent: curl/8.5.0";
 
@@ -172,6 +174,9 @@ fn events(text: &str) -> Vec<Value> {
 
 #[test]
 fn a_recipient_may_watch_their_own_transfer_from_its_beginning_to_its_end() {
+    if only_where_arrival_is_seen("of what is shorter than a slice nothing is known before it is over") {
+        return;
+    }
     let server = Setup::new().start();
     put(&server, "film.mkv", 300_000);
     let offer = server.share_with(&json!({ "path": "film.mkv", "policy": { "max_bytes_per_second": 150_000 } }));

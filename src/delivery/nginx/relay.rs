@@ -24,8 +24,9 @@ pub(super) const BROKEN_LINE_WAIT: Duration = Duration::from_secs(2);
 pub(super) const MAX_IN_SEND_BUFFER: u64 = (512 + 64) * 1024;
 
 /// How much of what nginx's kernel acknowledged to us may not have left for the recipient, where it is passed on in one piece: a receive buffer
-/// as large as systems let it grow (`tcp_rmem`, 32 MiB), nginx's own buffers, and the send buffer.
-pub(in crate::delivery) const MAX_IN_NGINX: u64 = 33 * 1024 * 1024;
+/// as large as kernels let it grow by themselves (`tcp_rmem`, 6 MiB), nginx's own buffers, and the send buffer. More would let somebody slow
+/// look stalled.
+pub(in crate::delivery) const MAX_IN_NGINX: u64 = 7 * 1024 * 1024;
 
 /// Who hears how the sending of something ended that nginx passes on.
 #[derive(Debug)]
