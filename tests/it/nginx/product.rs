@@ -28,10 +28,10 @@ pub(super) const A_WHILE: Duration = Duration::from_millis(1500);
 /// A download that has begun.
 pub(super) struct Scene {
     pub(super) server: Server,
-    content: Vec<u8>,
+    pub(super) content: Vec<u8>,
     pub(super) offer: Offer,
-    transfer: String,
-    client: Client,
+    pub(super) transfer: String,
+    pub(super) client: Client,
     pub(super) got: Vec<u8>,
 }
 
@@ -42,19 +42,29 @@ impl Scene {
     }
 
     pub(super) fn of(server: Server) -> Self {
-        let content = put(&server, "film.mkv", FILM_BYTES);
+        let mut scene = Self::begin(server, FILM_BYTES);
+        scene.take(PART_BYTES);
+        scene
+    }
+
+    /// Begins a download of a film of this length.
+    pub(super) fn begin(server: Server, size: usize) -> Self {
+        let content = put(&server, "film.mkv", size);
         let offer = server.share("film.mkv");
         let transfer = server.redeem(&offer);
         let mut client = Client::connect_with_small_buffer(server.recipient, 16 * 1024);
         client.ask("GET", &transfer, &["Connection: close"]);
         client.answer_head().expect("an answer").expect_status(200);
-        let mut scene = Self { server, content, offer, transfer, client, got: Vec::new() };
-        while scene.got.len() < PART_BYTES {
-            let some = scene.client.read_some(64 * 1024);
+        Self { server, content, offer, transfer, client, got: Vec::new() }
+    }
+
+    /// Takes so many bytes in all, or a few more.
+    pub(super) fn take(&mut self, bytes: usize) {
+        while self.got.len() < bytes {
+            let some = self.client.read_some(64 * 1024);
             assert!(!some.is_empty(), "it goes on");
-            scene.got.extend(some);
+            self.got.extend(some);
         }
-        scene
     }
 
     /// Takes what comes yet.
@@ -72,8 +82,18 @@ impl Scene {
     pub(super) fn assert_delivered_once(&self) {
         assert_eq!((self.got.len(), sha256(&self.got)), (self.content.len(), sha256(&self.content)));
         let share = self.server.wait_for(&self.offer.id, "all of it is delivered", |share| share["state"] == "delivered");
-        assert_eq!((delivered(&share), self.server.uses(&self.offer.id)), (FILM_BYTES as u64, 1), "{share:#}");
+        assert_eq!((delivered(&share), self.server.uses(&self.offer.id)), (self.content.len() as u64, 1), "{share:#}");
     }
+}
+
+/// Asks for a film of this length, and reads nothing of it.
+fn unread(server: &Server, size: usize) -> (Vec<u8>, Offer, Client) {
+    let content = put(server, "film.mkv", size);
+    let offer = server.share("film.mkv");
+    let transfer = server.redeem(&offer);
+    let mut client = Client::connect_with_small_buffer(server.recipient, 2048);
+    client.ask("GET", &transfer, &["Connection: close"]);
+    (content, offer, client)
 }
 
 pub(super) fn delivered(share: &Value) -> u64 {
@@ -232,11 +252,7 @@ fn what_nginx_calls_sent_and_nobody_has_read_is_not_delivered() {
     // All of it fits into nginx's send buffer, and little of it into the recipient's.
     const SIZE: usize = 30_000;
     let server = Setup::new().behind_nginx().start();
-    let content = put(&server, "film.mkv", SIZE);
-    let offer = server.share("film.mkv");
-    let transfer = server.redeem(&offer);
-    let mut client = Client::connect_with_small_buffer(server.recipient, 2048);
-    client.ask("GET", &transfer, &["Connection: close"]);
+    let (content, offer, mut client) = unread(&server, SIZE);
     let log = || fs::read_to_string(server.nginx_folder().join("access.log")).unwrap_or_default();
     poll(SOON, "nginx says that it sent all", || log().contains(&format!("\"body\":\"{SIZE}\"")));
     assert!(log().lines().last().unwrap().contains("\"ok\":\"OK\""), "{}", log());
@@ -298,11 +314,7 @@ fn a_line_whose_bytes_are_under_way_when_the_product_is_killed_is_read_again_by_
     // All of it fits into nginx's send buffer, and little of it into the recipient's.
     const SIZE: usize = 30_000;
     let mut server = Setup::new().behind_nginx().start();
-    let content = put(&server, "film.mkv", SIZE);
-    let offer = server.share("film.mkv");
-    let transfer = server.redeem(&offer);
-    let mut client = Client::connect_with_small_buffer(server.recipient, 2048);
-    client.ask("GET", &transfer, &["Connection: close"]);
+    let (content, offer, mut client) = unread(&server, SIZE);
     poll(SOON, "nginx says that it sent all", || {
         let log = fs::read_to_string(server.nginx_folder().join("access.log")).unwrap_or_default();
         log.contains(&format!("\"body\":\"{SIZE}\"")) && number(&server, OURS) == log.lines().count() as u64
@@ -323,11 +335,7 @@ fn whoever_pauses_for_more_than_a_minute_over_the_last_bytes_gets_them_and_that_
     const SIZE: usize = 30_000;
     const PAUSE: Duration = Duration::from_secs(65);
     let server = Setup::new().behind_nginx().start();
-    let content = put(&server, "film.mkv", SIZE);
-    let offer = server.share("film.mkv");
-    let transfer = server.redeem(&offer);
-    let mut client = Client::connect_with_small_buffer(server.recipient, 2048);
-    client.ask("GET", &transfer, &["Connection: close"]);
+    let (content, offer, mut client) = unread(&server, SIZE);
     // As long as a stall is far, so are they.
     std::thread::sleep(PAUSE);
     client.answer_head().expect("an answer").expect_status(200);

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::product::delivered;
-use crate::harness::{Client, Offer, SOON, Server, Setup, poll, put, sha256, unseen};
+use super::product::{Scene, delivered};
+use crate::harness::{Client, SOON, Setup, poll, sha256, unseen};
 
 const MIB: usize = 1024 * 1024;
 /// Of many slices.
@@ -17,62 +17,25 @@ const MOST_AFTER_CUT_BYTES: usize = 3 * MIB;
 /// How long somebody looks who expects to see nothing: several looks of the product's.
 const A_WHILE: Duration = Duration::from_millis(1500);
 
-/// A download that has begun.
-struct Scene {
-    server: Server,
-    content: Vec<u8>,
-    offer: Offer,
-    transfer: String,
-    client: Client,
-    got: Vec<u8>,
+/// Begins a download of a file of this length.
+fn begin(size: usize) -> Scene {
+    begin_with(Setup::new(), size)
 }
 
-impl Scene {
-    fn of(size: usize) -> Self {
-        Self::with(Setup::new(), size)
-    }
+fn begin_with(setup: Setup, size: usize) -> Scene {
+    let mut server = setup.behind_nginx().start();
+    server.nginx().start_with(unseen);
+    Scene::begin(server, size)
+}
 
-    fn with(setup: Setup, size: usize) -> Self {
-        let mut server = setup.behind_nginx().start();
-        server.nginx().start_with(unseen);
-        let content = put(&server, "film.mkv", size);
-        let offer = server.share("film.mkv");
-        let transfer = server.redeem(&offer);
-        let mut client = Client::connect_with_small_buffer(server.recipient, 16 * 1024);
-        client.ask("GET", &transfer, &["Connection: close"]);
-        client.answer_head().expect("an answer").expect_status(200);
-        Self { server, content, offer, transfer, client, got: Vec::new() }
-    }
-
-    fn take(&mut self, bytes: usize) {
-        while self.got.len() < bytes {
-            let some = self.client.read_some(64 * 1024);
-            assert!(!some.is_empty(), "it goes on");
-            self.got.extend(some);
-        }
-    }
-
-    fn take_the_rest(&mut self) {
-        self.got.extend(self.client.read_to_close(SOON));
-    }
-
-    fn resume(&mut self) {
-        let range = format!("Range: bytes={}-", self.got.len());
-        let mut client = Client::connect(self.server.recipient);
-        self.got.extend(client.request("GET", &self.transfer, &[&range]).expect("an answer").expect_status(206).body);
-    }
-
-    fn assert_delivered(&self) {
-        assert_eq!((self.got.len(), sha256(&self.got)), (self.content.len(), sha256(&self.content)));
-        let share = self.server.wait_for(&self.offer.id, "all of it is delivered", |share| share["state"] == "delivered");
-        assert_eq!((delivered(&share), self.server.uses(&self.offer.id)), (self.content.len() as u64, 1), "{share:#}");
-        assert_eq!(self.server.transfers(&self.offer.id)[0]["evidence"], "handed_over");
-    }
+fn assert_delivered(scene: &Scene) {
+    scene.assert_delivered_once();
+    assert_eq!(scene.server.transfers(&scene.offer.id)[0]["evidence"], "handed_over");
 }
 
 #[test]
 fn a_download_is_followed_and_what_is_known_of_it_is_that_it_was_sent() {
-    let mut scene = Scene::of(FILM_BYTES);
+    let mut scene = begin(FILM_BYTES);
     for mebibytes in [4, 12, 20] {
         scene.take(mebibytes * MIB);
         let share =
@@ -80,14 +43,14 @@ fn a_download_is_followed_and_what_is_known_of_it_is_that_it_was_sent() {
         assert!(delivered(&share) <= scene.got.len() as u64, "{share:#}");
     }
     scene.take_the_rest();
-    scene.assert_delivered();
+    assert_delivered(&scene);
 }
 
 #[test]
 fn what_nginx_holds_of_a_small_file_is_not_sent_before_its_line_says_so() {
     // nginx and the kernels take all of it at once.
     const SIZE: usize = 600 * 1024;
-    let mut scene = Scene::of(SIZE);
+    let mut scene = begin(SIZE);
     let started = Instant::now();
     while started.elapsed() < A_WHILE {
         let share = scene.server.show(&scene.offer.id);
@@ -95,12 +58,12 @@ fn what_nginx_holds_of_a_small_file_is_not_sent_before_its_line_says_so() {
         std::thread::sleep(Duration::from_millis(50));
     }
     scene.take_the_rest();
-    scene.assert_delivered();
+    assert_delivered(&scene);
 }
 
 #[test]
 fn a_revoke_ends_it_and_no_more_than_nginx_had_comes_after() {
-    let mut scene = Scene::of(FILM_BYTES);
+    let mut scene = begin(FILM_BYTES);
     scene.take(4 * MIB);
     scene.server.revoke(&scene.offer.id);
     let before = scene.got.len();
@@ -112,7 +75,7 @@ fn a_revoke_ends_it_and_no_more_than_nginx_had_comes_after() {
 #[test]
 fn neither_the_end_of_nginx_nor_of_the_product_loses_or_invents_a_byte() {
     for is_nginx in [true, false] {
-        let mut scene = Scene::of(FILM_BYTES);
+        let mut scene = begin(FILM_BYTES);
         scene.take(4 * MIB);
         if is_nginx {
             scene.server.nginx().kill();
@@ -129,39 +92,39 @@ fn neither_the_end_of_nginx_nor_of_the_product_loses_or_invents_a_byte() {
         let waits = |share: &Value| share["state"] == "waiting";
         scene.server.wait_for(&scene.offer.id, "it waits for the recipient", waits);
         scene.resume();
-        scene.assert_delivered();
+        assert_delivered(&scene);
     }
 }
 
 #[test]
 fn an_orderly_stop_lets_a_download_end() {
-    let mut scene = Scene::with(Setup::new().set("DRAIN_SECONDS", 60), FILM_BYTES);
+    let mut scene = begin_with(Setup::new().set("DRAIN_SECONDS", 60), FILM_BYTES);
     scene.take(4 * MIB);
     scene.server.ask_to_stop();
     scene.take_the_rest();
     poll(SOON, "the program ends", || scene.server.ended().is_some());
     scene.server.start();
-    scene.assert_delivered();
+    assert_delivered(&scene);
 }
 
 #[test]
 fn several_ranges_are_answered_with_the_whole_and_counted_with_its_line() {
-    let mut scene = Scene::of(3 * MIB);
+    let mut scene = begin(3 * MIB);
     scene.take_the_rest();
     let mut client = Client::connect(scene.server.recipient);
     let answer = client.request("GET", &scene.transfer, &["Range: bytes=0-0,5-6"]).expect("an answer").expect_status(200);
     assert_eq!(sha256(&answer.body), sha256(&scene.content));
-    scene.assert_delivered();
+    assert_delivered(&scene);
 }
 
 #[test]
 fn a_recipient_who_leaves_is_credited_no_more_than_they_may_have() {
-    let mut scene = Scene::of(3 * MIB);
+    let mut scene = begin(3 * MIB);
     scene.take(MIB);
     drop(std::mem::replace(&mut scene.client, Client::connect(scene.server.recipient)));
     scene.server.wait_for(&scene.offer.id, "it waits for the recipient", |share| share["state"] == "waiting");
     scene.resume();
-    scene.assert_delivered();
+    assert_delivered(&scene);
 }
 
 #[test]
