@@ -277,18 +277,17 @@ impl Nginx {
     ) -> Reply {
         let carrier = handover.carrier(is_proxied);
         let Handover { place, is_part_of, is_alike, .. } = handover;
-        let named = format!("X-Portcullis-Request: {}\r\n", is_part_of.text(&self.key));
         let Some(carrier) = carrier else {
-            let relay = Relay::Whole(place);
             if is_alike && (SLICE_BYTES..MAX_SLICED_BYTES).contains(&fetch.range.len()) {
-                return self.begin_slices(is_part_of, relay, request, fetch, exchange.side.clone());
+                return self.begin_slices(is_part_of, place, request, fetch, exchange.side.clone());
             }
-            return Reply::Bytes(Box::new(Fetch { head: front::with(fetch.head, &named), relay: Some(Box::new(relay)), ..fetch }));
+            let (head, relay) = (front::with(fetch.head, &self.named(&is_part_of)), Some(Box::new(Relay::Whole(place))));
+            return Reply::Bytes(Box::new(Fetch { head, relay, ..fetch }));
         };
         let Fetch { head, file, entered, request: counted, range, .. } = fetch;
         let pass = &entered.0;
         let redirect = front::redirect(&pass.file.path, head.starts_with(b"HTTP/1.1 206"));
-        let mut fields = format!("X-Accel-Redirect: {redirect}\r\n{named}");
+        let mut fields = format!("X-Accel-Redirect: {redirect}\r\n{}", self.named(&is_part_of));
         if let Some(limit) = pass.policy.max_bytes_per_second {
             fields += &format!("X-Accel-Limit-Rate: {limit}\r\n");
         }
@@ -314,6 +313,11 @@ impl Nginx {
             .run(),
         );
         Reply::Whole(answer)
+    }
+
+    /// Returns the field by which a request is called in the log, with the line's end.
+    fn named(&self, stamp: &Stamp) -> String {
+        format!("X-Portcullis-Request: {}\r\n", stamp.text(&self.key))
     }
 
     /// Comes back when no request is looked after any more.

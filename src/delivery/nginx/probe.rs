@@ -113,7 +113,7 @@ impl Nginx {
         let place = self.desk.enter(stamp.name, NO_COOKIE)?;
         let (is_current, is_in_our_namespace) = (self.runs_with_ours(&head.headers), sighting.is_some());
         self.current().as_mut()?.seen = Some(Seen { is_current, is_in_our_namespace, may_be_ended, place });
-        let stamp = format!("X-Portcullis-Request: {}\r\n", stamp.text(&self.key));
+        let stamp = self.named(&stamp);
         Some(match &file {
             Some(file) => front::handed_over(b"", &format!("X-Accel-Redirect: {}\r\n{stamp}", front::redirect(file, false))),
             None => [&SILENCE[..SILENCE.len() - 2], stamp.as_bytes(), b"\r\n"].concat(),

@@ -16,6 +16,7 @@ use super::super::exchange::{Fetch, Reply, WAIT};
 use super::super::head::Head;
 use super::super::range::{self, Wanted};
 use super::super::send::SAMPLE_EVERY;
+use super::desk::Place;
 use super::relay::{BROKEN_LINE_WAIT, MAX_IN_SEND_BUFFER, Relay, Sent, tell};
 use super::stamp::Stamp;
 use super::{Nginx, front};
@@ -103,21 +104,20 @@ impl Nginx {
     pub(super) fn begin_slices(
         self: Arc<Self>,
         stamp: Stamp,
-        relay: Relay,
+        place: Place,
         request: Request,
         fetch: Fetch,
         side: Arc<RecipientSide>,
     ) -> Reply {
-        let text = stamp.text(&self.key);
         let Fetch { head, file, entered, request: counted, range, .. } = fetch;
-        let answer = front::handed_over(b"", &format!("X-Accel-Redirect: {PATH}{text}\r\n"));
-        let head = front::with(head, &format!("X-Portcullis-Request: {text}\r\n"));
+        let answer = front::handed_over(b"", &format!("X-Accel-Redirect: {PATH}{}\r\n", stamp.text(&self.key)));
+        let head = front::with(head, &self.named(&stamp));
         let (pass, asked, broke) = (entered.0.clone(), Mutex::new((None, Instant::now())), Notify::new());
         let slicing = Arc::new(Slicing { head, file, pass, range, asked, broke });
         self.slices.table().insert(stamp.name, slicing.clone());
         let guards = self.guards.clone();
         guards.spawn(async move {
-            let passing = Passing { side, relay, entered, request, is_counted: counted.is_some(), slicing };
+            let passing = Passing { side, place, entered, request, is_counted: counted.is_some(), slicing };
             passing.run().await;
             self.slices.table().remove(&stamp.name);
         });
@@ -145,7 +145,7 @@ impl Nginx {
 /// Looks after a download in slices.
 struct Passing {
     side: Arc<RecipientSide>,
-    relay: Relay,
+    place: Place,
     entered: Entered,
     request: Request,
     /// Not where the recipient has everything already.
@@ -156,8 +156,7 @@ struct Passing {
 impl Passing {
     /// Looks after it until it is over and what came of it is saved.
     async fn run(self) {
-        let Self { side, relay, entered, request, is_counted, slicing } = self;
-        let Relay::Whole(mut place) = relay else { return };
+        let Self { side, mut place, entered, request, is_counted, slicing } = self;
         let (cut, mut looks, mut ends_at) = (entered.0.cut.clone(), interval(SAMPLE_EVERY), None);
         let told = loop {
             tokio::select! {

@@ -81,6 +81,12 @@ fn lines_go_to_a_socket_where_that_is_set() {
 }
 
 #[test]
+fn a_slice_is_as_long_as_is_counted() {
+    use super::super::slices::SLICE_BYTES;
+    assert!(RECIPIENT_CONF.lines().any(|line| line.trim() == format!("slice {}m;", SLICE_BYTES / (1024 * 1024))));
+}
+
+#[test]
 fn nothing_that_an_advisory_warns_of_is_in_it() {
     for template in [RECIPIENT_CONF, NGINX_CONF] {
         let directives = template.lines().map(str::trim).filter(|line| !line.starts_with('#'));
