@@ -11,7 +11,7 @@ use super::client::Client;
 use super::server::ServerArgs;
 use super::terminal::Terminal;
 use super::text::{safe, size, time, wrapped};
-use crate::http::words;
+use crate::http::words::{self, Language};
 
 /// What `show` is asked.
 #[derive(Debug, Args)]
@@ -68,10 +68,14 @@ fn reach(share: &Share) -> Option<String> {
     let is_closed = share.closed_at.is_some();
     match (share.tunnel.reachable.as_deref()?, &share.tunnel.reach_problem) {
         (_, Some(problem)) => Some(problem.clone()),
-        ("yes", None) => Some(words::REACHED.to_owned()),
-        ("no", None) if is_closed => Some(words::SHUT.to_owned()),
+        ("yes", None) => Some(reach_text(false)),
+        ("no", None) if is_closed => Some(reach_text(true)),
         _ => None,
     }
+}
+
+fn reach_text(is_closed: bool) -> String {
+    words::reach_text(words::words(Language::English), is_closed).to_owned()
 }
 
 fn transfer_line(transfer: &Transfer, size_bytes: u64) -> String {

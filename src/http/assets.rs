@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use rust_embed::{Embed, EmbeddedFile};
 
 use super::problem::Problem;
+use super::words::{Language, text_named};
 
 #[derive(Embed)]
 #[folder = "web/owner/"]
@@ -18,12 +19,17 @@ struct Owner;
 #[folder = "web/shared/"]
 struct Shared;
 
+#[derive(Embed)]
+#[folder = "web/words/"]
+struct Words;
+
 /// Answers `GET /assets/{path}`. A browser keeps a file and asks whether it is still the same: a program that was updated
 /// shows its page at once.
 pub async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
     let file = match path.split_once('/') {
         Some(("owner", name)) => Owner::get(name),
         Some(("shared", name)) => Shared::get(name),
+        Some(("words", name)) => Words::get(name),
         _ => None,
     };
     match file {
@@ -32,12 +38,28 @@ pub async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
     }
 }
 
-/// Answers with a page of the owner's side, `index.html` or `sign-in.html`. It is never kept: who is signed out sees another.
-pub fn page(name: &str, status: StatusCode) -> Response {
+/// Answers with a page of the owner's side, `index.html` or `sign-in.html`, in the reader's language. It is never kept: who
+/// is signed out sees another.
+pub fn page(name: &str, status: StatusCode, language: Language) -> Response {
     let Some(file) = Owner::get(name) else {
         return Problem::not_found("not_found", "There is nothing at this address.").into_response();
     };
-    (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], body_of(file.data)).into_response()
+    let html = filled_in(&String::from_utf8_lossy(&file.data), language);
+    (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_LANGUAGE, language.code())], html).into_response()
+}
+
+/// Fills in the words of a page: `{{language}}` is the language's code, `{{part.name}}` a text of its catalogue.
+fn filled_in(template: &str, language: Language) -> String {
+    let mut pieces = template.split("{{");
+    let mut html = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (name, rest) = piece.split_once("}}").unwrap_or((piece, ""));
+        let text = if name == "language" { Some(language.code()) } else { text_named(language, name) };
+        debug_assert!(text.is_some(), "the catalogue has no {name}");
+        html += &maud::html! { (text.unwrap_or_default()) }.into_string();
+        html += rest;
+    }
+    html
 }
 
 fn answer(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
@@ -63,4 +85,20 @@ fn media_type(path: &str) -> HeaderValue {
     let kind = mime_guess::from_path(path).first_or_octet_stream();
     let text = if kind.type_() == mime_guess::mime::TEXT { format!("{kind}; charset=utf-8") } else { kind.to_string() };
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("application/octet-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_has_all_its_words_in_every_language() {
+        for name in ["index.html", "sign-in.html"] {
+            for language in Language::ALL {
+                let html = filled_in(&String::from_utf8_lossy(&Owner::get(name).unwrap().data), language);
+                assert!(html.contains(&format!("<html lang=\"{}\"", language.code())), "{name}");
+                assert!(!html.contains("{{") && !html.contains("}}"), "{name}");
+            }
+        }
+    }
 }

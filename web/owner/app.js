@@ -1,16 +1,21 @@
-// Puts the owner's page together: who we are, the files, the shares, and what happens to them while we look.
+// Puts the owner's page together: who we are, the files, the shares, the other screens, and what happens while we look.
 
 import { request, signInAgain } from '../shared/api.js';
+import { say, words } from '../shared/words.js';
 import { FileBrowser } from './files.js';
 import { Live } from './live.js';
+import { Places } from './places.js';
 import { ShareBook } from './share-book.js';
 import { ShareDialog } from './share-dialog.js';
 import { SharesPanel } from './shares-panel.js';
 
 /**
- * @typedef {{auth: 'token'|'none', version: string, root: string, max_tunnel_seconds: number,
- *   defaults: {expires_in_seconds: number, max_downloads: number}}} Session
+ * @typedef {{auth: 'token'|'none', version: string, root: string, max_tunnel_seconds: number, scope: string, who: string,
+ *   tunnel: string, defaults: {expires_in_seconds: number, max_downloads: number}}} Session
  */
+
+/** How long after a failed start the page tries again by itself. */
+const RETRY_MS = 10_000;
 
 /** @param {string} id */
 const byId = (id) => /** @type {any} */ (document.getElementById(id));
@@ -24,20 +29,32 @@ async function start() {
   for (const link of document.querySelectorAll('a[href="#search"]')) link.addEventListener('click', goToSearch);
 
   const book = new ShareBook();
+  const places = new Places({ home: byId('home'), screen: byId('screen') }, { session, book });
   const dialog = new ShareDialog(session, book);
   const files = new FileBrowser(byId('list'), {
     search: byId('search'), sort: byId('sort'), trail: byId('trail'), count: byId('count'),
   }, (entry) => dialog.offer(entry));
   const panel = new SharesPanel(book, { living: byId('living'), closed: byId('closed'), history: byId('history') }, session);
+  book.addEventListener('change', () => showDoors(book));
 
+  places.start();
   files.start();
   panel.start();
   new Live(book, showConnection).start();
 }
 
+/** Says in one sentence whether anything can be reached. @param {ShareBook} book */
+function showDoors(book) {
+  const doors = byId('doors');
+  const open = book.living.size;
+  doors.className = open === 0 ? 'shut' : 'open';
+  doors.textContent = open === 0 ? words.shell.all_shut : say(words.shell.doors_open, { n: open });
+}
+
 /** The address keeps the folder, so this may not be a jump within the page. @param {Event} event */
 function goToSearch(event) {
   event.preventDefault();
+  if (location.hash.startsWith('#!')) location.hash = '#/';
   byId('search').focus({ preventScroll: true });
   byId('search').scrollIntoView();
 }
@@ -52,11 +69,13 @@ async function signOut() {
 
 /** @param {boolean} connected */
 function showConnection(connected) {
-  byId('connection').textContent = connected ? '' : 'The connection to Portcullis is lost. Trying again…';
+  byId('connection').textContent = connected ? '' : words.shell.lost;
+  byId('connection').hidden = connected;
 }
 
 start().catch((error) => {
   byId('connection').textContent = error.message;
+  byId('connection').hidden = false;
   // Whoever left the page open over a restart of the NAS finds it working again.
-  setTimeout(() => location.reload(), 10_000);
+  setTimeout(() => location.reload(), RETRY_MS);
 });

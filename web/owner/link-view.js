@@ -1,5 +1,6 @@
 // What an owner hands on: the link, its QR code, the line for a terminal.
 
+import { BASE } from '../shared/api.js';
 import { element } from '../shared/dom.js';
 import { copyField } from './copy-field.js';
 
@@ -10,7 +11,7 @@ import { copyField } from './copy-field.js';
 export function linkView(share) {
   if (!share.url) return element('p', { class: 'muted' }, 'The link is there as soon as the door is open.');
   // What opens a share again gives it another link at the same address of the picture.
-  const picture = `/api/v1/shares/${encodeURIComponent(share.id)}/qr.svg?until=${encodeURIComponent(share.expires_at)}`;
+  const picture = `${BASE}/shares/${encodeURIComponent(share.id)}/qr.svg?until=${encodeURIComponent(share.expires_at)}`;
   const code = element('figure', {},
     // A link to a file with a very long name does not fit into a code.
     element('img', { src: picture, width: 220, height: 220, alt: 'The link as a QR code', onerror: () => code.remove() }),

@@ -1,6 +1,6 @@
 // Listens to what happens to shares, and goes on listening when the connection breaks.
 
-import { request } from '../shared/api.js';
+import { BASE, request } from '../shared/api.js';
 
 /** How long to wait before the next try once the browser has given up; each failure doubles it, up to the second number. */
 const RETRY_MS = [1_000, 30_000];
@@ -33,7 +33,7 @@ export class Live {
 
   #connect() {
     this.#disconnect();
-    const source = new EventSource('/api/v1/events/stream');
+    const source = new EventSource(`${BASE}/events/stream`);
     this.#source = source;
     source.addEventListener('open', () => {
       // Each time: what happened while nobody listened must not be missed.

@@ -1,6 +1,9 @@
 // Speaks to the REST API of the owner side.
 
-const BASE = '/api/v1';
+import { say, words } from './words.js';
+
+/** Where the API is: next to the page's own files, below whatever prefix a proxy puts before both. */
+export const BASE = new URL('../../api/v1', import.meta.url).pathname;
 /** How long an answer may take. Opening a door may need half a minute; longer, and something is wrong. */
 const TIMEOUT_MS = 60_000;
 
@@ -46,7 +49,7 @@ export async function request(method, path, { body, query, signal, key } = {}) {
     return text === '' ? null : JSON.parse(text);
   } catch (error) {
     if (error instanceof ApiError || signal?.aborted) throw error;
-    throw new ApiError('Portcullis does not answer. Is it still running?', 'unreachable', 0);
+    throw new ApiError(words.shell.unreachable, 'unreachable', 0);
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener('abort', giveUp);
@@ -60,7 +63,7 @@ export function newKey() {
 
 /** Loads the page anew, which shows the sign-in page once the session is over. */
 export function signInAgain() {
-  location.replace('/');
+  location.replace(new URL('../../', import.meta.url));
 }
 
 /** @param {Record<string, string|number|null|undefined>} [query] */
@@ -84,7 +87,7 @@ function problem(response, text) {
   } catch {
     // Not JSON: something between us and Portcullis answered.
   }
-  return new ApiError(`The answer was ${response.status}, without a reason.`, 'unknown', response.status);
+  return new ApiError(say(words.shell.no_reason, { status: String(response.status) }), 'unknown', response.status);
 }
 
 /** @param {string} text */

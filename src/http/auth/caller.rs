@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Peer, SecretDigest};
+use crate::http::words::Language;
 use crate::store::{ApiToken, ApiTokenId, Scope};
 
 /// What somebody showed to come in.
@@ -33,6 +34,8 @@ pub struct Caller {
     pub who: String,
     /// From where they speak: an address, or `local socket`.
     pub from: String,
+    /// In which language they read.
+    pub language: Language,
 }
 
 impl Caller {
@@ -62,11 +65,12 @@ impl Caller {
             scope: token.scope,
             who: format!("token {} ({})", token.id.as_str(), token.name),
             from: from_of(peer),
+            language: Language::default(),
         }
     }
 
     fn admin(credential: Credential, who: String, peer: Option<Peer>) -> Self {
-        Self { credential, scope: Scope::Admin, who, from: from_of(peer) }
+        Self { credential, scope: Scope::Admin, who, from: from_of(peer), language: Language::default() }
     }
 
     /// Returns whether they may see links: whoever has a link can download.

@@ -12,6 +12,7 @@ use super::caller::from_of;
 use super::{Caller, Identified, Peer};
 use crate::http::owner::OwnerSide;
 use crate::http::problem::Problem;
+use crate::http::words::Language;
 use crate::store::Scope;
 
 /// How much of a target that was asked for in vain goes into the audit log; our ids are shorter.
@@ -94,7 +95,8 @@ pub(in crate::http) async fn guard(State(post): State<Post>, mut request: Reques
     let mut response = match refusal {
         Some(problem) => problem.into_response(),
         None => {
-            if let Some(caller) = caller {
+            if let Some(mut caller) = caller {
+                caller.language = Language::of(request.headers());
                 request.extensions_mut().insert(caller);
             }
             next.run(request).await

@@ -20,7 +20,7 @@ use super::OwnerSide;
 use crate::controller::View;
 use crate::delivery::nginx::{PASSES_ON, Standing};
 use crate::http::auth::Caller;
-use crate::http::words::{duration_text, reach_problem, size_text};
+use crate::http::words::{Language, duration_text, reach_problem, size_text, words};
 use crate::share::{Reach, State as ShareState, Steady};
 
 /// How long a check may take; a watcher that asks for health wants an answer within a second.
@@ -219,8 +219,11 @@ fn tunnel(side: &OwnerSide) -> Check {
 
 /// Looks at what those found who looked from the internet.
 fn reach_check(living: &[Arc<View>], all: usize) -> Check {
-    let unreached: Vec<String> =
-        living.iter().filter(|view| matches!(view.share.reach, Some(Reach::No(_)))).filter_map(|view| reach_problem(&view.share)).collect();
+    let unreached: Vec<String> = living
+        .iter()
+        .filter(|view| matches!(view.share.reach, Some(Reach::No(_))))
+        .filter_map(|view| reach_problem(words(Language::English), &view.share))
+        .collect();
     match unreached.first() {
         None => Check::new(Status::Ok, format!("{all} ways in are as they should be.")),
         Some(problem) => {

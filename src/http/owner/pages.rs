@@ -129,7 +129,7 @@ async fn page(
         }
     }
     let now = side.clock.now();
-    let shares = views.iter().map(|view| ShareJson::new(view, now).shown_to(caller)).collect();
+    let shares = views.iter().map(|view| ShareJson::new(view, now, caller)).collect();
     Ok(Json(SharesJson { shares, next_cursor: next.map(cursor_text) }))
 }
 

@@ -14,6 +14,7 @@ use super::{OwnerSide, body};
 use crate::http::assets;
 use crate::http::auth::{self, Caller, Credential, NewBrowser, Peer, SIGN_IN, from_of};
 use crate::http::problem::Problem;
+use crate::http::words::Language;
 use crate::share::{Policy, PolicyRequest};
 
 /// The longest secret that is looked at; the owner's own token may be a long sentence.
@@ -35,8 +36,8 @@ pub(super) async fn index(
     headers: HeaderMap,
 ) -> Response {
     match (token, caller) {
-        (None, Some(_)) => assets::page("index.html", StatusCode::OK),
-        (None, None) => assets::page("sign-in.html", StatusCode::UNAUTHORIZED),
+        (None, Some(_)) => assets::page("index.html", StatusCode::OK, Language::of(&headers)),
+        (None, None) => assets::page("sign-in.html", StatusCode::UNAUTHORIZED, Language::of(&headers)),
         // An old link in the hands of who is signed in already: no guess.
         (Some(_), Some(_)) => Redirect::to("/").into_response(),
         (Some(token), None) => enter(&side, &token, peer, &headers).await,
@@ -44,8 +45,8 @@ pub(super) async fn index(
 }
 
 /// Answers `GET /sign-in`.
-pub(super) async fn sign_in_page() -> Response {
-    assets::page("sign-in.html", StatusCode::OK)
+pub(super) async fn sign_in_page(headers: HeaderMap) -> Response {
+    assets::page("sign-in.html", StatusCode::OK, Language::of(&headers))
 }
 
 /// Answers `POST /sign-in`, the form of the sign-in page.

@@ -114,7 +114,7 @@ async fn create_all(
                 Ok(view) => ResultJson {
                     path: text,
                     status: made_status(&view).as_u16(),
-                    share: Some(ShareJson::new(&view, side.clock.now()).shown_to(&caller)),
+                    share: Some(ShareJson::new(&view, side.clock.now(), &caller)),
                     problem: None,
                 },
                 Err(problem) => {
@@ -318,5 +318,5 @@ pub(in crate::http) async fn view_of(side: &OwnerSide, id: ShareId) -> Result<Ar
 }
 
 fn json_of(side: &OwnerSide, caller: &Caller, view: &View) -> Json<ShareJson> {
-    Json(ShareJson::new(view, side.clock.now()).shown_to(caller))
+    Json(ShareJson::new(view, side.clock.now(), caller))
 }

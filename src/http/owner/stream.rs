@@ -326,7 +326,7 @@ impl Live {
     }
 
     fn share_json(&self, view: &View) -> String {
-        serde_json::to_string(&ShareJson::new(view, self.side.clock.now()).shown_to(&self.caller)).expect("a share is plain JSON")
+        serde_json::to_string(&ShareJson::new(view, self.side.clock.now(), &self.caller)).expect("a share is plain JSON")
     }
 
     async fn input(&mut self) -> Input {

@@ -157,14 +157,17 @@ struct ProgressJson {
 }
 
 impl ShareJson {
-    /// Writes down what a view holds at `now`.
-    pub(super) fn new(view: &View, now: Moment) -> Self {
+    /// Writes down what a view holds at `now`, with sentences in the caller's language and without what they may not see:
+    /// whoever has a link can download.
+    pub(super) fn new(view: &View, now: Moment, caller: &Caller) -> Self {
+        let words = words::words(caller.language);
+        let url = view.url.as_ref().filter(|_| caller.sees_links());
         let share: &Share = &view.share;
         let file = &share.file;
         Self {
             id: share.id.to_string(),
             state: view.state,
-            state_text: words::state_text(share, view.state, now, view.bytes_per_second, view.eta),
+            state_text: words::state_text(words, share, view.state, now, view.bytes_per_second, view.eta),
             outcome: share.outcome(),
             path: file.path.to_text(),
             name: file.path.name(),
@@ -178,17 +181,17 @@ impl ShareJson {
                 allowed_networks: share.policy.allowed_networks.clone(),
                 max_bytes_per_second: share.policy.max_bytes_per_second,
             },
-            policy_text: words::policy_text(share, now),
+            policy_text: words::policy_text(words, share, now),
             clamped: share.policy.clamped.clone(),
-            url: view.url.clone(),
-            curl: view.url.as_deref().map(|url| curl(url, &view.share.file.path)),
+            url: url.cloned(),
+            curl: url.map(|url| curl(url, &view.share.file.path)),
             tunnel: TunnelJson {
                 backend: view.tunnel,
                 state: tunnel_state(&share.phase),
                 opened_at: share.opened.map(|at| time(at.wall)),
                 problem: view.tunnel_problem.clone(),
                 reachable: share.reach.map(Reach::as_str),
-                reach_problem: words::reach_problem(share),
+                reach_problem: words::reach_problem(words, share),
             },
             progress: ProgressJson {
                 delivered_bytes: share.delivered_bytes(),
@@ -206,13 +209,6 @@ impl ShareJson {
             note: share.note.clone(),
             message: share.message.clone(),
         }
-    }
-}
-
-impl ShareJson {
-    /// Leaves out what `caller` may not see: whoever has a link can download.
-    pub(super) fn shown_to(self, caller: &Caller) -> Self {
-        if caller.sees_links() { self } else { Self { url: None, curl: None, ..self } }
     }
 }
 

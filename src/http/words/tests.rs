@@ -14,6 +14,10 @@ const START: Timestamp = Timestamp(1_795_273_200_000);
 const LIMITS: Limits =
     Limits { max_tunnel: Duration::from_secs(7200), stall_timeout: Duration::from_secs(300), grace_period: Duration::from_secs(3600) };
 
+fn english() -> &'static Words {
+    words(Language::English)
+}
+
 /// A share's life, told in minutes and seconds after 15:00.
 struct Story {
     share: Share,
@@ -62,7 +66,7 @@ impl Story {
     }
 
     fn text(&self) -> String {
-        state_text(&self.share, self.share.state(self.now), self.now, 11 * MB, Some(Duration::from_secs(125)))
+        state_text(english(), &self.share, self.share.state(self.now), self.now, 11 * MB, Some(Duration::from_secs(125)))
     }
 }
 
@@ -121,10 +125,10 @@ fn what_was_found_from_the_internet_is_a_sentence_where_it_is_not_as_it_should_b
     use Obstacle::{ForeignCertificate, HandshakeCut, NameUnknown, NoAnswer, NoConnection, OtherAnswer};
     let found = |story: Story, after_close, reach| {
         let link = story.share.link;
-        reach_problem(&story.then(Event::Probed { link, after_close, reach }).share)
+        reach_problem(english(), &story.then(Event::Probed { link, after_close, reach }).share)
     };
     let closed = || one().then(Event::Revoked).then(Event::TunnelClosed);
-    assert_eq!(reach_problem(&one().share), None, "nobody has looked");
+    assert_eq!(reach_problem(english(), &one().share), None, "nobody has looked");
     assert_eq!((found(one(), false, Reach::Yes), found(closed(), true, Reach::No(HandshakeCut))), (None, None));
     assert_eq!(found(closed(), true, Reach::Yes).as_deref(), Some("Closed, and its door still answers from the internet."));
     let mut said = std::collections::BTreeSet::new();
@@ -174,7 +178,7 @@ fn the_whole_policy_is_one_sentence() {
         ),
     ] {
         let story = Story::begin(SIZE_BYTES, request);
-        assert_eq!(policy_text(&story.share, story.now), expected);
+        assert_eq!(policy_text(english(), &story.share, story.now), expected);
     }
 }
 
@@ -338,7 +342,7 @@ fn what_is_left_is_only_said_as_well_as_it_is_known() {
         (7300, "about 2 h left"),
         (400_000, "about 5 days left"),
     ] {
-        assert_eq!(eta_text(Duration::from_secs(seconds)), expected);
+        assert_eq!(eta_text(english(), Duration::from_secs(seconds)), expected);
     }
 }
 

@@ -1,0 +1,12 @@
+class HistoryScreen extends HTMLElement {
+  /** @param {import('../places.js').Context} _context */
+  constructor(_context) {
+    super();
+  }
+
+  /** @param {URLSearchParams} _asked */
+  show(_asked) {}
+}
+
+customElements.define('history-screen', HistoryScreen);
+export default HistoryScreen;

@@ -1,0 +1,12 @@
+class SettingsScreen extends HTMLElement {
+  /** @param {import('../places.js').Context} _context */
+  constructor(_context) {
+    super();
+  }
+
+  /** @param {URLSearchParams} _asked */
+  show(_asked) {}
+}
+
+customElements.define('settings-screen', SettingsScreen);
+export default SettingsScreen;
