@@ -22,7 +22,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("httparse", &["delivery/"]),
     ("hyper", &["http/", "cli/", "tunnel/"]),
     ("hyper_util", &["http/", "cli/", "tunnel/"]),
-    ("maud", &["http/recipient/", "http/owner/docs.rs"]),
+    ("maud", &["http/recipient/", "http/owner/docs.rs", "http/assets.rs"]),
     ("rust_embed", &["http/assets.rs"]),
     ("mime_guess", &["catalog/", "http/assets.rs"]),
     ("fast_qr", &["http/", "cli/"]),

@@ -1,6 +1,6 @@
 // The page's listener against a stream that is played by the test.
 import assert from 'node:assert/strict';
-import { beforeEach, test } from 'node:test';
+import { beforeEach, mock, test } from 'node:test';
 
 import { Live } from '../../web/owner/live.js';
 
@@ -28,7 +28,7 @@ class Stream extends EventTarget {
 /** A book that writes down what is done with it. */
 const book = () => {
   const done = [];
-  return { done, put: (share) => done.push(share.id), load: async () => done.push('load') };
+  return { done, living: new Map(), put: (share) => done.push(share.id), load: async () => done.push('load') };
 };
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
@@ -36,6 +36,7 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 beforeEach(() => {
   Stream.opened = [];
   globalThis.EventSource = Stream;
+  globalThis.addEventListener = () => {};
   globalThis.document = Object.assign(new EventTarget(), { hidden: false });
 });
 
@@ -62,11 +63,24 @@ test('a resync reads the shares anew, and so does each connection', async () => 
   assert.deepEqual(connected, [true, true]);
 });
 
-test('a page that is not looked at does not listen', () => {
-  new Live(book(), () => {}).start();
+test('a page that is not looked at does not listen, and asks now and then while a door is open', async (context) => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  context.after(() => mock.timers.reset());
+  const shares = book();
+  new Live(shares, () => {}).start();
   document.hidden = true;
   document.dispatchEvent(new Event('visibilitychange'));
   assert.equal(Stream.opened[0].readyState, Stream.CLOSED);
+  const pass = async () => {
+    mock.timers.tick(5000);
+    await settled();
+  };
+  await pass();
+  assert.deepEqual(shares.done, [], 'nothing is open');
+  shares.living.set('a', {});
+  await pass();
+  await pass();
+  assert.deepEqual(shares.done, ['load', 'load']);
   document.hidden = false;
   document.dispatchEvent(new Event('visibilitychange'));
   assert.equal(Stream.opened.length, 2);

@@ -9,7 +9,7 @@ const share = (id, state, more = {}) => ({ id, state, state_text: state, ...more
 /** Answers requests from a table of `METHOD /path?query` beginnings; a function is called for its answer. */
 function serve(table) {
   globalThis.fetch = async (url, { method }) => {
-    const wanted = `${method} ${url}`;
+    const wanted = `${method} ${url.slice(url.indexOf('/api/v1'))}`;
     const entry = Object.entries(table).find(([beginning]) => wanted.startsWith(beginning));
     assert.ok(entry, `nothing answers ${wanted}`);
     const answer = await (typeof entry[1] === 'function' ? entry[1](wanted) : entry[1]);

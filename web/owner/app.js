@@ -1,13 +1,17 @@
 // Puts the owner's page together: who we are, the files, the shares, the other screens, and what happens while we look.
 
 import { request, signInAgain } from '../shared/api.js';
+import { element } from '../shared/dom.js';
 import { say, words } from '../shared/words.js';
 import { FileBrowser } from './files.js';
 import { Live } from './live.js';
+import { Notices } from './notices.js';
 import { Places } from './places.js';
 import { ShareBook } from './share-book.js';
 import { ShareDialog } from './share-dialog.js';
 import { SharesPanel } from './shares-panel.js';
+import { Sharing } from './sharing.js';
+import { toast } from './toast.js';
 
 /**
  * @typedef {{auth: 'token'|'none', version: string, root: string, max_tunnel_seconds: number, scope: string, who: string,
@@ -30,25 +34,50 @@ async function start() {
 
   const book = new ShareBook();
   const places = new Places({ home: byId('home'), screen: byId('screen') }, { session, book });
-  const dialog = new ShareDialog(session, book);
-  const files = new FileBrowser(byId('list'), {
-    search: byId('search'), sort: byId('sort'), trail: byId('trail'), count: byId('count'),
-  }, (entry) => dialog.offer(entry));
   const panel = new SharesPanel(book, { living: byId('living'), closed: byId('closed'), history: byId('history') }, session);
+  const sharing = new Sharing(book, (shares, copied) => panel.showLink(shares, copied));
+  const dialog = new ShareDialog(session, sharing, () => files.clearSelection());
+  const files = new FileBrowser({
+    list: byId('list'), search: byId('search'), filters: byId('filters'), hint: byId('search-hint'), trail: byId('trail'), count: byId('count'),
+    recent: byId('recent'), bulk: byId('bulk'),
+  }, {
+    share: (entries, from) => sharing.now(entries, from).then((made) => made && files.clearSelection()),
+    options: (entries) => dialog.offer(entries),
+  });
   book.addEventListener('change', () => showDoors(book));
+  byId('close-all').addEventListener('click', () => askToCloseAll(book));
 
   places.start();
   files.start();
   panel.start();
+  new Notices(book, () => places.title).start();
   new Live(book, showConnection).start();
 }
 
 /** Says in one sentence whether anything can be reached. @param {ShareBook} book */
 function showDoors(book) {
   const doors = byId('doors');
-  const open = book.living.size;
+  // One that is to open later is no way in yet.
+  const open = [...book.living.values()].filter((share) => share.state !== 'scheduled').length;
+  byId('close-all').hidden = open < 2;
   doors.className = open === 0 ? 'shut' : 'open';
   doors.textContent = open === 0 ? words.shell.all_shut : say(words.shell.doors_open, { n: open });
+}
+
+/** Asks once, then closes every door. @param {ShareBook} book */
+function askToCloseAll(book) {
+  const dialog = element('dialog', { class: 'question', 'aria-labelledby': 'question' });
+  const close = element('button', { type: 'button', class: 'button danger', onclick: async () => {
+    close.disabled = true;
+    await book.closeAll().catch((error) => toast(error.message, { isError: true }));
+    dialog.close();
+  } }, words.share.close_all);
+  dialog.append(element('p', { id: 'question' }, say(words.share.close_all_asks, { n: book.living.size })),
+    element('div', { class: 'buttons' }, element('button', { type: 'button', class: 'button', onclick: () => dialog.close() }, words.share.keep_open), close));
+  dialog.addEventListener('close', () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  close.focus();
 }
 
 /** The address keeps the folder, so this may not be a jump within the page. @param {Event} event */

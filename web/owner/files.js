@@ -1,105 +1,137 @@
-// The files of the NAS: folder by folder, or found by search as the owner types.
+// The files of the NAS: found by search as the owner types, or folder by folder.
 
 import { request } from '../shared/api.js';
-import { element, icon, iconOf } from '../shared/dom.js';
-import { dateText, displayText, highlighted, parentPath, sizeText } from '../shared/format.js';
+import { element } from '../shared/dom.js';
+import { displayText, numberText, parentPath } from '../shared/format.js';
+import { say, words } from '../shared/words.js';
+import { fileRow } from './file-row.js';
+import { Filters } from './filters.js';
 import { PagedList } from './paged-list.js';
+import { RecentFiles } from './recent.js';
+import { Selection } from './selection.js';
 
-/**
- * @typedef {{path: string, name: string, kind: 'file'|'folder', size_bytes: number, modified: string, mime_type: string|null,
- *   highlights?: [number, number][]}} Entry
- */
+/** @typedef {import('./file-row.js').Entry} Entry */
 
 /** How many entries one request brings: two or three windows full. */
 const PAGE = 200;
-/** How long the owner may pause within a word before the search is sent. */
-const TYPING_MS = 120;
+/** How long the owner may pause within a word before the search is sent; the one before it is given up then. */
+const TYPING_MS = 40;
 
 export class FileBrowser {
-  #tools;
-  #onPick;
+  #boxes;
+  #doing;
   #list;
+  #filters = new Filters(() => this.#show());
+  #selection;
+  #recent;
   #path = '';
   #timer = 0;
+  /** @type {Promise<void>} settles when what was typed last is shown */
+  #shown = Promise.resolve();
+  /** @type {Entry|null} what Enter acts on */
+  #first = null;
+  /** @type {import('./file-row.js').Actions} */
+  #actions;
 
   /**
-   * @param {HTMLElement} box
-   * @param {{search: HTMLInputElement, sort: HTMLSelectElement, trail: HTMLElement, count: HTMLElement}} tools
-   * @param {(entry: Entry) => void} onPick a file was chosen to be shared
+   * @param {{list: HTMLElement, search: HTMLInputElement, filters: HTMLElement, hint: HTMLElement, trail: HTMLElement, count: HTMLElement,
+   *   recent: HTMLElement, bulk: HTMLElement}} boxes
+   * @param {{share: (entries: Entry[], from: HTMLElement) => void, options: (entries: Entry[]) => void}} doing what is done with files
    */
-  constructor(box, tools, onPick) {
-    this.#tools = tools;
-    this.#onPick = onPick;
-    this.#list = new PagedList(box, (/** @type {Entry} */ entry) => this.#row(entry));
+  constructor(boxes, doing) {
+    this.#boxes = boxes;
+    this.#doing = doing;
+    this.#actions = {
+      folderLink: (path, properties, ...children) => this.#folderLink(path, properties, ...children),
+      share: (entry, from) => doing.share([entry], from),
+      options: (entry) => doing.options([entry]),
+      isSelected: (entry) => this.#selection.has(entry),
+      select: (entry, isSelected) => this.#selection.set(entry, isSelected),
+    };
+    this.#list = new PagedList(boxes.list, (/** @type {Entry} */ entry) => fileRow(entry, this.#actions, { showsPlace: this.#isSearch }));
+    this.#recent = new RecentFiles(boxes.recent, this.#actions);
+    this.#selection = new Selection(boxes.bulk, { ...doing, cleared: () => this.#uncheck() });
+    boxes.filters.replaceChildren(...this.#filters.box.childNodes);
   }
 
   start() {
-    const { search, sort } = this.#tools;
+    const { search, list } = this.#boxes;
     search.addEventListener('input', () => {
       clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#show(), TYPING_MS);
+      this.#shown = new Promise((resolve) => { this.#timer = setTimeout(() => resolve(this.#show()), TYPING_MS); });
     });
-    search.addEventListener('keydown', (event) => {
-      if (event.key === 'Enter' || event.key === 'ArrowDown') {
-        event.preventDefault();
-        this.#list.focusFirst();
-      }
-    });
-    sort.addEventListener('change', () => this.#show());
+    search.addEventListener('keydown', (event) => this.#searchKey(event));
+    list.addEventListener('above', () => search.focus());
+    for (const box of [list, this.#boxes.recent]) box.addEventListener('keydown', (event) => this.#rowKey(event));
     document.addEventListener('keydown', (event) => this.#shortcut(event));
-    window.addEventListener('hashchange', () => this.#goToHash());
+    addEventListener('hashchange', () => this.#goToHash());
     this.#goToHash();
+    if (document.activeElement === document.body) search.focus({ preventScroll: true });
+  }
+
+  /** Forgets what was selected, as after it was shared. */
+  clearSelection() {
+    this.#selection.clear();
+  }
+
+  get #query() {
+    return this.#boxes.search.value.trim();
+  }
+
+  get #isSearch() {
+    return this.#query !== '';
   }
 
   /** The folder stands in the address: back, forward and reload work. */
   #goToHash() {
+    if (location.hash.startsWith('#!')) return;
     this.#path = pathOfHash(location.hash);
-    this.#tools.search.value = '';
+    this.#boxes.search.value = '';
     this.#show();
   }
 
   async #show() {
-    const { search, sort, count } = this.#tools;
-    const query = search.value.trim();
-    sort.disabled = query !== '';
-    this.#showTrail(query);
-    const path = this.#path;
-    await this.#list.show({
+    const query = this.#query;
+    const isSearch = query !== '';
+    this.#filters.forSearch(isSearch);
+    this.#boxes.list.closest('.home')?.classList.toggle('searching', isSearch);
+    this.#showTrail(isSearch);
+    const isEmptyState = !isSearch && this.#path === '' && !this.#filters.isOn;
+    const recent = isEmptyState ? this.#recent.show() : this.#recent.hide();
+    const filters = this.#filters.query(new Date());
+    const where = isSearch ? { query } : { path: this.#path };
+    this.#first = null;
+    await Promise.all([recent, this.#list.show({
       load: async (cursor, signal) => {
-        const where = query ? { query } : { path, sort: sort.value };
-        if (cursor === null) count.textContent = '';
-        const page = await request('GET', '/files', { query: { ...where, cursor, limit: PAGE }, signal });
-        count.textContent = countText(page, query);
+        const page = await request('GET', '/files', { query: { ...where, ...filters, cursor, limit: PAGE }, signal });
+        if (cursor === null) {
+          this.#boxes.count.textContent = countText(page, isSearch);
+          this.#first = page.entries[0] ?? null;
+          this.#showHint(isSearch);
+        }
         return { items: page.entries, cursor: page.next_cursor, total: page.total };
       },
-      empty: () => (query ? `Nothing is called “${query}”.` : 'This folder is empty.'),
-    });
+      empty: () => (this.#filters.isOn ? words.find.nothing_fits : isSearch ? say(words.find.nothing_called, { query }) : words.find.empty),
+    })]);
   }
 
-  /** @param {string} query */
-  #showTrail(query) {
+  /** @param {boolean} isSearch */
+  #showHint(isSearch) {
+    const name = this.#first ? displayText(this.#first.name) : '';
+    this.#boxes.hint.textContent = !isSearch ? words.find.hint_keys : !this.#first ? ''
+      : say(this.#first.kind === 'folder' ? words.find.hint_folder : words.find.hint_first, { name });
+    this.#boxes.list.classList.toggle('found', isSearch);
+  }
+
+  /** @param {boolean} isSearch */
+  #showTrail(isSearch) {
     const names = this.#path === '' ? [] : this.#path.split('/');
     const step = (/** @type {string} */ path, /** @type {Node|string} */ name) => {
-      const isHere = path === this.#path && query === '';
+      const isHere = path === this.#path && !isSearch;
       return element('li', {}, this.#folderLink(path, { 'aria-current': isHere ? 'page' : undefined }, name));
     };
-    const trail = element('ol', {}, step('', 'All files'), ...names.map((name, index) =>
-      step(names.slice(0, index + 1).join('/'), element('bdi', {}, displayText(name)))));
-    this.#tools.trail.replaceChildren(trail);
-  }
-
-  /** @param {Entry} entry */
-  #row(entry) {
-    const isFolder = entry.kind === 'folder';
-    const isFound = entry.highlights !== undefined && this.#tools.search.value.trim() !== '';
-    const name = element('span', { class: 'name', dir: 'auto', title: displayText(entry.name) }, ...highlighted(entry.name, entry.highlights ?? []).map((part) =>
-      (part.matched ? element('mark', {}, part.text) : part.text)));
-    const where = isFound && element('span', { class: 'where', dir: 'auto' }, displayText(parentPath(entry.path)) || 'All files');
-    const size = element('span', { class: 'size' }, isFolder ? '' : sizeText(entry.size_bytes));
-    const modified = element('span', { class: 'modified' }, dateText(new Date(entry.modified), new Date()));
-    const inside = [icon(isFolder ? 'folder' : iconOf(entry.mime_type)), element('span', { class: 'title' }, name, where), size, modified];
-    if (isFolder) return this.#folderLink(entry.path, { class: 'row' }, ...inside, element('span', { class: 'go', 'aria-hidden': 'true' }, '›'));
-    return element('button', { type: 'button', class: 'row', onclick: () => this.#onPick(entry) }, ...inside, element('span', { class: 'go' }, 'Share'));
+    this.#boxes.trail.replaceChildren(element('ol', {}, step('', words.find.all), ...names.map((name, index) =>
+      step(names.slice(0, index + 1).join('/'), element('bdi', {}, displayText(name))))));
   }
 
   /**
@@ -119,34 +151,77 @@ export class FileBrowser {
   }
 
   /** @param {KeyboardEvent} event */
-  #shortcut(event) {
-    const { search } = this.#tools;
-    const isTyping = /** @type {HTMLElement} */ (event.target).matches('input, select, textarea') || document.querySelector('dialog[open]');
-    if (event.key === '/' && !isTyping && !event.ctrlKey && !event.metaKey) {
+  async #searchKey(event) {
+    if (event.isComposing) return;
+    const { search } = this.#boxes;
+    if (event.key === 'ArrowDown') {
       event.preventDefault();
+      await this.#shown;
+      this.#list.focusFirst();
+    } else if (event.key === 'Enter' && this.#isSearch) {
+      event.preventDefault();
+      // Whoever types fast presses Enter before the answer is there; what they meant is what they typed.
+      await this.#shown;
+      const entry = this.#first;
+      if (!entry) return;
+      if (entry.kind === 'folder') location.hash = hashOfPath(entry.path);
+      else if (event.shiftKey) this.#doing.options([entry]);
+      else this.#doing.share([entry], search);
+    } else if (event.key === 'Enter') {
+      event.preventDefault();
+      this.#list.focusFirst();
+    } else if (event.key === 'Escape' && search.value === '') {
+      search.blur();
+    }
+  }
+
+  /** Enter shares what is selected, or else this row. The box itself takes Space. @param {KeyboardEvent} event */
+  #rowKey(event) {
+    const from = /** @type {HTMLElement} */ (event.target);
+    if (event.key !== 'Enter' || !from.matches('input.key')) return;
+    event.preventDefault();
+    const selected = this.#selection.entries;
+    const does = event.shiftKey ? 'options' : 'share';
+    if (selected.length === 0) /** @type {HTMLElement|null} */ (from.closest('.row')?.querySelector(`[data-do=${does}]`))?.click();
+    else if (event.shiftKey) this.#doing.options(selected);
+    else this.#doing.share(selected, from);
+  }
+
+  #uncheck() {
+    for (const box of /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll('.row input.key'))) box.checked = false;
+  }
+
+  /** @param {KeyboardEvent} event */
+  #shortcut(event) {
+    const { search } = this.#boxes;
+    const target = /** @type {HTMLElement} */ (event.target);
+    const isTyping = target.matches('select, textarea, input:not([type=checkbox])') || document.querySelector('dialog[open]');
+    if (isTyping || event.ctrlKey || event.metaKey) return;
+    if (event.key === '/') {
+      event.preventDefault();
+      if (location.hash.startsWith('#!')) location.hash = '#/';
       search.focus();
       search.select();
-    } else if (event.key === 'Escape' && event.target === search && search.value === '') {
-      search.blur();
-    } else if (event.key === 'ArrowUp' && event.altKey && !isTyping && this.#path !== '') {
+    } else if (event.key === 'ArrowUp' && event.altKey && this.#path !== '') {
       event.preventDefault();
       location.hash = hashOfPath(parentPath(this.#path));
+    } else if (event.key === 'Escape' && this.#selection.entries.length > 0) {
+      this.#selection.clear();
     }
   }
 }
 
 /**
  * @param {{entries: Entry[], total: number|null, index: {building: boolean, files: number, truncated: boolean}|null}} page
- * @param {string} query
+ * @param {boolean} isSearch
  */
-function countText({ entries, total, index }, query) {
-  const number = (/** @type {number} */ n) => n.toLocaleString('en');
-  const found = total ?? entries.length;
-  if (query === '') return `${number(found)} ${found === 1 ? 'entry' : 'entries'}`;
-  const text = entries.length < PAGE ? `${number(found)} found` : `The best ${number(found)} are shown`;
-  if (index?.building) return `${text}. The NAS is still being read (${number(index.files)} files so far); there may be more.`;
-  if (index?.truncated) return `${text} among the first ${number(index.files)} files; the rest can be found by folder.`;
-  return text;
+function countText({ entries, total, index }, isSearch) {
+  const n = total ?? entries.length;
+  if (!isSearch) return say(words.find.entries, { n });
+  const found = say(entries.length < PAGE ? words.find.found : words.find.best, { n });
+  if (index?.building) return say(words.find.building, { found, files: numberText(index.files) });
+  if (index?.truncated) return say(words.find.truncated, { found, files: numberText(index.files) });
+  return found;
 }
 
 /** @param {string} path */

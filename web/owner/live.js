@@ -4,6 +4,8 @@ import { BASE, request } from '../shared/api.js';
 
 /** How long to wait before the next try once the browser has given up; each failure doubles it, up to the second number. */
 const RETRY_MS = [1_000, 30_000];
+/** How often a tab that nobody looks at asks instead, while doors are open: for its title and for notifications. */
+const HIDDEN_ASK_MS = 5_000;
 
 export class Live {
   #book;
@@ -24,11 +26,14 @@ export class Live {
 
   /**
    * Listens for as long as the page is looked at. A browser opens six connections to one host at most: six forgotten tabs
-   * that went on listening would leave none for the seventh.
+   * that went on listening would leave none for the seventh, so those ask from time to time.
    */
   start() {
-    document.addEventListener('visibilitychange', () => (document.hidden ? this.#disconnect() : this.#connect()));
-    if (!document.hidden) this.#connect();
+    document.addEventListener('visibilitychange', () => (document.hidden ? this.#rest() : this.#connect()));
+    addEventListener('offline', () => this.#onConnection(false));
+    addEventListener('online', () => !document.hidden && this.#connect());
+    if (document.hidden) this.#rest();
+    else this.#connect();
   }
 
   #connect() {
@@ -51,6 +56,14 @@ export class Live {
     clearTimeout(this.#timer);
     this.#source?.close();
     this.#source = null;
+  }
+
+  #rest() {
+    this.#disconnect();
+    this.#timer = setTimeout(async () => {
+      if (this.#book.living.size > 0) await this.#book.load().catch(() => null);
+      if (document.hidden) this.#rest();
+    }, HIDDEN_ASK_MS);
   }
 
   async #resync() {

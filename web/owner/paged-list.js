@@ -1,6 +1,7 @@
 // A list of any length: pages are fetched as the reader scrolls, and only those near the window are in the document.
 
 import { element } from '../shared/dom.js';
+import { words } from '../shared/words.js';
 
 /** How far ahead of the window rows are fetched and built. */
 const AHEAD = '1500px 0px';
@@ -31,7 +32,7 @@ export class PagedList {
 
   /**
    * @param {HTMLElement} box where the list stands
-   * @param {(item: T) => HTMLElement} row builds one row; all rows are equally high
+   * @param {(item: T) => HTMLElement} row builds one row of the class `row`, with what takes the keyboard of the class `key`; all are equally high
    */
   constructor(box, row) {
     this.#box = box;
@@ -61,7 +62,7 @@ export class PagedList {
 
   /** Moves the keyboard to the first row. */
   focusFirst() {
-    /** @type {HTMLElement|null} */ (this.#rows.querySelector('.row'))?.focus();
+    /** @type {HTMLElement|null} */ (this.#rows.querySelector('.key'))?.focus();
   }
 
   #more() {
@@ -141,7 +142,7 @@ export class PagedList {
       this.#end.replaceChildren();
       this.#box.setAttribute('aria-busy', 'true');
       this.#fetch(isFirst);
-    } }, 'Try again');
+    } }, words.shell.retry);
     this.#end.replaceChildren(element('div', { class: 'failed' }, element('p', { class: 'error', role: 'alert' }, error.message), again));
   }
 
@@ -150,9 +151,10 @@ export class PagedList {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const from = /** @type {HTMLElement} */ (event.target).closest('.row');
     if (!step || !from || event.altKey || event.ctrlKey || event.metaKey) return;
-    const rows = [...this.#rows.querySelectorAll('.row')];
-    const to = /** @type {HTMLElement|undefined} */ (rows[rows.indexOf(from) + step]);
+    const keys = /** @type {HTMLElement[]} */ ([...this.#rows.querySelectorAll('.key')]);
+    const at = keys.findIndex((key) => from === key || from.contains(key));
     event.preventDefault();
-    to?.focus();
+    keys[at + step]?.focus();
+    if (at + step < 0) this.#box.dispatchEvent(new CustomEvent('above'));
   }
 }

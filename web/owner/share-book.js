@@ -12,6 +12,8 @@ import { request } from '../shared/api.js';
  *   progress: {delivered_bytes: number, size_bytes: number, percent: number, evidence: string|null, bytes_per_second: number,
  *     eta_seconds: number|null},
  *   tunnel: {backend: string, state: string, problem: string|null, reachable: string|null, reach_problem: string|null},
+ *   looks?: {previews: number, people: number}, undo_until?: string|null,
+ *   active?: {id: string, agent: string, address: string|null, percent: number, bytes_per_second: number}[],
  *   created_at: string, expires_at: string, closed_at: string|null, until: string|null,
  *   received?: number,
  * }} Share
@@ -111,7 +113,11 @@ export class ShareBook extends EventTarget {
    * @returns {Promise<Share>}
    */
   async create(wish, key) {
-    const share = await request('POST', '/shares', { body: wish, key });
+    return this.made(await request('POST', '/shares', { body: wish, key }));
+  }
+
+  /** Takes a share that was just made. @param {Share} share */
+  made(share) {
     if (!this.get(share.id)) this.put(share);
     return stamped(share);
   }
@@ -127,6 +133,17 @@ export class ShareBook extends EventTarget {
    */
   extend(id, seconds) {
     return this.#change(id, 'POST', '/extend', { expires_in_seconds: seconds });
+  }
+
+  /** Lets a share that was closed before its first byte go on as if it had not been. @param {string} id */
+  undo(id) {
+    return this.#change(id, 'POST', '/reopen', { undo: true });
+  }
+
+  /** Closes every door. */
+  async closeAll() {
+    await request('DELETE', '/shares');
+    await this.load();
   }
 
   /** @param {string} id */

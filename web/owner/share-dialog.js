@@ -1,9 +1,12 @@
-// The small dialog that shares a file: for how long, for how many, and then the link.
+// The drawer with every choice: for how long, for how many, and the rules that few links need.
 
 import { newKey } from '../shared/api.js';
 import { element } from '../shared/dom.js';
-import { displayText, durationChoices, durationText, localTimes, sizeText } from '../shared/format.js';
-import { linkView } from './link-view.js';
+import { displayText, durationChoices, durationText, sizeText } from '../shared/format.js';
+import { say, words } from '../shared/words.js';
+import { sentenceOf } from './policy.js';
+
+/** @typedef {import('./file-row.js').Entry} Entry */
 
 /** The server's own bound on `max_downloads`. */
 const MAX_DOWNLOADS = 1000;
@@ -15,145 +18,142 @@ const MAX_MESSAGE_LENGTH = 333;
 const MAX_NETWORKS = 16;
 /** What people call a megabyte per second, in bytes. */
 const MEGABYTE = 1_000_000;
+/** The numbers of downloads that most links need. */
+const USUAL_DOWNLOADS = ['1', '3'];
 
 export class ShareDialog {
   #session;
-  #book;
-  #dialog = element('dialog', { class: 'share-dialog', 'aria-labelledby': 'dialog-heading' });
+  #sharing;
+  #onShared;
+  #dialog = element('dialog', { class: 'drawer', 'aria-labelledby': 'dialog-heading' });
 
   /**
    * @param {import('./app.js').Session} session
-   * @param {import('./share-book.js').ShareBook} book
+   * @param {import('./sharing.js').Sharing} sharing
+   * @param {() => void} onShared
    */
-  constructor(session, book) {
+  constructor(session, sharing, onShared) {
     this.#session = session;
-    this.#book = book;
+    this.#sharing = sharing;
+    this.#onShared = onShared;
     document.body.append(this.#dialog);
-    // A click beside the dialog leaves it, as Escape does.
+    // A click beside the drawer leaves it, as Escape does.
     this.#dialog.addEventListener('click', (event) => event.target === this.#dialog && this.#dialog.close());
   }
 
-  /** Asks how to share a file. @param {import('./files.js').Entry} entry */
-  offer(entry) {
+  /** Asks how to share files. @param {Entry[]} entries */
+  offer(entries) {
     const { defaults, max_tunnel_seconds: longest } = this.#session;
     const chosen = Math.min(defaults.expires_in_seconds, longest);
-    const choices = [...new Set([...durationChoices(longest), chosen])].sort((a, b) => a - b);
-    const expiry = element('select', { id: 'expiry', name: 'expiry' }, ...choices.map((seconds) =>
-      element('option', { value: String(seconds), selected: seconds === chosen }, durationText(seconds))));
-    const downloads = element('input', {
-      id: 'downloads', name: 'downloads', type: 'number', min: '1', max: String(MAX_DOWNLOADS), required: true, inputMode: 'numeric',
-      value: String(defaults.max_downloads),
+    const durations = [...new Set([...durationChoices(longest), chosen])].sort((a, b) => a - b);
+    const expiry = chips('expiry', words.share.works_for, durations.map((seconds) => [String(seconds), durationText(seconds)]), String(chosen));
+    const usual = USUAL_DOWNLOADS.includes(String(defaults.max_downloads)) ? USUAL_DOWNLOADS : [String(defaults.max_downloads), ...USUAL_DOWNLOADS];
+    const downloads = chips('downloads', words.share.downloads, [...usual.map((n) => [n, n]), ['any', words.share.until_expiry], ['other', words.share.other_number]],
+      String(defaults.max_downloads));
+    const other = element('input', {
+      name: 'other', type: 'number', min: '1', max: String(MAX_DOWNLOADS), required: true, inputMode: 'numeric', value: '2', hidden: true, disabled: true,
+      'aria-label': words.share.other_number,
     });
-    const more = moreRules(downloads);
-    const note = element('input', { id: 'note', name: 'note', maxLength: MAX_NOTE_LENGTH, placeholder: 'Only you see it', autocomplete: 'off' });
+    const note = element('input', { id: 'note', name: 'note', maxLength: MAX_NOTE_LENGTH, placeholder: words.share.note_hint, autocomplete: 'off' });
+    const start = element('input', { id: 'start', name: 'start', type: 'datetime-local', 'aria-describedby': 'start-hint' });
+    const more = moreRules();
+    const sentence = element('p', { class: 'sentence', role: 'status' });
     const error = element('p', { class: 'error', role: 'alert', hidden: true });
-    const submit = element('button', { class: 'button primary' }, 'Share');
+    const submit = element('button', { class: 'button primary' }, words.share.submit);
     // The same wish, sent again after a lost answer, finds the share that was made; another wish is another share.
     let sent = { wish: '', key: '' };
 
-    const form = element('form', { onsubmit: async (/** @type {Event} */ event) => {
+    const limit = () => {
+      const value = downloads.value();
+      return value === 'any' ? null : Number(value === 'other' ? other.value : value);
+    };
+    const tell = () => {
+      other.hidden = other.disabled = downloads.value() !== 'other';
+      const starts = start.value ? new Date(start.value) : null;
+      const begins = starts && starts > new Date() ? starts : null;
+      const said = sentenceOf(limit(), begins, new Date((begins?.getTime() ?? Date.now()) + Number(expiry.value()) * 1000));
+      if (sentence.textContent !== said) sentence.textContent = said;
+    };
+    const ticking = setInterval(tell, 1000);
+    this.#dialog.addEventListener('close', () => clearInterval(ticking), { once: true });
+
+    const form = element('form', { method: 'dialog', onchange: tell, oninput: tell, onsubmit: async (/** @type {Event} */ event) => {
       event.preventDefault();
       error.hidden = true;
       submit.disabled = true;
-      submit.textContent = 'Opening the door…';
-      const limit = downloads.disabled ? { unlimited_downloads: true } : { max_downloads: Number(downloads.value) };
+      submit.textContent = words.share.opening;
       const { message, ...rules } = more.read();
-      const policy = { ...limit, expires_in_seconds: Number(expiry.value), ...rules };
+      const n = limit();
+      const policy = {
+        ...(n === null ? { unlimited_downloads: true } : { max_downloads: n }), expires_in_seconds: Number(expiry.value()),
+        ...(start.value && { starts_at: new Date(start.value).toISOString() }), ...rules,
+      };
       const text = note.value.trim();
-      const body = { path: entry.path, policy, ...(text && { note: text }), ...(message && { message }) };
-      const wish = JSON.stringify(body);
-      if (wish !== sent.wish) sent = { wish, key: newKey() };
+      const wish = { policy, ...(text && { note: text }), ...(message && { message }) };
+      const written = JSON.stringify(wish);
+      if (written !== sent.wish) sent = { wish: written, key: newKey() };
       try {
-        const share = await this.#book.create(body, sent.key);
-        if (this.#dialog.contains(form)) this.#show(share);
+        await this.#sharing.make(entries, wish, sent.key);
+        this.#onShared();
+        if (this.#dialog.contains(form)) this.#dialog.close();
       } catch (reason) {
         error.textContent = /** @type {Error} */ (reason).message;
         error.hidden = false;
         if (/** @type {any} */ (reason).status !== 0) sent.wish = '';
         submit.disabled = false;
-        submit.textContent = 'Share';
+        submit.textContent = words.share.submit;
         submit.focus();
       }
     } },
-    heading('Share', entry.name),
-    element('p', { class: 'muted' }, sizeText(entry.size_bytes)),
-    error,
-    element('div', { class: 'pair' },
-      element('div', {}, element('label', { for: 'expiry' }, 'The link works for'), expiry),
-      element('div', {}, element('label', { for: 'downloads' }, 'Downloads'), downloads)),
-    element('label', { for: 'note' }, 'Note'), note,
-    element('details', {}, element('summary', {}, 'More'), ...more.fields),
-    element('div', { class: 'buttons' }, this.#leave('Cancel'), submit));
-    this.#open(form);
-    submit.focus();
-  }
-
-  /** Shows the link of a share that was made, as it stands from here on. @param {import('./share-book.js').Share} made */
-  #show(made) {
-    const state = element('p', { class: 'state', role: 'status' });
-    const link = element('div');
-    /** @type {string|null|undefined} */
-    let shown;
-    const update = () => {
-      const share = this.#book.get(made.id) ?? made;
-      state.textContent = localTimes(share.state_text, new Date(share.received ?? Date.now()));
-      if (share.url === shown) return;
-      shown = share.url;
-      link.replaceChildren(linkView(share));
-      // Where it was the door that took its time, the owner waits for this button.
-      if (this.#dialog.contains(link)) focusCopy();
-    };
-    const focusCopy = () => /** @type {HTMLElement|null} */ (link.querySelector('button'))?.focus();
-    update();
-    const clamped = made.clamped.length > 0 && element('p', { class: 'small notice' },
-      `The time was shortened to ${durationText(made.policy.expires_in_seconds)}, the longest that is allowed here.`);
-    const onShare = (/** @type {any} */ event) => event.detail.id === made.id && update();
-    this.#book.addEventListener('share', onShare);
-    this.#open(element('div', {}, heading('Shared:', made.name), state, clamped, link, element('div', { class: 'buttons' }, this.#leave('Done'))));
-    this.#dialog.addEventListener('close', () => this.#book.removeEventListener('share', onShare), { once: true });
-    focusCopy();
-  }
-
-  /** @param {Node} content */
-  #open(content) {
-    this.#dialog.replaceChildren(element('div', { class: 'inside' }, /** @type {Node} */ (content)));
+    element('div', { class: 'scrolls' },
+      heading(entries),
+      element('p', { class: 'muted' }, sizeText(entries.reduce((sum, entry) => sum + entry.size_bytes, 0))),
+      entries.some((entry) => entry.changing) && element('p', { class: 'notice small' }, words.find.changing_why),
+      expiry.box, downloads.box, other,
+      element('label', { for: 'note' }, words.share.note), note,
+      element('label', { for: 'start' }, words.share.starts), start, element('p', { id: 'start-hint', class: 'muted small' }, words.share.starts_hint),
+      element('details', {}, element('summary', {}, words.shell.more), ...more.fields)),
+    element('div', { class: 'foot' }, error, sentence,
+      element('div', { class: 'buttons' }, element('button', { type: 'button', class: 'button', onclick: () => this.#dialog.close() }, words.shell.cancel), submit)));
+    tell();
+    this.#dialog.replaceChildren(form);
     if (!this.#dialog.open) this.#dialog.showModal();
-  }
-
-  /** @param {string} text */
-  #leave(text) {
-    return element('button', { type: 'button', class: 'button', onclick: () => this.#dialog.close() }, text);
+    submit.focus();
   }
 }
 
 /**
- * The rules that few links need.
- * @param {HTMLInputElement} downloads shut where their number has no limit
+ * Makes a row of choices of which one holds.
+ * @param {string} name
+ * @param {string} label
+ * @param {string[][]} choices each its value and its text
+ * @param {string} chosen
  */
-function moreRules(downloads) {
-  const unlimited = element('input', {
-    id: 'unlimited', name: 'unlimited', type: 'checkbox', onchange: () => { downloads.disabled = unlimited.checked; },
-  });
-  const message = element('textarea', { id: 'message', name: 'message', rows: 2, maxLength: MAX_MESSAGE_LENGTH, placeholder: 'Shown beside the download' });
-  const start = element('input', { id: 'start', name: 'start', type: 'datetime-local' });
-  const speed = element('input', { id: 'speed', name: 'speed', type: 'number', step: 'any', inputMode: 'decimal', placeholder: 'No limit' });
-  const networks = element('input', { id: 'networks', name: 'networks', autocomplete: 'off', placeholder: 'From everywhere' });
+function chips(name, label, choices, chosen) {
+  const inputs = choices.map(([value]) => element('input', { type: 'radio', name, value, checked: value === chosen, id: `${name}-${value}` }));
+  const box = element('fieldset', { class: 'chips' }, element('legend', {}, label),
+    ...choices.map(([, text], index) => element('span', {}, inputs[index], element('label', { for: inputs[index].id }, text))));
+  return { box, value: () => inputs.find((input) => input.checked)?.value ?? chosen };
+}
+
+/** The rules that few links need. */
+function moreRules() {
+  const { share } = words;
+  const message = element('textarea', { id: 'message', name: 'message', rows: 2, maxLength: MAX_MESSAGE_LENGTH, placeholder: share.message_hint });
+  const speed = element('input', { id: 'speed', name: 'speed', type: 'number', step: 'any', inputMode: 'decimal', placeholder: share.speed_hint });
+  const networks = element('input', { id: 'networks', name: 'networks', autocomplete: 'off', placeholder: share.networks_hint });
   const stall = element('select', { id: 'stall', name: 'stall' },
-    element('option', { value: 'close' }, 'Close the door'),
-    element('option', { value: 'reopen' }, 'Let the link be used again'));
+    element('option', { value: 'close' }, share.stall_close), element('option', { value: 'reopen' }, share.stall_reopen));
   const fields = [
-    element('label', { class: 'tick' }, unlimited, ' Any number of downloads, until the time is up'),
-    element('label', { for: 'message' }, 'Message to the recipient'), message,
-    element('label', { for: 'start' }, 'Opens at'), start,
-    element('label', { for: 'speed' }, 'At most, in MB/s'), speed,
-    element('label', { for: 'networks' }, `Only from these networks (up to ${MAX_NETWORKS}, as 203.0.113.0/24)`), networks,
-    element('label', { for: 'stall' }, 'If a download stops for too long'), stall,
+    element('label', { for: 'message' }, share.message), message,
+    element('label', { for: 'speed' }, share.speed), speed,
+    element('label', { for: 'networks' }, say(share.networks, { n: MAX_NETWORKS })), networks,
+    element('label', { for: 'stall' }, share.stall), stall,
   ];
   const read = () => {
     const allowed = networks.value.split(/[\s,;]+/).filter((text) => text !== '');
     return {
       on_stall: stall.value,
-      ...(start.value && { starts_at: new Date(start.value).toISOString() }),
       ...(speed.value && { max_bytes_per_second: Math.round(Number(speed.value) * MEGABYTE) }),
       ...(allowed.length > 0 && { allowed_networks: allowed }),
       message: message.value.trim(),
@@ -162,10 +162,8 @@ function moreRules(downloads) {
   return { fields, read };
 }
 
-/**
- * @param {string} word
- * @param {string} name
- */
-function heading(word, name) {
-  return element('h2', { id: 'dialog-heading' }, `${word} `, element('bdi', {}, displayText(name)));
+/** @param {Entry[]} entries */
+function heading(entries) {
+  if (entries.length > 1) return element('h2', { id: 'dialog-heading' }, say(words.share.title_several, { n: entries.length }));
+  return element('h2', { id: 'dialog-heading' }, `${words.share.title} `, element('bdi', {}, displayText(entries[0].name)));
 }

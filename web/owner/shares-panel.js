@@ -1,6 +1,7 @@
 // The shares of the page: those that live, and below them those that closed.
 
 import { element } from '../shared/dom.js';
+import { words } from '../shared/words.js';
 import { ShareCard } from './share-card.js';
 
 /** From this width on there is room for the history beside the files. */
@@ -31,16 +32,25 @@ export class SharesPanel {
     setInterval(() => this.#cards.forEach((card) => card.isConnected && card.tick()), 1000);
   }
 
+  /**
+   * Shows the link of the first of the shares that were just made.
+   * @param {import('./share-book.js').Share[]} shares
+   * @param {boolean} copied whether the links are on the clipboard
+   */
+  showLink([first], copied) {
+    this.#cards.get(first.id)?.showLink({ copied });
+  }
+
   /** Puts each share's card where it belongs; a card that stays is not touched, so nobody loses what they were doing. */
   #arrange() {
     const { living, closed } = this.#boxes;
     const book = this.#book;
     for (const id of this.#cards.keys()) if (!book.get(id)) this.#cards.delete(id);
     this.#fill(living, book.living, book.living.size === 0
-      ? element('p', { class: 'empty' }, 'Every door is closed. Pick a file to share it.')
-      : book.hasMoreLiving && element('p', { class: 'empty' }, 'There are more; “portcullis ls” lists them all.'));
+      ? element('p', { class: 'empty' }, words.share.none_open)
+      : book.hasMoreLiving && element('p', { class: 'empty' }, words.share.more_living));
     this.#fill(closed, book.closed, book.closed.size === 0
-      ? element('p', { class: 'empty' }, 'Nothing yet.')
+      ? element('p', { class: 'empty' }, words.share.none_closed)
       : book.olderCursor !== null && this.#olderButton());
   }
 
@@ -70,7 +80,7 @@ export class SharesPanel {
       button.disabled = true;
       await this.#book.loadOlder().catch((error) => { button.textContent = error.message; });
       button.disabled = false;
-    } }, 'Show older');
+    } }, words.share.older);
     return button;
   }
 }

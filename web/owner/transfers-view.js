@@ -1,23 +1,20 @@
 // Who downloaded a share: their program, how far they got, which parts of the file they have.
 
 import { request } from '../shared/api.js';
-import { element } from '../shared/dom.js';
+import { element, shape } from '../shared/dom.js';
 import { agentText, displayText, sizeText, timeText } from '../shared/format.js';
+import { say, words } from '../shared/words.js';
 
 /**
  * @typedef {{id: string, state: string, agent: string, address: string|null, delivered_bytes: number, percent: number,
  *   coverage: [number, number][], evidence: string|null, bytes_per_second: number, redeemed_at: string, ended_at: string|null,
- *   end: string|null}} Transfer
+ *   end: 'completed'|'stalled'|'never_began'|'stopped'|'cut'|null}} Transfer
  */
 
 /** How often the list is loaded anew while the share moves. */
 const REFRESH_MS = 1000;
 const ENDS = {
-  completed: 'All of it',
-  stalled: 'Stopped: no data for too long',
-  never_began: 'Never began; the link can be used again',
-  stopped: 'You stopped it',
-  cut: 'Cut off when the door closed',
+  stalled: words.share.end_stalled, never_began: words.share.end_never_began, stopped: words.share.end_stopped, cut: words.share.end_cut,
 };
 
 export class TransfersView {
@@ -67,7 +64,8 @@ export class TransfersView {
     const who = [agentText(transfer.agent), transfer.address && displayText(transfer.address)].filter(Boolean).join(' · ');
     const stop = transfer.end === null && element('button', {
       type: 'button', class: 'button quiet', 'data-transfer': transfer.id, onclick: (/** @type {Event} */ event) => this.#stop(transfer, event),
-    }, 'Stop');
+      'aria-label': say(words.share.stop_named, { who }),
+    }, words.share.stop);
     return element('li', {},
       element('p', { title: displayText(transfer.agent) }, who),
       coverageBar(transfer.coverage, this.#share.size_bytes, `${transfer.percent} %`),
@@ -92,11 +90,12 @@ export class TransfersView {
 
 /** @param {Transfer} transfer */
 function howFar(transfer) {
-  const word = transfer.evidence === 'handed_over' ? 'sent' : 'delivered';
-  const end = transfer.end === null ? null : ENDS[/** @type {keyof typeof ENDS} */ (transfer.end)];
-  if (transfer.end === 'completed') return `${end} ${word}`;
-  const amount = `${sizeText(transfer.delivered_bytes)} (${transfer.percent} %) ${word}`;
-  if (transfer.end === 'never_began') return ENDS.never_began;
+  const { share } = words;
+  const isSent = transfer.evidence === 'handed_over';
+  if (transfer.end === 'completed') return isSent ? share.all_sent : share.all_delivered;
+  const end = transfer.end === null ? null : ENDS[transfer.end];
+  if (transfer.end === 'never_began') return share.end_never_began;
+  const amount = say(isSent ? share.amount_sent : share.amount_delivered, { bytes: sizeText(transfer.delivered_bytes), percent: transfer.percent });
   if (end) return `${end} · ${amount}`;
   return transfer.bytes_per_second > 0 ? `${amount} · ${sizeText(transfer.bytes_per_second)}/s` : amount;
 }
@@ -108,18 +107,11 @@ function howFar(transfer) {
  * @param {string} text
  */
 function coverageBar(coverage, sizeBytes, text) {
-  const space = 'http://www.w3.org/2000/svg';
-  const svg = document.createElementNS(space, 'svg');
-  for (const [name, value] of Object.entries({ class: 'coverage', viewBox: '0 0 1000 1', preserveAspectRatio: 'none', role: 'img', 'aria-label': text })) {
-    svg.setAttribute(name, value);
-  }
+  const svg = shape('svg', { class: 'coverage', viewBox: '0 0 1000 1', preserveAspectRatio: 'none', role: 'img', 'aria-label': text });
   for (const [start, end] of sizeBytes > 0 ? coverage : []) {
-    const part = document.createElementNS(space, 'rect');
-    const from = (start / sizeBytes) * 1000;
     // A short range must not vanish.
     const width = Math.max(2, ((end - start) / sizeBytes) * 1000);
-    for (const [name, value] of Object.entries({ x: from, y: 0, width, height: 1 })) part.setAttribute(name, String(value));
-    svg.append(part);
+    svg.append(shape('rect', { x: (start / sizeBytes) * 1000, y: 0, width, height: 1 }));
   }
   return svg;
 }

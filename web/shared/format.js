@@ -1,21 +1,23 @@
-// How sizes, times and names are written. Pure functions; `tests/web/format.test.mjs` holds them.
+// How sizes, times and names are written, in the reader's language. Pure functions; `tests/web/format.test.mjs` holds them.
+
+import { language, say, words } from './words.js';
 
 const UNITS = ['kB', 'MB', 'GB', 'TB', 'PB', 'EB'];
-const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+const { units } = words;
 
 /**
  * Writes a length in decimal units as people do: `1 byte`, `412 MB`, `1.9 GB`; the same as the server writes.
  * @param {number} bytes
  */
 export function sizeText(bytes) {
-  if (bytes < 1000) return bytes === 1 ? '1 byte' : `${bytes} bytes`;
+  if (bytes < 1000) return say(units.bytes, { n: bytes });
   let value = bytes;
   for (const [index, unit] of UNITS.entries()) {
     value /= 1000;
-    if (Math.round(value * 10) < 100) return `${(Math.round(value * 10) / 10).toFixed(1)} ${unit}`;
+    if (Math.round(value * 10) < 100) return `${(Math.round(value * 10) / 10).toFixed(1).replace('.', units.decimal)} ${unit}`;
     if (Math.round(value) < 1000 || index === UNITS.length - 1) return `${Math.round(value)} ${unit}`;
   }
-  return `${bytes} bytes`;
+  return say(units.bytes, { n: bytes });
 }
 
 /**
@@ -24,12 +26,12 @@ export function sizeText(bytes) {
  */
 export function durationText(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
-  const counted = (/** @type {number} */ n, /** @type {string} */ word) => (n === 1 ? `1 ${word}` : `${n} ${word}s`);
-  const pair = (/** @type {number} */ size, /** @type {string} */ word, /** @type {number} */ smaller, /** @type {string} */ smallerWord) => {
+  /** @typedef {'second'|'minute'|'hour'|'day'} Unit */
+  const pair = (/** @type {number} */ size, /** @type {Unit} */ unit, /** @type {number} */ smaller, /** @type {Unit} */ smallerUnit) => {
     const rest = Math.floor((whole % size) / smaller);
-    return counted(Math.floor(whole / size), word) + (rest ? ` ${counted(rest, smallerWord)}` : '');
+    return say(units[unit], { n: Math.floor(whole / size) }) + (rest ? ` ${say(units[smallerUnit], { n: rest })}` : '');
   };
-  if (whole < 60) return counted(whole, 'second');
+  if (whole < 60) return say(units.second, { n: whole });
   if (whole < 3600) return pair(60, 'minute', 1, 'second');
   if (whole < 86400) return pair(3600, 'hour', 60, 'minute');
   return pair(86400, 'day', 3600, 'hour');
@@ -53,11 +55,12 @@ export function timeText(at, now) {
  */
 export function dateText(at, now) {
   if (Number.isNaN(at.getTime())) return '';
-  const day = `${at.getDate()} ${MONTHS[at.getMonth()]}`;
-  return at.getFullYear() === now.getFullYear() ? day : `${day} ${at.getFullYear()}`;
+  const isThisYear = at.getFullYear() === now.getFullYear();
+  const date = { day: at.getDate(), month: units.months[at.getMonth()], year: String(at.getFullYear()) };
+  return say(isThisYear ? units.date : units.date_of_year, date);
 }
 
-const UTC_TIME = /(?:(\d{1,2}) ([A-Z][a-z]{2}) (?:(\d{4}) )?)?(\d{2}):(\d{2}) UTC/g;
+const UTC_TIME = /(?:(\d{1,2})\.? (\p{L}{3,5}\.?) (?:(\d{4}) )?)?(\d{2}):(\d{2}) UTC/gu;
 
 /**
  * Puts the times in one of the server's sentences (`15:42 UTC`, `21 Nov 15:42 UTC`, `21 Nov 2025 15:42 UTC`) into the
@@ -68,7 +71,7 @@ const UTC_TIME = /(?:(\d{1,2}) ([A-Z][a-z]{2}) (?:(\d{4}) )?)?(\d{2}):(\d{2}) UT
  */
 export function localTimes(sentence, written, now = new Date()) {
   return sentence.replace(UTC_TIME, (all, day, month, year, hour, minute) => {
-    const monthIndex = month === undefined ? written.getUTCMonth() : MONTHS.indexOf(month);
+    const monthIndex = month === undefined ? written.getUTCMonth() : units.months.indexOf(month);
     if (monthIndex < 0) return all;
     const fullYear = year === undefined ? written.getUTCFullYear() : Number(year);
     const date = day === undefined ? written.getUTCDate() : Number(day);
@@ -77,14 +80,14 @@ export function localTimes(sentence, written, now = new Date()) {
 }
 
 /**
- * Lets the countdown in one of the server's sentences (`Waiting 3:40 more`) run on.
+ * Lets the countdown in one of the server's sentences (`Waiting 3:40 more`) run on; a time of day there is written `15:42 UTC`.
  * @param {string} sentence
  * @param {number} elapsedSeconds since the server wrote it
  */
 export function runDown(sentence, elapsedSeconds) {
-  return sentence.replace(/Waiting (?:(\d+):)?(\d+):(\d{2}) more/, (_, hours, minutes, seconds) => {
+  return sentence.replace(/(?<![\d:])(?:(\d+):)?(\d+):(\d{2})(?!\d|:| UTC)/g, (_, hours, minutes, seconds) => {
     const total = Number(hours ?? 0) * 3600 + Number(minutes) * 60 + Number(seconds);
-    return `Waiting ${countdownText(total - elapsedSeconds)} more`;
+    return countdownText(total - elapsedSeconds);
   });
 }
 
@@ -150,12 +153,12 @@ const SYSTEMS = [
  * @param {string|null|undefined} agent
  */
 export function agentText(agent) {
-  if (!agent) return 'An unnamed program';
+  if (!agent) return words.share.unnamed_program;
   const find = (/** @type {any[]} */ table) => table.find(([pattern]) => pattern.test(agent))?.[1];
   const program = find(PROGRAMS);
-  if (!program) return displayText(agent.split(/[/ ]/, 1)[0].slice(0, 40)) || 'An unnamed program';
+  if (!program) return displayText(agent.split(/[/ ]/, 1)[0].slice(0, 40)) || words.share.unnamed_program;
   const system = find(SYSTEMS);
-  return system ? `${program} on ${system}` : program;
+  return system ? say(words.share.program_on, { program, system }) : program;
 }
 
 /**
@@ -166,4 +169,9 @@ export function agentText(agent) {
 export function durationChoices(longest) {
   const round = [900, 3600, 4 * 3600, 86400, 3 * 86400, 7 * 86400, 30 * 86400];
   return [...round.filter((seconds) => seconds < longest), longest];
+}
+
+/** Writes a number as the language does. @param {number} n */
+export function numberText(n) {
+  return n.toLocaleString(language);
 }

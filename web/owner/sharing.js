@@ -1,0 +1,116 @@
+// Shares at once: makes the links, copies them, and shows the card.
+
+import { newKey, request } from '../shared/api.js';
+import { announce } from '../shared/dom.js';
+import { displayText } from '../shared/format.js';
+import { say, words } from '../shared/words.js';
+import { copyComing } from './clipboard.js';
+import { sentenceOfShare } from './policy.js';
+import { toast } from './toast.js';
+
+/** @typedef {import('./share-book.js').Share} Share */
+/** @typedef {import('./file-row.js').Entry} Entry */
+
+/** How long a door may take to open before nobody waits any more for its link to be copied; a browser forgets the press before. */
+const LINK_TIMEOUT_MS = 20_000;
+
+export class Sharing {
+  #book;
+  #onMade;
+
+  /**
+   * @param {import('./share-book.js').ShareBook} book
+   * @param {(shares: Share[], copied: boolean) => void} onMade shows what was made
+   */
+  constructor(book, onMade) {
+    this.#book = book;
+    this.#onMade = onMade;
+  }
+
+  /**
+   * Shares files by the defaults, from the press of a key or a button.
+   * @param {Entry[]} entries
+   * @param {HTMLElement} from what was pressed
+   * @returns {Promise<boolean>} whether anything was shared; where not, the reason was told
+   */
+  async now(entries, from) {
+    if (from.getAttribute('aria-busy') === 'true') return false;
+    from.setAttribute('aria-busy', 'true');
+    try {
+      await this.make(entries, {}, newKey());
+      return true;
+    } catch (error) {
+      const { message } = /** @type {Error} */ (error);
+      toast(message, { isError: true });
+      return false;
+    } finally {
+      from.removeAttribute('aria-busy');
+    }
+  }
+
+  /**
+   * Shares files, copies the links and shows what was made.
+   * @param {Entry[]} entries
+   * @param {object} wish what the body says beside the paths
+   * @param {string} key makes it safe to send the same wish again
+   * @throws where not one of them could be shared
+   */
+  async make(entries, wish, key) {
+    const making = this.#make(entries, wish, key);
+    const coming = making.then(({ shares }) => this.#links(shares));
+    const copying = copyComing(coming);
+    const { shares, refusals } = await making;
+    if (shares.length === 0) throw refusals[0];
+    const copied = await copying;
+    this.#onMade(shares, copied);
+    const [first] = shares;
+    const about = shares.length === 1 ? ` ${sentenceOfShare(first)}` : '';
+    const done = !copied ? words.share.not_copied : shares.length === 1 ? words.share.copied : say(words.share.copied_links, { n: shares.length });
+    announce(`${shares.map((share) => displayText(share.name)).join(', ')}: ${done}${about}`);
+    toast(done + about);
+    if (refusals.length > 0) toast(say(words.share.some_failed, { n: refusals.length, why: refusals[0].message }), { isError: true });
+  }
+
+  /**
+   * @param {Entry[]} entries
+   * @param {object} wish
+   * @param {string} key
+   * @returns {Promise<{shares: Share[], refusals: Error[]}>}
+   */
+  async #make(entries, wish, key) {
+    if (entries.length === 1) return { shares: [await this.#book.create({ path: entries[0].path, ...wish }, key)], refusals: [] };
+    const { results } = await request('POST', '/shares', { body: { paths: entries.map((entry) => entry.path), ...wish }, key });
+    const shares = results.filter((/** @type {any} */ result) => result.share).map((/** @type {any} */ result) => this.#book.made(result.share));
+    const refusals = results.filter((/** @type {any} */ result) => result.problem).map((/** @type {any} */ result) => new Error(result.problem.detail));
+    return { shares, refusals };
+  }
+
+  /** Waits for the links of shares whose doors are still being opened. @param {Share[]} shares */
+  async #links(shares) {
+    const links = await Promise.all(shares.map((share) => this.#link(share)));
+    const known = links.filter((link) => link !== null);
+    return known.length > 0 ? known.join('\n') : null;
+  }
+
+  /**
+   * @param {Share} share
+   * @returns {Promise<string|null>}
+   */
+  #link(share) {
+    if (share.url) return Promise.resolve(share.url);
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => done(null), LINK_TIMEOUT_MS);
+      const done = (/** @type {string|null} */ url) => {
+        clearTimeout(timer);
+        this.#book.removeEventListener('share', look);
+        resolve(url);
+      };
+      const look = () => {
+        const now = this.#book.get(share.id);
+        if (now?.url || now?.state === 'closed') done(now.url);
+      };
+      this.#book.addEventListener('share', look);
+      look();
+    });
+  }
+}
