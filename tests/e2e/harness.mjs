@@ -1,32 +1,23 @@
-// The real server, with TEST_DELIVERY=nginx a real nginx before it, a proxy that cuts, and a real Chromium.
+// The real server, with TEST_DELIVERY=nginx a real nginx before it, and a proxy that cuts; beside them (browser.mjs, screens.mjs) a real
+// Chromium and what each of its screens must hold.
 
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { createReadStream, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import puppeteer from 'puppeteer-core';
 
 import { Nginx, isBehindNginx } from './nginx.mjs';
+import { until } from './until.mjs';
+
+export { Browser } from './browser.mjs';
+export { axe, BUDGET, firstLoad, screen, shot, show, within } from './screens.mjs';
+export { until };
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
-
-/** How long anything that is awaited may take. */
-const PATIENCE_MS = 30_000;
-
-/** Waits until `look` returns something that is true, and returns that. */
-export async function until(what, look, patience = PATIENCE_MS) {
-  const end = Date.now() + patience;
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    if (Date.now() > end) throw new Error(`waited ${patience} ms for: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 async function freePort() {
   const server = net.createServer().listen(0, '127.0.0.1');
@@ -201,80 +192,5 @@ class CuttingProxy {
         for (const each of this.clients) each.resetAndDestroy();
       });
     });
-  }
-}
-
-/** A browser with an empty profile and its downloads in a folder of its own. */
-export class Browser {
-  static async start(server, more = []) {
-    const browser = new Browser();
-    browser.folder = mkdtempSync(path.join(server.folder, 'downloads-'));
-    browser.chromium = await puppeteer.launch({
-      executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-      headless: true,
-      // Chromium's own sandbox does not work for root, nor in most containers.
-      args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-background-networking', ...more],
-    });
-    const session = await browser.chromium.target().createCDPSession();
-    await session.send('Browser.setDownloadBehavior', { behavior: 'allow', downloadPath: browser.folder, eventsEnabled: true });
-    browser.ends = [];
-    session.on('Browser.downloadWillBegin', ({ guid, url }) => { browser.download = { guid, url }; });
-    browser.session = session;
-    session.on('Browser.downloadProgress', ({ state }) => { if (state !== 'inProgress') browser.ends.push(state); });
-    return browser;
-  }
-
-  /** Opens a page; what goes wrong on it (script errors, what its policy refused) is kept. */
-  async open(url, { javascript = true } = {}) {
-    const page = await this.chromium.newPage();
-    page.faults = [];
-    page.on('pageerror', (error) => page.faults.push(error.message));
-    page.on('console', (message) => { if (message.type() === 'error') page.faults.push(message.text()); });
-    await page.setJavaScriptEnabled(javascript);
-    page.answer = await page.goto(url, { waitUntil: 'load' });
-    return page;
-  }
-
-  /** Waits for the one download to come to its end; returns `completed` or `canceled`. */
-  async end() {
-    await until('the download ends', () => this.ends.length > 0);
-    return this.ends.shift();
-  }
-
-  /** Cancels the download that runs, as its button does; returns its URL. */
-  async cancel() {
-    const { guid, url } = this.download;
-    await this.session.send('Browser.cancelDownload', { guid });
-    return url;
-  }
-
-  /** Returns the names of the files that are there. */
-  files() {
-    return readdirSync(this.folder);
-  }
-
-  sha256(name) {
-    const hash = createHash('sha256');
-    return new Promise((resolve, reject) => {
-      createReadStream(path.join(this.folder, name)).on('data', (data) => hash.update(data)).on('error', reject)
-        .on('end', () => resolve(hash.digest('hex')));
-    });
-  }
-
-  /** Presses Resume on Chromium's own page of downloads, as a person does. */
-  async resume() {
-    const page = await this.open('chrome://downloads');
-    await until('Resume can be pressed', () => page.evaluate(() => {
-      const list = document.querySelector('downloads-manager')?.shadowRoot;
-      const item = list?.querySelector('downloads-item')?.shadowRoot;
-      const button = item?.querySelector('#pause-or-resume');
-      if (!button?.textContent.includes('Resume')) return false;
-      button.click();
-      return true;
-    }));
-  }
-
-  async stop() {
-    await this.chromium.close();
   }
 }

@@ -66,8 +66,8 @@ for (const percent of [1, 50, 99]) {
 test('the page is readable on a phone, in the dark, and says what is offered', () => withBrowser(async (browser) => {
   const share = await server.share('holiday film.mkv');
   const page = await browser.open(share.url);
-  await page.setViewport({ width: 320, height: 640 });
-  await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: 'dark' }]);
+  await page.setViewportSize({ width: 320, height: 640 });
+  await page.emulateMedia({ colorScheme: 'dark' });
   const seen = await page.evaluate(() => {
     const body = getComputedStyle(document.body);
     const root = getComputedStyle(document.documentElement);

@@ -76,7 +76,9 @@ after(async () => {
 });
 
 async function withBrowser(work) {
-  const browser = await Browser.start(server, [`--host-resolver-rules=MAP ${node.dns_name}:443 127.0.0.1:${line.port}`, '--ignore-certificate-errors']);
+  const browser = await Browser.start(server, {
+    args: [`--host-resolver-rules=MAP ${node.dns_name}:443 127.0.0.1:${line.port}`, '--ignore-certificate-errors'],
+  });
   try {
     return await work(browser);
   } finally {
