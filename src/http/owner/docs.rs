@@ -213,7 +213,7 @@ fn kind(schema: &Value) -> Markup {
 }
 
 fn example_of(example: &Value) -> Markup {
-    html! { pre { code { (serde_json::to_string_pretty(example).unwrap_or_default()) } } }
+    html! { pre tabindex="0" { code { (serde_json::to_string_pretty(example).unwrap_or_default()) } } }
 }
 
 fn contents(of: &Value) -> Vec<(&str, &Value)> {
@@ -229,7 +229,8 @@ fn prose(text: &str) -> Markup {
     html! {
         @for block in text.split("\n\n").filter(|block| !block.trim().is_empty()) {
             @if let Some(code) = block.strip_prefix("```").and_then(|rest| rest.strip_suffix("```")) {
-                pre { code { (code.trim()) } }
+                // What scrolls sideways can be reached by keyboard.
+                pre tabindex="0" { code { (code.trim()) } }
             } @else if block.starts_with("- ") {
                 ul { @for item in block.lines() { li { (inline(item.trim_start_matches("- "))) } } }
             } @else {
@@ -269,7 +270,7 @@ mod tests {
         assert_eq!(inline("a `b<c` d").into_string(), "a <code>b&lt;c</code> d");
         assert_eq!(
             prose("x\n\n```\ny & z\n```\n\n- `1`\n- 2").into_string(),
-            "<p>x</p><pre><code>y &amp; z</code></pre><ul><li><code>1</code></li><li>2</li></ul>"
+            "<p>x</p><pre tabindex=\"0\"><code>y &amp; z</code></pre><ul><li><code>1</code></li><li>2</li></ul>"
         );
     }
 }
