@@ -37,7 +37,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, DeliveryKind, Secret, TlsFiles};
 use crate::controller::{Controller, Parts, Prober};
 use crate::delivery::nginx::{Accounts, Nginx, Probing, Source, end_left_over};
-use crate::delivery::{self, Arrival, Certificates, Passes, RecipientSide};
+use crate::delivery::{self, Arrival, Certificates, Passes, Prefix, RecipientSide};
 use crate::descriptors;
 use crate::http::auth::{Auth, SecretDigest};
 use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
@@ -236,6 +236,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
             trusts_loopback && address.is_loopback()
                 || trusted.read().expect("nobody panics while holding the proxies").iter().any(|range| range.contains(address))
         }),
+        prefix: Prefix::of_url(config.base_url.as_deref().unwrap_or_default()),
         nginx: nginx.clone(),
     });
 
@@ -245,7 +246,11 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     } else {
         None
     };
-    let owner_url = owners.as_ref().map(|listener| format!("http://{}", reachable(listener.local_addr().unwrap_or(config.owner_listen))));
+    let owner_url = owners.as_ref().map(|listener| {
+        let address = reachable(listener.local_addr().unwrap_or(config.owner_listen));
+        // Also without a proxy: the session's cookie holds below that path alone.
+        format!("http://{address}{}", config.base_path.as_str())
+    });
     let socket = config.state_dir.join(OWNER_SOCKET);
     let local = listen_locally(&socket).with_context(|| format!("listening on {}", socket.display()))?;
     let tailnet = match config.tailnet_owners[..] {
@@ -265,6 +270,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         hosts: config.owner_hosts.clone(),
         tailnet_owners: config.tailnet_owners.clone(),
         address: owner_url.clone().unwrap_or_default(),
+        prefix: config.base_path.clone(),
         root: config.root.clone(),
         state_dir: config.state_dir.clone(),
         version: VERSION,

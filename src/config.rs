@@ -34,8 +34,10 @@ use self::source::{Source, Variables};
 pub use self::tls::TlsFiles;
 pub use self::values::Secret;
 use self::values::{
-    base_url, docker_host, funnel_port, host, list, listen, login, network, plain, probe, resolvers, target, word, words, yes_or_no,
+    base_path, base_url, docker_host, funnel_port, host, list, listen, login, network, plain, probe, resolvers, target, word, words,
+    yes_or_no,
 };
+use crate::delivery::Prefix;
 use crate::delivery::nginx::AccessLog;
 use crate::share::{Limits, Network};
 use crate::telemetry::{LogFormat, check_filter};
@@ -153,6 +155,8 @@ pub struct Config {
     pub owner_listen: SocketAddr,
     /// Whether the owner side listens on TCP at all, beside its socket in the state folder.
     pub owner_tcp: bool,
+    /// The path below which a proxy puts the owner side.
+    pub base_path: Prefix,
     /// Where the recipient side listens.
     pub recipient_listen: SocketAddr,
     /// What every link begins with, without a slash at its end.
@@ -245,6 +249,7 @@ impl Config {
             state_dir: source.path("STATE_DIR"),
             owner_listen: source.required("OWNER_LISTEN", listen),
             owner_tcp: true,
+            base_path: source.optional("BASE_PATH", base_path).unwrap_or_default(),
             recipient_listen: source.required("RECIPIENT_LISTEN", listen),
             base_url: source.optional("BASE_URL", base_url),
             tls: source.tls_files(),

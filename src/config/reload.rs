@@ -60,7 +60,7 @@ impl Config {
 }
 
 /// Each setting: its name, whether it can change while the program runs, and whether it is another.
-pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 44] {
+pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 45] {
     let ([signing, previous], [new_signing, new_previous]) =
         [old, new].map(|config| [config.jwt_secrets.first(), config.jwt_secrets.get(1)]).into();
     [
@@ -69,6 +69,7 @@ pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, b
         ("NAS_MOUNT_PATH", false, old.root != new.root),
         ("STATE_DIR", false, old.state_dir != new.state_dir),
         ("OWNER_LISTEN", false, old.owner_listen != new.owner_listen),
+        ("BASE_PATH", false, old.base_path != new.base_path),
         ("RECIPIENT_LISTEN", false, old.recipient_listen != new.recipient_listen),
         ("BASE_URL", false, old.base_url != new.base_url),
         // What is in them is followed anyway.

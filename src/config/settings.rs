@@ -68,6 +68,12 @@ pub const SETTINGS: &[Setting] = &[
     value("STATE_DIR", "state-dir", "./state", "Where shares, keys and the control socket are kept; on a local disk."),
     value("OWNER_LISTEN", "owner-listen", "0.0.0.0:8000", "Where owners reach their page and the API: address and port on the LAN."),
     value(
+        "BASE_PATH",
+        "base-path",
+        "",
+        "The path below which a proxy puts the owners' side, as /portcullis, whether it takes that off or not; unset: none.",
+    ),
+    value(
         "RECIPIENT_LISTEN",
         "recipient-listen",
         "0.0.0.0:8001",

@@ -301,6 +301,37 @@ fn a_base_url_is_an_absolute_one_and_loses_its_slash() {
 }
 
 #[test]
+fn a_base_path_is_a_plain_one_and_none_of_the_owners_own() {
+    for (text, expected) in [("", ""), ("/", ""), ("/portcullis", "/portcullis"), ("/nas/~ana/gate-2/", "/nas/~ana/gate-2")] {
+        assert_eq!(read(&[("BASE_PATH", text)]).unwrap().base_path.as_str(), expected);
+    }
+    let long = format!("/{}", "a".repeat(64));
+    for wrong in [
+        "portcullis",
+        "//",
+        "//evil.example",
+        "/a//b",
+        "/a/../b",
+        "/.",
+        "/a b",
+        "/a'b",
+        "/a?b",
+        "/a#b",
+        "/ä",
+        "/a%20b",
+        "/{id}",
+        "https://nas/portcullis",
+        &long,
+    ] {
+        assert!(mistake(&[("BASE_PATH", wrong)]).starts_with("BASE_PATH: \""), "{wrong}");
+    }
+    for own in ["/api", "/api/v1", "/assets", "/sign-in", "/health/", "/download/x", "/openapi.json"] {
+        assert!(mistake(&[("BASE_PATH", own)]).contains("as addresses of the owner's side do"), "{own}");
+    }
+    assert!(read(&[("BASE_PATH", "/apis")]).is_ok());
+}
+
+#[test]
 fn hosts_are_names_alone() {
     assert_eq!(read(&[("OWNER_HOSTS", " NAS.local, files.lan ,fd00::1,")]).unwrap().owner_hosts, ["nas.local", "files.lan", "[fd00::1]"]);
     for wrong in ["https://nas.local", "nas:8000", "nas/", "*", "a..b", "nas local"] {
@@ -591,6 +622,7 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
         ("STATE_DIR", "/other", false),
         ("OWNER_LISTEN", "127.0.0.1:1", false),
         ("RECIPIENT_LISTEN", "127.0.0.1:2", false),
+        ("BASE_PATH", "/portcullis", false),
         ("BASE_URL", "https://files.example.org", false),
         ("AUTH", "none", false),
         ("OWNER_TOKEN", OTHER_SECRET, true),

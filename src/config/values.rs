@@ -5,8 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::ProbeKind;
+use crate::delivery::Prefix;
+use crate::http::owner;
 use crate::share::Network;
 use crate::tunnel::probe::Resolver;
+
+/// The longest path before the owner's side; with it a sign-in link is still a line of a terminal.
+const MAX_BASE_PATH_BYTES: usize = 64;
 
 /// A value that must not be seen: it is not in its Debug form.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,13 +109,36 @@ pub(super) fn base_url(text: &str) -> Result<String, String> {
         return wrong("may name no user");
     }
     let Some(authority) = authority_of(authority) else { return wrong("has no host name, or a port that is none") };
-    // Links are pasted into shells and pages: nothing but the plainest letters.
     let path = path.trim_end_matches('/');
-    let plain = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
-    if !path.is_empty() && !path[1..].split('/').all(plain) {
+    if !path.is_empty() && !is_plain_path(&path[1..]) {
         return wrong("may have only letters, digits and -._~ in its path");
     }
     Ok(format!("{scheme}://{authority}{path}"))
+}
+
+/// Reads the path below which a proxy puts the owner's side.
+pub(super) fn base_path(text: &str) -> Result<Prefix, String> {
+    let wrong = |why: &str| Err(format!("{} {why}; write it as /portcullis", shown(text)));
+    let Some(rest) = text.strip_prefix('/') else { return wrong("does not begin with a slash") };
+    let path = rest.strip_suffix('/').unwrap_or(rest);
+    if text.len() > MAX_BASE_PATH_BYTES {
+        return wrong(&format!("is longer than {MAX_BASE_PATH_BYTES} letters"));
+    }
+    if !rest.is_empty() && !is_plain_path(path) {
+        return wrong("may have only letters, digits and -._~ between its slashes");
+    }
+    // With the prefix taken off by a proxy such an address would lose it once more.
+    let first = path.split('/').next().unwrap_or_default();
+    if !first.is_empty() && owner::route_list().iter().any(|(_, route)| route.split('/').nth(1) == Some(first)) {
+        return wrong(&format!("begins with /{first}, as addresses of the owner's side do themselves"));
+    }
+    Ok(Prefix::new(text))
+}
+
+/// Returns whether a path, without the slash at its beginning, can be pasted into shells and pages: nothing but the plainest letters.
+fn is_plain_path(path: &str) -> bool {
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
+    path.split('/').all(plain)
 }
 
 /// Reads the name of something that Docker has: no spaces, nothing that is an option.

@@ -111,7 +111,10 @@ impl Exchange {
     }
 
     /// Decides what a request is answered with.
-    pub(super) async fn answer(&mut self, head: &Head, body: Vec<u8>, keeps_alive: bool) -> Reply {
+    pub(super) async fn answer(&mut self, head: &mut Head, body: Vec<u8>, keeps_alive: bool) -> Reply {
+        if let Some(uri) = self.side.prefix.taken_off(&head.uri) {
+            head.uri = uri;
+        }
         match self.answer_anybody(head, body, keeps_alive).await {
             // Closed without a word it would be nginx's failure.
             Reply::Silence if self.origin == Origin::Nginx && self.is_ours(head) => Reply::Whole(nginx::SILENCE.to_vec()),

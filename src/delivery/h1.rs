@@ -174,14 +174,14 @@ impl Connection {
         result
     }
 
-    async fn answer(&mut self, head: Head) -> io::Result<Then> {
+    async fn answer(&mut self, mut head: Head) -> io::Result<Then> {
         self.buffer.drain(..head.length);
         // What was asked may take its time, and nothing is read meanwhile.
         self.buffer.shrink_to_fit();
         let Some(body) = self.read_body(head.body_bytes).await? else { return Ok(Next::Drop.into()) };
         // What stands behind a request before it was answered is a pipeline: it is not answered, and the client is told.
         let keeps_alive = head.keeps_alive && self.buffer.is_empty() && !self.shutdown.is_cancelled();
-        match self.exchange.answer(&head, body, keeps_alive).await {
+        match self.exchange.answer(&mut head, body, keeps_alive).await {
             Reply::Silence => Ok(Next::Drop.into()),
             Reply::Whole(out) => self.send_page(&out, keeps_alive).await.map(Then::Done),
             Reply::Streamed(response) => Box::pin(self.write_stream(&head, *response)).await.map(Then::Done),

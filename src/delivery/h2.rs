@@ -228,12 +228,12 @@ impl Site {
         let mut exchange = Exchange::new(self.side.clone(), self.threads.clone(), self.origin);
         let (parts, body) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
-        let head = match head::of_h2(parts, !body.is_end_stream()) {
+        let mut head = match head::of_h2(parts, !body.is_end_stream()) {
             Ok(head) => head,
             Err(bad) => return exchange.refuse(bad, is_head),
         };
         match timeout(BODY_TIMEOUT, read(body)).await {
-            Ok(Some(Ok(body))) => exchange.answer(&head, body, true).await,
+            Ok(Some(Ok(body))) => exchange.answer(&mut head, body, true).await,
             Ok(Some(Err(bad))) => exchange.refuse(bad, is_head),
             Ok(None) | Err(_) => Reply::Silence,
         }

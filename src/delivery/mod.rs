@@ -6,7 +6,7 @@
 //!
 //! * `accept.rs`: the listener and its caps. `arrival.rs`: how connections come in, `proxy.rs` for whom a tunnel carries them.
 //!   `sealed.rs`: TLS, with one of `certificates.rs`. `h1.rs`: one connection. `head.rs`: one head, strictly.
-//! * `exchange.rs`: what a request is answered with, however it came. `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`.
+//! * `exchange.rs`: what a request is answered with, however it came. `answer.rs`: which bytes a request gets, and the head of the answer. `range.rs`: `Range` and `If-Range`. `prefix.rs`: a path before all of ours.
 //! * `nginx.rs`: has nginx send them instead, and looks after what it sends.
 //! * `send.rs`: the bytes themselves. `burst.rs`: what leaves of them at a time. `stream.rs`: what arrived. `pace.rs`: how fast they may leave. `socket.rs`: what the kernel offers beyond tokio.
 
@@ -23,6 +23,7 @@ mod h2;
 mod head;
 pub mod nginx;
 mod pace;
+mod prefix;
 mod proxy;
 mod range;
 mod sealed;
@@ -45,6 +46,7 @@ pub use arrival::Arrival;
 pub(crate) use certificates::tests::Authority;
 pub use certificates::{BadCertificate, CertificateFacts, Certificates};
 pub use exchange::{Live, NoBytes, SendBytes, Silence, Streamed};
+pub use prefix::Prefix;
 
 use self::pace::Pace;
 use crate::catalog::{Catalog, OpenFile};
@@ -315,6 +317,8 @@ pub struct RecipientSide {
     pub bounds: watch::Receiver<Bounds>,
     /// Whether an address is a proxy of ours, whose word about the recipient's address is taken.
     pub is_trusted_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// The path below which links stand, where they do: proxies leave it in what they ask us, or take it off.
+    pub prefix: Prefix,
     /// The nginx that sends the bytes, where one does.
     pub nginx: Option<Arc<nginx::Nginx>>,
 }

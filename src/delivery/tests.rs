@@ -113,6 +113,7 @@ impl Scene {
             clock: Arc::new(FakeClock::default()),
             bounds: watch::channel(Bounds { connections: 8, connections_per_address: 8 }).1,
             is_trusted_proxy: Box::new(|_| false),
+            prefix: Prefix::default(),
             nginx: None,
         };
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::owner::OwnerSettings;
 use super::problem::Problem;
 use crate::share::{Moment, Steady};
 use crate::store::{ApiToken, ApiTokenId, Session, Store};
@@ -37,8 +38,8 @@ pub(super) use caller::from_of;
 pub use caller::{Caller, Credential};
 pub use guard::{Access, Rule};
 pub(super) use guard::{Post, Rules, guard};
+pub use sessions::COOKIE;
 pub(super) use sessions::NewBrowser;
-pub use sessions::{COOKIE, removal_cookie};
 pub(super) use tokens::{Going, NewToken, new_id as new_api_token_id};
 
 /// Where a browser signs in.
@@ -137,16 +138,16 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(auth: Auth, owner_token: SecretDigest, hosts: &[String], tailnet: &[String], store: Arc<dyn Store>) -> Self {
+    pub(super) fn new(settings: &OwnerSettings, store: Arc<dyn Store>) -> Self {
         Self {
-            auth,
-            owner_token: OwnerToken(RwLock::new(owner_token)),
+            auth: settings.auth,
+            owner_token: OwnerToken(RwLock::new(settings.owner_token)),
             codes: Mutex::default(),
-            sessions: sessions::Sessions::new(store.clone()),
+            sessions: sessions::Sessions::new(store.clone(), settings.prefix.as_str()),
             tokens: tokens::Tokens::new(store),
             guesses: guesses::Guesses::new(),
-            names: origin::Names::new(hosts, origin::machine_name().as_deref()),
-            tailnet: tailnet.to_vec(),
+            names: origin::Names::new(&settings.hosts, origin::machine_name().as_deref()),
+            tailnet: settings.tailnet_owners.clone(),
             our_uid: rustix::process::geteuid().as_raw(),
         }
     }
@@ -186,6 +187,11 @@ impl Gate {
     /// Signs a browser in. Returns the cookie to set.
     pub(super) async fn sign_in(&self, browser: NewBrowser, agent: &str, now: Moment) -> Result<HeaderValue, Problem> {
         Ok(self.sessions.begin(browser, agent, now).await?)
+    }
+
+    /// Returns the cookie that makes a browser forget its session.
+    pub(super) fn removal_cookie(&self) -> HeaderValue {
+        self.sessions.removal_cookie()
     }
 
     /// Signs a browser out.

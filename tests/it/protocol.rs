@@ -746,6 +746,35 @@ fn every_request_of_a_transfer_has_its_place_but_not_endlessly_many() {
 }
 
 #[test]
+fn links_below_a_path_work_whether_a_proxy_takes_it_off_or_leaves_it() {
+    let server = Setup::new().set("BASE_URL", "https://nas.example/far/outside/").start();
+    let content = put(&server, "film.mkv", 100_000);
+    let ask = |method: &str, path: &str| server.fetch(method, path, &[BROWSER, "Connection: close"]);
+    for left in ["", "/far/outside"] {
+        let offer = server.share("film.mkv");
+        let link = format!("{left}{}", offer.link.strip_prefix("/far/outside").expect("links have the path"));
+        let page = ask("GET", &link).expect("a genuine link is answered").expect_status(200).text();
+        let action = page.split("action=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("there is a button");
+        // As a browser does, which sees the path whatever the proxy makes of it.
+        let transfer = ask("POST", &resolve(&link, action)).unwrap().expect_status(303).location();
+        assert!(transfer.starts_with(&format!("{left}/{}/get/", offer.id)), "{transfer}");
+        assert_eq!(ask("GET", &transfer).unwrap().expect_status(200).body, content);
+        let live = transfer.replace("/get/", "/live/");
+        let live = live.rsplit_once('/').expect("a transfer's address ends with a name").0;
+        assert_eq!(ask("GET", live).unwrap().status, 200);
+
+        let bare = link.strip_prefix(left).unwrap();
+        for wrong in [format!("/far{bare}"), format!("/far/outsider{bare}"), format!("/far/outside/far/outside{bare}"), format!("/x{bare}")]
+        {
+            assert!(ask("GET", &wrong).is_none_or(|answer| answer.status == 404 && answer.body.is_empty()), "{wrong}");
+        }
+        for page in ["/far/outside", "/far/outside/", "/far"] {
+            assert!(ask("GET", page).is_none(), "{page} is no link");
+        }
+    }
+}
+
+#[test]
 fn a_base_url_with_a_path_is_kept_in_links() {
     let port = free_port();
     let server = Setup::new().set("BASE_URL", format!("https://nas.example:{port}/outside/")).start();

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue};
-use axum_extra::extract::CookieJar;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum_extra::extract::cookie::Cookie;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -28,6 +28,8 @@ const PROLONGED_WITHIN: Duration = Duration::from_millis(200);
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
 /// How many sessions are remembered; a household has a few browsers, and a forgotten one costs a look into the store.
 const MAX_REMEMBERED: usize = 256;
+/// How many cookies of our name are looked at in one request: each may cost a look into the store.
+const MAX_COOKIES: usize = 4;
 /// The letters of a cookie's value: what [`random::secret`] makes.
 const SECRET_LENGTH: usize = 64;
 /// How much is kept of what a browser calls itself.
@@ -58,6 +60,8 @@ impl NewBrowser {
 /// Knows who is signed in.
 pub(super) struct Sessions {
     store: Arc<dyn Store>,
+    /// Below which browsers send the cookie.
+    path: String,
     remembered: Mutex<Table>,
     /// Held over each change of a session that exists, so that prolonging one never brings back what is being ended.
     changing: tokio::sync::Mutex<()>,
@@ -85,8 +89,10 @@ pub(super) struct SignedIn {
 }
 
 impl Sessions {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, remembered: Mutex::default(), changing: tokio::sync::Mutex::default() }
+    /// `prefix` is the path below which the owner's side stands, empty where that is the root.
+    pub(super) fn new(store: Arc<dyn Store>, prefix: &str) -> Self {
+        let path = if prefix.is_empty() { "/" } else { prefix }.to_owned();
+        Self { store, path, remembered: Mutex::default(), changing: tokio::sync::Mutex::default() }
     }
 
     /// Signs a browser in. Returns the cookie to set.
@@ -102,20 +108,41 @@ impl Sessions {
             agent: agent[..end].to_owned(),
         };
         self.store.put_session(session).await?;
-        Ok(cookie(&secret, LIFETIME))
+        Ok(self.cookie(&secret, LIFETIME))
+    }
+
+    /// Returns the cookie that makes a browser forget its session.
+    pub(super) fn removal_cookie(&self) -> HeaderValue {
+        self.cookie("", Duration::ZERO)
+    }
+
+    /// `Secure` is left out: the owner side speaks plain HTTP in the LAN.
+    fn cookie(&self, secret: &str, lifetime: Duration) -> HeaderValue {
+        let (path, seconds) = (&self.path, lifetime.as_secs());
+        let text = format!("{COOKIE}={secret}; HttpOnly; SameSite=Strict; Path={path}; Max-Age={seconds}");
+        HeaderValue::try_from(text).expect("a cookie of ours is made of visible ASCII letters")
     }
 
     /// Returns the session that a request's cookie names, where there is one and it holds.
     pub(super) async fn of(&self, headers: &HeaderMap, now: Moment) -> Result<Option<SignedIn>, StoreError> {
-        let Some(secret) = secret_in(headers) else { return Ok(None) };
-        let digest = SecretDigest::of(&secret);
+        for secret in secrets_in(headers) {
+            let signed_in = self.of_secret(&secret, now).await?;
+            if signed_in.is_some() {
+                return Ok(signed_in);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn of_secret(&self, secret: &str, now: Moment) -> Result<Option<SignedIn>, StoreError> {
+        let digest = SecretDigest::of(secret);
         let Some(expires) = self.expiry(digest, now.steady).await? else { return Ok(None) };
         let is_due = expires.since(now.steady) + PROLONG_AFTER <= LIFETIME;
         if !is_due {
             return Ok(Some(SignedIn { digest, renewed_cookie: None }));
         }
         match self.prolong(digest, now).await {
-            Ok(true) => Ok(Some(SignedIn { digest, renewed_cookie: Some(cookie(&secret, LIFETIME)) })),
+            Ok(true) => Ok(Some(SignedIn { digest, renewed_cookie: Some(self.cookie(secret, LIFETIME)) })),
             Ok(false) => Ok(None),
             // A disk that is full or hangs shuts nobody out: the session holds as it stands, and is prolonged another time.
             Err(error) => {
@@ -191,19 +218,11 @@ impl Sessions {
     }
 }
 
-/// Returns the cookie that makes a browser forget its session.
-pub fn removal_cookie() -> HeaderValue {
-    cookie("", Duration::ZERO)
-}
-
-/// `Secure` is left out: the owner side speaks plain HTTP in the LAN.
-fn cookie(secret: &str, lifetime: Duration) -> HeaderValue {
-    let text = format!("{COOKIE}={secret}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}", lifetime.as_secs());
-    HeaderValue::try_from(text).expect("a cookie of ours is made of visible ASCII letters")
-}
-
-fn secret_in(headers: &HeaderMap) -> Option<String> {
-    let jar = CookieJar::from_headers(headers);
-    let value = jar.get(COOKIE)?.value();
-    (value.len() == SECRET_LENGTH && value.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| value.to_owned())
+/// Returns the secrets that a browser sends, the one for the longest path first. Cookies know no ports: beside ours there may be that of
+/// another Portcullis on the same machine, or an older one of ours for another path.
+fn secrets_in(headers: &HeaderMap) -> Vec<String> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(Cookie::split_parse);
+    let values = cookies.filter_map(Result::ok).filter(|cookie| cookie.name() == COOKIE).map(|cookie| cookie.value().to_owned());
+    let is_secret = |value: &String| value.len() == SECRET_LENGTH && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+    values.filter(is_secret).take(MAX_COOKIES).collect()
 }

@@ -31,17 +31,17 @@ fn page() -> Markup {
                 title { "The API – Portcullis" }
                 meta name="robots" content="noindex";
                 meta name="color-scheme" content="light dark";
-                link rel="icon" href="/assets/shared/icon.svg";
-                link rel="stylesheet" href="/assets/shared/tokens.css";
-                link rel="stylesheet" href="/assets/shared/base.css";
-                link rel="stylesheet" href="/assets/owner/docs.css";
+                link rel="icon" href="../assets/shared/icon.svg";
+                link rel="stylesheet" href="../assets/shared/tokens.css";
+                link rel="stylesheet" href="../assets/shared/base.css";
+                link rel="stylesheet" href="../assets/owner/docs.css";
             }
             body {
                 a.skip href="#content" { "Skip to the content" }
                 header {
-                    p.brand { a href="/" { img src="/assets/shared/icon.svg" alt="" width="28" height="28"; " Portcullis" } }
+                    p.brand { a href="../" { img src="../assets/shared/icon.svg" alt="" width="28" height="28"; " Portcullis" } }
                     h1 { "The API" }
-                    p.muted.small { "Version " (env!("CARGO_PKG_VERSION")) " · for programs: " a href="/openapi.json" { "openapi.json" } }
+                    p.muted.small { "Version " (env!("CARGO_PKG_VERSION")) " · for programs: " a href="../openapi.json" { "openapi.json" } }
                 }
                 nav aria-label="What there is" {
                     @for (tag, _) in TAGS {

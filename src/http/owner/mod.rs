@@ -10,15 +10,17 @@
 //! * `wire.rs`: the JSON of answers. `body.rs`: the JSON of requests. `once.rs`: `Idempotency-Key`. `serve.rs`: the loop.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, any, on};
+use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
@@ -27,6 +29,7 @@ use super::{assets, legacy, problem};
 use crate::catalog::{Catalog, Digests};
 use crate::clock::Clock;
 use crate::controller::Handle;
+use crate::delivery::Prefix;
 use crate::delivery::nginx::Nginx;
 use crate::share::Moment;
 use crate::store::{Scope, Store};
@@ -87,6 +90,8 @@ pub struct OwnerSide {
     streams: stream::Streams,
     health: health::Cache,
     refusals: audit::Refusals,
+    /// The description of the API, where it says a path of its own.
+    description: OnceLock<Bytes>,
 }
 
 /// How the operator wants the owner's side.
@@ -102,6 +107,8 @@ pub struct OwnerSettings {
     pub tailnet_owners: Vec<String>,
     /// Where the owner's side is found, as `http://nas.local:8000`: for sign-in links that are asked for over the local socket.
     pub address: String,
+    /// The path below which a proxy puts the owner's side; `address` ends with it.
+    pub prefix: Prefix,
     /// The folder whose files may be shared.
     pub root: PathBuf,
     /// Where state is kept.
@@ -127,12 +134,13 @@ impl OwnerSide {
         settings: OwnerSettings,
     ) -> Self {
         Self {
-            gate: Gate::new(settings.auth, settings.owner_token, &settings.hosts, &settings.tailnet_owners, store.clone()),
+            gate: Gate::new(&settings, store.clone()),
             started: clock.now(),
             once: once::Once::new(store.clone()),
             streams: stream::Streams::default(),
             health: health::Cache::default(),
             refusals: audit::Refusals::default(),
+            description: OnceLock::new(),
             controller,
             catalog,
             digests,
@@ -152,9 +160,14 @@ impl OwnerSide {
         self.gate.set_hosts(hosts);
     }
 
-    /// Makes the path of a link that signs a browser in, as `/?token=…`. The one of the start holds until the process ends.
+    /// Makes what follows our address in a link that signs a browser in: `/?token=…`. The one of the start holds until the process ends.
     pub fn new_sign_in_path(&self) -> String {
         format!("/?token={}", self.gate.new_code())
+    }
+
+    /// Returns a path of ours, which begins with a slash, as browsers must ask for it.
+    pub(super) fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.settings.prefix.as_str())
     }
 }
 
@@ -262,15 +275,41 @@ pub fn router(side: Arc<OwnerSide>) -> Router {
         rules.add(method, path, rule);
         router = router.route(path, answer);
     }
-    router
+    let prefix = side.settings.prefix.clone();
+    let router = router
         .fallback_service(any(not_found).with_state(()))
         .with_state(side.clone())
         .layer(CatchPanicLayer::custom(problem::of_panic))
         .layer(middleware::from_fn_with_state(Post { side: side.clone(), rules: Arc::new(rules) }, auth::guard))
         .layer(middleware::from_fn_with_state(side, metrics::count))
         .layer(middleware::from_fn(problem::finish))
-        .layer(middleware::from_fn(harden))
+        .layer(middleware::from_fn(harden));
+    below(prefix, router)
 }
+
+/// Lets a router be asked with a prefix before its paths, and without it. The prefix is off before a route is looked for, so that
+/// everything within sees one spelling of each path.
+fn below(prefix: Prefix, router: Router) -> Router {
+    if prefix.as_str().is_empty() {
+        return router;
+    }
+    let within = router.map_request(move |mut request: Request| {
+        if request.uri().path() == prefix.as_str() {
+            request.extensions_mut().insert(NoSlash);
+            let query = request.uri().query().map(|query| format!("/?{query}"));
+            *request.uri_mut() = query.and_then(|text| text.parse().ok()).unwrap_or_else(|| Uri::from_static("/"));
+        } else if let Some(uri) = prefix.taken_off(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        request
+    });
+    Router::new().fallback_service(within)
+}
+
+/// Put into a request's extensions: it asks for the prefix without the slash behind it. What a page loads beside itself would be looked
+/// for beside the prefix.
+#[derive(Debug, Clone, Copy)]
+struct NoSlash;
 
 /// Tells browsers what no answer of ours is: something to sniff, to frame, to keep, or to run.
 async fn harden(request: Request, next: Next) -> Response {

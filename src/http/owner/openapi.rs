@@ -7,13 +7,15 @@
 //!
 //! * `operation.rs`, `schema.rs`: the words that the tables are written in.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use axum::extract::State;
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use super::OwnerSide;
 use super::audit::{AuditJson, VerdictJson};
 use super::pages::SharesJson;
 use super::routes;
@@ -78,11 +80,14 @@ Bodies are JSON, and a field that is not known is refused rather than passed ove
 `null`. Whatever is refused is answered with a problem: a `status`, a stable `code` for programs, a sentence in `detail` for people, and the `request_id` under which the log says more. \
 Every answer carries that id as `X-Request-Id`.";
 
-static TEXT: LazyLock<String> = LazyLock::new(|| {
-    let mut text = serde_json::to_string_pretty(&document()).expect("the document is plain JSON");
+static TEXT: LazyLock<String> = LazyLock::new(|| written_out("/"));
+
+/// Returns the description of a server that is at `path`.
+fn written_out(path: &str) -> String {
+    let mut text = serde_json::to_string_pretty(&document(path)).expect("the document is plain JSON");
     text.push('\n');
     text
-});
+}
 
 /// Returns the description of the owner's API, as `/openapi.json` serves it.
 pub fn openapi_json() -> &'static str {
@@ -90,8 +95,12 @@ pub fn openapi_json() -> &'static str {
 }
 
 /// Answers `GET /openapi.json`.
-pub(super) async fn show() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], openapi_json()).into_response()
+pub(super) async fn show(State(side): State<Arc<OwnerSide>>) -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    match side.settings.prefix.as_str() {
+        "" => (json, openapi_json()).into_response(),
+        path => (json, side.description.get_or_init(|| written_out(path).into()).clone()).into_response(),
+    }
 }
 
 /// Returns what there is, with all that it can answer, in the order in which a newcomer reads it.
@@ -207,7 +216,7 @@ fn problem() -> Value {
 }
 
 /// Returns the whole document.
-fn document() -> Value {
+fn document(path: &str) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for (operation, access) in operations() {
         let security = match access {
@@ -226,7 +235,7 @@ fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT", "identifier": "MIT" },
         },
-        "servers": [{ "url": "/", "description": "The server that this was read from." }],
+        "servers": [{ "url": path, "description": "The server that this was read from." }],
         "tags": tags,
         "paths": paths,
         "components": { "schemas": schemas(), "securitySchemes": {

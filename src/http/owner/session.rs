@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, FromRequest, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Form, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{OwnerSide, body};
+use super::{NoSlash, OwnerSide, body};
 use crate::http::assets;
-use crate::http::auth::{self, Caller, Credential, NewBrowser, Peer, SIGN_IN, from_of};
+use crate::http::auth::{Caller, Credential, NewBrowser, Peer, SIGN_IN, from_of};
 use crate::http::problem::Problem;
 use crate::http::words::Language;
 use crate::share::{Policy, PolicyRequest};
@@ -32,14 +32,20 @@ pub(super) async fn index(
     State(side): State<Arc<OwnerSide>>,
     caller: Option<Extension<Caller>>,
     peer: Option<Extension<Peer>>,
+    no_slash: Option<Extension<NoSlash>>,
+    uri: Uri,
     Query(Entering { token }): Query<Entering>,
     headers: HeaderMap,
 ) -> Response {
+    if no_slash.is_some() {
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        return Redirect::temporary(&side.path(&format!("/{query}"))).into_response();
+    }
     match (token, caller) {
         (None, Some(_)) => assets::page("index.html", StatusCode::OK, Language::of(&headers)),
         (None, None) => assets::page("sign-in.html", StatusCode::UNAUTHORIZED, Language::of(&headers)),
         // An old link in the hands of who is signed in already: no guess.
-        (Some(_), Some(_)) => Redirect::to("/").into_response(),
+        (Some(_), Some(_)) => Redirect::to(&side.path("/")).into_response(),
         (Some(token), None) => enter(&side, &token, peer, &headers).await,
     }
 }
@@ -71,13 +77,13 @@ async fn enter(side: &OwnerSide, secret: &str, peer: Option<Extension<Peer>>, he
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_browser = text(header::ACCEPT).contains("text/html");
     match sign_in_browser(side, secret, peer, text(header::USER_AGENT)).await {
-        Ok(Some(cookie)) => ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response(),
-        Ok(None) if is_browser => Redirect::to(&format!("{SIGN_IN}?wrong")).into_response(),
+        Ok(Some(cookie)) => ([(header::SET_COOKIE, cookie)], Redirect::to(&side.path("/"))).into_response(),
+        Ok(None) if is_browser => Redirect::to(&side.path(&format!("{SIGN_IN}?wrong"))).into_response(),
         Ok(None) => {
             Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", "This is neither the owner's token nor a sign-in code.").into_response()
         }
         Err(problem) if is_browser && problem.status() == StatusCode::TOO_MANY_REQUESTS => {
-            Redirect::to(&format!("{SIGN_IN}?slow")).into_response()
+            Redirect::to(&side.path(&format!("{SIGN_IN}?slow"))).into_response()
         }
         Err(problem) => problem.into_response(),
     }
@@ -121,7 +127,7 @@ pub(super) async fn sign_out(State(side): State<Arc<OwnerSide>>, Extension(calle
     if let Credential::Browser(session) = caller.credential {
         side.gate.sign_out(session, side.clock.now().steady).await?;
     }
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, auth::removal_cookie())]).into_response())
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, side.gate.removal_cookie())]).into_response())
 }
 
 /// Answers `POST /api/v1/session/link`: a link that signs another browser in.
@@ -134,10 +140,11 @@ pub(super) async fn link(
     side.audit(&caller, "session.link", "", "").await?;
     // Who came by a name of ours can come by it again; a page says whether that was over TLS. The local socket has no such name.
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let side_at = |origin: &str| format!("{origin}{}", side.settings.prefix.as_str());
     let base = match (peer, text(header::ORIGIN), text(header::HOST)) {
         (Some(Extension(Peer::Local { .. } | Peer::Tailnet)), ..) | (_, _, None) => side.settings.address.trim_end_matches('/').to_owned(),
-        (_, Some(origin), _) => origin.to_owned(),
-        (_, None, Some(host)) => format!("http://{host}"),
+        (_, Some(origin), _) => side_at(origin),
+        (_, None, Some(host)) => side_at(&format!("http://{host}")),
     };
     Ok(Json(json!({ "url": format!("{base}{}", side.new_sign_in_path()) })))
 }

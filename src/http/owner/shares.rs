@@ -49,7 +49,7 @@ pub(super) async fn create(
         Paths::One(path) => {
             let new = new_share(object, CatalogPath::parse(&path)?)?;
             let view = create_once(&side, &caller, &headers, wish, new).await?;
-            let location = format!("/api/v1/shares/{}", view.share.id);
+            let location = side.path(&format!("/api/v1/shares/{}", view.share.id));
             let location = HeaderValue::try_from(location).expect("an id is made of letters and digits");
             Ok((made_status(&view), [(header::LOCATION, location)], json_of(&side, &caller, &view)).into_response())
         }

@@ -3,6 +3,7 @@
 mod allowing;
 mod asking;
 mod auditing;
+mod below_a_path;
 mod connecting;
 mod entering;
 mod looking_back;
@@ -97,6 +98,7 @@ async fn scene_over(store: Arc<dyn Store>, change: impl FnOnce(&mut OwnerSetting
         hosts: vec!["files.example".to_owned()],
         tailnet_owners: vec!["alice@example.com".to_owned()],
         address: "http://nas.local:8000".to_owned(),
+        prefix: Prefix::default(),
         root: folder.path().to_owned(),
         state_dir: folder.path().to_owned(),
         version: "1.2.3",
