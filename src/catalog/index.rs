@@ -242,6 +242,7 @@ impl Walker {
             }
             next += 1;
         }
+        tree.add_up();
         // An empty mount point under a NAS that was unmounted reads well; it is not the catalog.
         if self.root.is_reachable() { Ok(Some(tree)) } else { Err(CatalogError::Busy) }
     }
@@ -250,14 +251,14 @@ impl Walker {
     fn read(&self, tree: &mut Tree, index: u32) -> Result<(), CatalogError> {
         let room = MAX_INDEXED - tree.len();
         if room == 0 {
-            tree.set_truncated();
+            tree.set_truncated(index);
             return Ok(());
         }
         let path = tree.path(index);
         match self.read_folder(&path, room) {
             Ok(content) => {
                 if content.total > content.rows.len() {
-                    tree.set_truncated();
+                    tree.set_truncated(index);
                 }
                 tree.extend(index, &content.rows);
                 Ok(())
@@ -266,6 +267,7 @@ impl Walker {
             Err(error) if path.is_root() => Err(error),
             Err(error) => {
                 debug!(error = &error as &dyn std::error::Error, "Left a folder out of the index");
+                tree.set_lacking(index);
                 Ok(())
             }
         }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::below_root::{Root, identity_of};
+use super::filter::{Category, Filter};
 use super::folder::{self, Content, Names, Row, rank};
 use super::named::Named;
-use super::{CatalogError, Entry, ListQuery, Listing, MAX_ENTRIES, Sort, natural};
+use super::{CatalogError, Entry, EntryKind, ListQuery, Listing, MAX_ENTRIES, Sort, natural};
 use crate::share::{CatalogPath, FileIdentity};
 
 /// The most entries that are listed of one folder; each costs about 100 bytes while it is kept. Beyond it a person searches.
@@ -70,7 +71,7 @@ impl Listings {
         let after = query.cursor.as_deref().map(|text| Cursor::parse(text, query.sort)).transpose()?;
         let (after, limit) = (after.as_ref(), query.limit.clamp(1, MAX_ENTRIES));
         let opened = root.open_folder(path)?;
-        let names_do = query.sort == Sort::Name && after.is_none();
+        let names_do = query.sort == Sort::Name && after.is_none() && query.filter.is_open();
         if let Folder::Named(named) = self.folder(root, path, &opened, names_do)?
             && let Some(rows) = named.look(root, opened.as_fd(), limit)
         {
@@ -80,9 +81,18 @@ impl Listings {
         let whole = self.whole(root, path, &opened)?;
         let count = whole.content.rows.len();
         let start = after.map_or(0, |cursor| whole.first_behind(cursor, query.sort));
-        let end = (start + limit).min(count);
-        let rows = (start..end).map(|place| whole.row(query.sort, place));
-        Ok(listing(path, query.sort, rows, end < count, whole.content.total))
+        if query.filter.is_open() {
+            let end = (start + limit).min(count);
+            let rows = (start..end).map(|place| whole.row(query.sort, place));
+            return Ok(listing(path, query.sort, rows, end < count, whole.content.total));
+        }
+        let passes = |row: &&Row| passes(row, &query.filter);
+        let total = whole.content.rows.iter().filter(passes).count();
+        let rest = (start..count).map(|place| whole.row(query.sort, place)).filter(passes);
+        let mut rows: Vec<&Row> = rest.take(limit + 1).collect();
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        Ok(listing(path, query.sort, rows.into_iter(), has_more, total))
     }
 
     /// Returns a folder, read anew unless it is as it was; `names_do` says that its names are enough.
@@ -205,9 +215,14 @@ fn weight(row: &Row, sort: Sort) -> i64 {
     }
 }
 
+fn passes(row: &Row, filter: &Filter) -> bool {
+    let file_size = Some(row.size_bytes).filter(|_| row.kind == EntryKind::File);
+    filter.passes(file_size, row.modified, || Category::of(row.kind, &row.name))
+}
+
 fn entry_of(folder: &CatalogPath, row: &Row) -> Entry {
     let path = folder.join(&row.name).expect("folder::read leaves out names that make no path");
-    Entry { path, kind: row.kind, size_bytes: row.size_bytes, modified: row.modified }
+    Entry { path, kind: row.kind, size_bytes: row.size_bytes, modified: row.modified, below: None }
 }
 
 /// Where a page ended: all that its last entry was sorted by.

@@ -8,13 +8,16 @@
 //!
 //! * `below_root.rs`: from a path to a descriptor. `hidden.rs`: what is not shown. `file_system.rs`: what is local.
 //! * `folder.rs`: reads one folder, `named.rs` its names alone. `listing.rs`: pages of it. `natural.rs`, `fold.rs`: how names sort and compare.
-//! * `index.rs`: walks in the background into a `tree.rs`, which `search.rs` and `fuzzy.rs` search.
+//! * `index.rs`: walks in the background into a `tree.rs`, which `search.rs` and `fuzzy.rs` search; `newest.rs`: what is new in it.
+//! * `filter.rs`: only some categories, sizes and times. `changing.rs`: what is still being written.
 //! * `digests.rs`: SHA-256 in the background. `gate.rs`, `priority.rs`: how little of the machine all this may take.
 
 mod below_root;
+mod changing;
 mod digests;
 mod error;
 mod file_system;
+mod filter;
 mod fold;
 mod folder;
 mod fuzzy;
@@ -25,6 +28,7 @@ mod listing;
 mod mime;
 mod named;
 mod natural;
+mod newest;
 mod priority;
 mod search;
 mod tree;
@@ -44,6 +48,7 @@ use crate::share::{CatalogPath, FileIdentity, Timestamp};
 
 pub use digests::Digests;
 pub use error::CatalogError;
+pub use filter::{CATEGORIES, Categories, Category, Filter};
 pub use mime::mime_type;
 
 /// How long a question may wait for the NAS before it is answered with [`CatalogError::Busy`]: longer than a disk takes to
@@ -110,6 +115,17 @@ pub struct Entry {
     pub size_bytes: u64,
     /// When its content last changed.
     pub modified: Timestamp,
+    /// All that is below a folder, as far as the index knows it; `None` for a file.
+    pub below: Option<Below>,
+}
+
+/// All that is below a folder, however deep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Below {
+    /// How many files.
+    pub files: u64,
+    /// How long they are together, in bytes.
+    pub bytes: u64,
 }
 
 /// In which order a folder is listed; folders stand first in each.
@@ -134,6 +150,8 @@ pub struct ListQuery {
     pub cursor: Option<String>,
     /// At most so many entries: 1 to [`MAX_ENTRIES`].
     pub limit: usize,
+    /// Only those that it lets pass.
+    pub filter: Filter,
 }
 
 /// The most entries one page holds.
@@ -144,7 +162,7 @@ pub const MAX_ENTRIES: usize = 1000;
 pub struct Listing {
     /// Its entries.
     pub entries: Vec<Entry>,
-    /// How many entries the folder has in all.
+    /// How many entries the folder has in all that pass the filter.
     pub total: usize,
     /// What to ask for next; `None` on the last page.
     pub next_cursor: Option<String>,
@@ -155,6 +173,19 @@ pub struct Listing {
 pub struct SearchAnswer {
     /// The best first.
     pub hits: Vec<Hit>,
+    /// How many there are in all; those whose names are only nearly so are looked for where the others leave room.
+    pub total: usize,
+    /// How much the index knows.
+    pub index: IndexState,
+}
+
+/// What is newest.
+#[derive(Debug, Clone)]
+pub struct NewestAnswer {
+    /// The newest first.
+    pub entries: Vec<Entry>,
+    /// How many pass the filter in all.
+    pub total: usize,
     /// How much the index knows.
     pub index: IndexState,
 }
@@ -253,11 +284,30 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn entry(&self, path: &CatalogPath) -> Result<Entry, CatalogError> {
-        let path = path.clone();
+        let (path, (tree, _)) = (path.clone(), self.index.snapshot());
+        self.call(move |root| entry_at(root, &tree, &path)).await
+    }
+
+    /// Looks at one path after the other until it has found `limit` that are files; passes over the others, whatever is wrong with
+    /// them. All together may take no longer than [`PATIENCE`].
+    ///
+    /// # Errors
+    /// [`CatalogError::Busy`] where the NAS does not answer.
+    pub async fn files_at(&self, paths: Vec<CatalogPath>, limit: usize) -> Result<Vec<Entry>, CatalogError> {
+        let (tree, _) = self.index.snapshot();
         self.call(move |root| {
-            let stat = root.stat(&path)?;
-            let kind = folder::kind_of(&stat).ok_or_else(|| CatalogError::NotRegular { path: path.clone() })?;
-            Ok(Entry { kind, size_bytes: folder::size_of(&stat, kind), modified: folder::modified_of(&stat), path })
+            let mut files = Vec::with_capacity(limit.min(paths.len()));
+            for path in paths {
+                if files.len() >= limit {
+                    break;
+                }
+                match entry_at(root, &tree, &path) {
+                    Ok(entry) => files.extend(Some(entry).filter(|entry| entry.kind == EntryKind::File)),
+                    Err(CatalogError::Busy) => return Err(CatalogError::Busy),
+                    Err(_) => {}
+                }
+            }
+            Ok(files)
         })
         .await
     }
@@ -267,21 +317,39 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`]; [`CatalogError::InvalidQuery`] where the cursor is of no page in this order.
     pub async fn list(&self, path: &CatalogPath, query: ListQuery) -> Result<Listing, CatalogError> {
-        let (path, listings) = (path.clone(), Arc::clone(&self.listings));
-        self.call(move |root| listings.list(root, &path, &query)).await
+        let (path, listings, (tree, _)) = (path.clone(), Arc::clone(&self.listings), self.index.snapshot());
+        self.call(move |root| {
+            let mut listing = listings.list(root, &path, &query)?;
+            tree.tell_below(&path, &mut listing.entries);
+            Ok(listing)
+        })
+        .await
     }
 
-    /// Finds files and folders by a part of their names or paths, then by letters in order (fuzzy). At most [`MAX_ENTRIES`].
+    /// Finds files and folders by a part of their names or paths, then by letters in order (fuzzy), as far as the filter lets them
+    /// pass. At most [`MAX_ENTRIES`].
     ///
     /// # Errors
     /// [`CatalogError::InvalidQuery`] where the text is too long, [`CatalogError::Busy`] where too many search.
-    pub async fn search(&self, text: &str, limit: usize) -> Result<SearchAnswer, CatalogError> {
+    pub async fn search(&self, text: &str, filter: Filter, limit: usize) -> Result<SearchAnswer, CatalogError> {
         let query = search::Query::parse(text)?;
         self.index.want_fresh();
         let (tree, index) = self.index.snapshot();
         let limit = limit.clamp(1, MAX_ENTRIES);
-        let hits = self.searches.run(move || search::search(&tree, &query, limit)).await?;
-        Ok(SearchAnswer { hits, index })
+        let (hits, total) = self.searches.run(move || search::search(&tree, &query, &filter, limit)).await?;
+        Ok(SearchAnswer { hits, total, index })
+    }
+
+    /// Finds what changed last, of all that the index knows and the filter lets pass. At most [`MAX_ENTRIES`].
+    ///
+    /// # Errors
+    /// [`CatalogError::Busy`] where too many search.
+    pub async fn newest(&self, filter: Filter, limit: usize) -> Result<NewestAnswer, CatalogError> {
+        self.index.want_fresh();
+        let (tree, index) = self.index.snapshot();
+        let limit = limit.clamp(1, MAX_ENTRIES);
+        let (entries, total) = self.searches.run(move || newest::newest(&tree, &filter, limit)).await?;
+        Ok(NewestAnswer { entries, total, index })
     }
 
     /// Returns how well the index keeps up.
@@ -310,6 +378,14 @@ impl Catalog {
         let root = Arc::clone(&self.root);
         self.calls.run(move || call(&root)).await?
     }
+}
+
+/// Says what a path is. Blocks.
+fn entry_at(root: &below_root::Root, tree: &tree::Tree, path: &CatalogPath) -> Result<Entry, CatalogError> {
+    let stat = root.stat(path)?;
+    let kind = folder::kind_of(&stat).ok_or_else(|| CatalogError::NotRegular { path: path.clone() })?;
+    let below = if kind == EntryKind::Folder { tree.below_path(path) } else { None };
+    Ok(Entry { path: path.clone(), kind, size_bytes: folder::size_of(&stat, kind), modified: folder::modified_of(&stat), below })
 }
 
 /// Where digests outlive the process; the store is one.

@@ -6,6 +6,7 @@
 
 use memchr::memmem::Finder;
 
+use super::filter::Filter;
 use super::fold::{Traced, fold};
 use super::fuzzy;
 use super::tree::{ROOT, Tree, letters};
@@ -77,24 +78,26 @@ impl Word {
     }
 }
 
-/// Returns the best `limit` hits, best first.
-pub(super) fn search(tree: &Tree, query: &Query, limit: usize) -> Vec<Hit> {
+/// Returns the best `limit` hits that pass the filter, best first, and how many there are in all.
+pub(super) fn search(tree: &Tree, query: &Query, filter: &Filter, limit: usize) -> (Vec<Hit>, usize) {
     if query.words.is_empty() {
-        return Vec::new();
+        return (Vec::new(), 0);
     }
     let matches = Matches::of(tree, query);
-    let mut best = matches.ranked(tree, query);
+    let mut best = matches.ranked(tree, query, filter);
+    let mut total = best.len();
     keep_best(&mut best, limit);
     let mut hits: Vec<Hit> = best.iter().map(|ranked| hit(tree, ranked.index(), &word_ranges(query, tree, ranked.index()))).collect();
     if hits.len() < limit && query.squeezed.len() >= MIN_FUZZY_CHARACTERS {
-        let mut spelt = spelt_from(tree, query, &matches);
+        let mut spelt = spelt_from(tree, query, filter, &matches);
+        total += spelt.len();
         keep_best(&mut spelt, limit - hits.len());
         hits.extend(spelt.iter().map(|ranked| {
             let ranges = fuzzy::spell(&query.squeezed, tree.folded_name(ranked.index())).map(|spelt| spelt.ranges).unwrap_or_default();
             hit(tree, ranked.index(), &ranges)
         }));
     }
-    hits
+    (hits, total)
 }
 
 /// Which words match where.
@@ -153,8 +156,9 @@ impl Matches {
         self.quality[index as usize] += quality;
     }
 
-    fn ranked(&self, tree: &Tree, query: &Query) -> Vec<Ranked> {
-        tree.indexes().filter(|index| self.matches(*index)).map(|index| self.rank(tree, query, index)).collect()
+    fn ranked(&self, tree: &Tree, query: &Query, filter: &Filter) -> Vec<Ranked> {
+        let fits = |index: &u32| self.matches(*index) && tree.passes(*index, filter);
+        tree.indexes().filter(fits).map(|index| self.rank(tree, query, index)).collect()
     }
 
     fn matches(&self, index: u32) -> bool {
@@ -218,10 +222,10 @@ fn path_ends_with(tree: &Tree, index: u32, parts: &[Vec<u8>]) -> bool {
 }
 
 /// Finds the names from which the query can be spelt and that are not found already.
-fn spelt_from(tree: &Tree, query: &Query, matches: &Matches) -> Vec<Ranked> {
+fn spelt_from(tree: &Tree, query: &Query, filter: &Filter, matches: &Matches) -> Vec<Ranked> {
     let wanted = letters(&query.squeezed);
     tree.indexes()
-        .filter(|index| wanted & !tree.letters(*index) == 0 && !matches.matches(*index))
+        .filter(|index| wanted & !tree.letters(*index) == 0 && !matches.matches(*index) && tree.passes(*index, filter))
         .filter_map(|index| {
             let name = tree.folded_name(index);
             let spelt = fuzzy::spell(&query.squeezed, name)?;

@@ -125,7 +125,7 @@ async fn the_index_finds_every_hostile_name_by_its_text() {
         assert_eq!(catalog.all_files(1000).await.len(), hostile_names().len());
         for name in hostile_names().iter().filter(|name| name.len() < 100) {
             let text = path(name).name();
-            let answer = catalog.search(&text, 10).await.unwrap();
+            let answer = catalog.search(&text, Filter::default(), 10).await.unwrap();
             let found = answer.hits.iter().find(|hit| hit.entry.path.as_bytes() == name);
             let found = found.unwrap_or_else(|| panic!("{text:?} is not found"));
             let characters = text.chars().count();

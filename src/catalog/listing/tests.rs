@@ -10,7 +10,7 @@ fn root(place: &Place) -> Root {
 }
 
 fn query(sort: Sort, limit: usize, cursor: Option<String>) -> ListQuery {
-    ListQuery { sort, cursor, limit }
+    ListQuery { sort, cursor, limit, ..ListQuery::default() }
 }
 
 /// Lists all pages; `between` runs after each.

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, mkfifoat};
 use super::super::folder;
 use super::super::listing::{Listings, MAX_LISTED};
 use super::super::tests::{Place, path};
-use super::super::{CatalogOptions, Entry, ListQuery, Sort};
+use super::super::{CatalogOptions, Entry, ListQuery};
 use super::*;
 use crate::share::CatalogPath;
 
@@ -35,8 +35,13 @@ fn folder_of_everything() -> (Place, UnixListener) {
 }
 
 fn entries_of(rows: &[Row], folder: &CatalogPath) -> Vec<Entry> {
-    let entry =
-        |row: &Row| Entry { path: folder.join(&row.name).unwrap(), kind: row.kind, size_bytes: row.size_bytes, modified: row.modified };
+    let entry = |row: &Row| Entry {
+        path: folder.join(&row.name).unwrap(),
+        kind: row.kind,
+        size_bytes: row.size_bytes,
+        modified: row.modified,
+        below: None,
+    };
     rows.iter().map(entry).collect()
 }
 
@@ -52,7 +57,7 @@ fn the_answers_are_those_of_looking_at_everything() {
         assert_eq!(expected.len(), MANY + 10 + 2 + if show_hidden { 3 } else { 0 });
         for limit in [1, 7, 400, MAX_ENTRIES] {
             let (listings, mut listed, mut cursor) = (Listings::default(), Vec::new(), None);
-            while let Ok(page) = listings.list(&root, &d, &ListQuery { sort: Sort::Name, cursor: cursor.clone(), limit }) {
+            while let Ok(page) = listings.list(&root, &d, &ListQuery { cursor: cursor.clone(), limit, ..ListQuery::default() }) {
                 assert_eq!(page.total, whole.total);
                 listed.extend(page.entries);
                 cursor = page.next_cursor;

@@ -23,11 +23,11 @@ fn row(name: impl AsRef<[u8]>, kind: EntryKind) -> Row {
 }
 
 fn found(tree: &Tree, text: &str) -> Vec<String> {
-    search(tree, &Query::parse(text).unwrap(), 100).iter().map(|hit| hit.entry.path.to_text()).collect()
+    search(tree, &Query::parse(text).unwrap(), &Filter::default(), 100).0.iter().map(|hit| hit.entry.path.to_text()).collect()
 }
 
 fn highlights(tree: &Tree, text: &str) -> Vec<(usize, usize)> {
-    search(tree, &Query::parse(text).unwrap(), 1)[0].highlights.clone()
+    search(tree, &Query::parse(text).unwrap(), &Filter::default(), 1).0[0].highlights.clone()
 }
 
 #[test]
@@ -56,6 +56,22 @@ fn the_better_match_stands_first() {
             "h-o-l-i-d-a-y",     // its letters, in order
         ]
     );
+}
+
+#[test]
+fn a_filter_leaves_the_better_ones_that_pass_and_counts_them() {
+    use super::super::filter::Category;
+    let tree = tree(&["holiday/", "holiday/beach.jpg", "holiday.mp4", "holidays.txt", "h-o-l-i-d-a-y.mp4", "holiday.mkv", "other.mkv"]);
+    let films = Filter::of([Category::Video]);
+    let found = |filter: Filter, limit| {
+        let (hits, total) = search(&tree, &Query::parse("holiday").unwrap(), &filter, limit);
+        (hits.iter().map(|hit| hit.entry.path.to_text()).collect::<Vec<_>>().join(" "), total)
+    };
+    // Also the one that is only nearly called so, where there is room for it.
+    assert_eq!(found(films, 9), ("holiday.mp4 holiday.mkv h-o-l-i-d-a-y.mp4".to_owned(), 3));
+    assert_eq!(found(films, 1), ("holiday.mp4".to_owned(), 2));
+    assert_eq!(found(Filter::of([Category::Folder]), 9), ("holiday".to_owned(), 1));
+    assert_eq!(found(Filter { min_bytes: Some(2), ..films }, 9), (String::new(), 0));
 }
 
 #[test]
@@ -146,7 +162,8 @@ fn of_a_hundred_thousand_files_the_right_ones_are_found() {
     assert_eq!(found(&tree, "042_07")[99], "Album 041/IMG_042_0799 Ausflug.jpg");
     assert_eq!(found(&tree, "0420777")[0], "Album 041/IMG_042_0777 Ausflug.jpg");
     assert!(found(&tree, "nothing like it").is_empty());
-    let all = search(&tree, &Query::parse("ausflug").unwrap(), 7);
+    let (all, total) = search(&tree, &Query::parse("ausflug").unwrap(), &Filter::default(), 7);
+    assert_eq!((all.len(), total), (7, 100_000));
     assert_eq!(all.iter().map(|hit| hit.entry.path.name()).collect::<Vec<_>>()[6], "IMG_001_0006 Ausflug.jpg");
 }
 
@@ -158,20 +175,21 @@ proptest! {
         tree.extend(ROOT, &rows);
         let plain = |text: &str| text.replace('é', "e");
         let expected = rows.iter().filter(|row| plain(std::str::from_utf8(&row.name).unwrap()).contains(&plain(&word))).count();
-        let hits = search(&tree, &Query::parse(&word).unwrap(), 1000);
+        let (hits, total) = search(&tree, &Query::parse(&word).unwrap(), &Filter::default(), 1000);
         let contains = |hit: &Hit| plain(&hit.entry.path.name()).contains(&plain(&word));
         // Those that contain it, and behind them only those that do not.
         prop_assert_eq!(hits.iter().take_while(|hit| contains(hit)).count(), expected);
         prop_assert_eq!(hits.iter().filter(|hit| contains(hit)).count(), expected);
         let first = hits.iter().map(|hit| hit.entry.path.clone()).collect::<std::collections::HashSet<_>>();
         prop_assert_eq!(first.len(), hits.len(), "nothing is found twice");
+        prop_assert_eq!(total, hits.len());
     }
 
     #[test]
     fn no_query_panics(text in "\\PC{0,40}", limit in 1_usize..20) {
         let tree = tree(&["a/", "a/b c", "é", "\u{EF80}", "x"]);
         if let Ok(query) = Query::parse(&text) {
-            prop_assert!(search(&tree, &query, limit).len() <= limit);
+            prop_assert!(search(&tree, &query, &Filter::default(), limit).0.len() <= limit);
         }
     }
 }

@@ -1,21 +1,23 @@
-//! The catalog: a folder page by page, a search, one file.
+//! The catalog: a folder page by page, a search, one file; and what an owner is likely to want.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{OriginalUri, Query, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::OwnerSide;
-use super::query::{bad, given, limit};
-use super::wire::{EntryJson, FilesJson, hex};
-use crate::catalog::{EntryKind, ListQuery, MAX_ENTRIES, Sort};
+use super::query::{Edge, bad, given, limit, moment};
+use super::wire::{EntryJson, FilesJson, RecentJson, SharedBeforeJson, hex, time};
+use crate::catalog::{CATEGORIES, Category, EntryKind, Filter, ListQuery, MAX_ENTRIES, Sort};
 use crate::http::problem::Problem;
-use crate::share::{CatalogPath, FileIdentity};
+use crate::share::{CatalogPath, FileIdentity, Moment, Timestamp};
+use crate::store::{MAX_PAGE, ShareQuery};
 
 /// Where the one route of this file that carries a path begins.
 const FILES: &str = "/api/v1/files/";
@@ -26,6 +28,13 @@ const ROOM: usize = 512;
 const ROOM_PER_ENTRY: usize = 256;
 /// The longest text that is searched for: no name is longer.
 const MAX_QUERY_BYTES: usize = 255;
+/// How many files `recent` has of each sort where it is not said, and at most: what a person looks over.
+pub(super) const DEFAULT_RECENT: usize = 20;
+pub(super) const MAX_RECENT: usize = 50;
+/// How many shares are looked back for files that were shared before: one page of the store.
+const SHARES_LOOKED_BACK: usize = MAX_PAGE;
+/// How many of their files are looked for: the half may be gone before there is less to show than could be.
+const MAX_LOOKED_FOR: usize = 2 * MAX_RECENT;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Params {
@@ -34,21 +43,43 @@ pub(super) struct Params {
     sort: Option<String>,
     cursor: Option<String>,
     limit: Option<String>,
+    everywhere: Option<String>,
+    kind: Option<String>,
+    min_bytes: Option<String>,
+    max_bytes: Option<String>,
+    changed_since: Option<String>,
 }
 
-/// Answers `GET /api/v1/files`: a page of a folder, or with `query` what is called so anywhere.
+#[derive(Debug, Deserialize)]
+pub(super) struct RecentParams {
+    limit: Option<String>,
+}
+
+/// Answers `GET /api/v1/files`: a page of a folder, with `query` what is called so anywhere, or with `everywhere` what changed last.
 pub(super) async fn list(State(side): State<Arc<OwnerSide>>, Query(params): Query<Params>) -> Result<Response, Problem> {
     let path = CatalogPath::parse(params.path.as_deref().unwrap_or_default())?;
     let limit = limit(params.limit.as_deref(), DEFAULT_ENTRIES, MAX_ENTRIES)?;
     let sort = sort(given(&params.sort))?;
+    let (filter, everywhere) = wanted(&params).map_err(|problem| problem.with_status(StatusCode::BAD_REQUEST))?;
+    let now = side.clock.now();
     if let Some(text) = given(&params.query).map(str::trim).filter(|text| !text.is_empty()) {
-        return search(&side, &path, text, limit).await;
+        return search(&side, &path, text, filter, limit).await;
+    }
+    if everywhere {
+        let answer = side.catalog.newest(filter, limit).await?;
+        return Ok(json_of(&FilesJson {
+            path: path.to_text(),
+            total: answer.total,
+            entries: answer.entries.iter().map(|entry| EntryJson::new(entry, now, Vec::new())).collect(),
+            next_cursor: None,
+            index: Some(answer.index),
+        }));
     }
     let cursor = given(&params.cursor).map(str::to_owned);
-    let listing = side.catalog.list(&path, ListQuery { sort, cursor, limit }).await?;
+    let listing = side.catalog.list(&path, ListQuery { sort, cursor, limit, filter }).await?;
     Ok(json_of(&FilesJson {
         path: path.to_text(),
-        entries: listing.entries.iter().map(|entry| EntryJson::new(entry, Vec::new())).collect(),
+        entries: listing.entries.iter().map(|entry| EntryJson::new(entry, now, Vec::new())).collect(),
         next_cursor: listing.next_cursor,
         total: listing.total,
         index: None,
@@ -62,15 +93,16 @@ fn json_of(files: &FilesJson) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
 }
 
-async fn search(side: &OwnerSide, path: &CatalogPath, text: &str, limit: usize) -> Result<Response, Problem> {
+async fn search(side: &OwnerSide, path: &CatalogPath, text: &str, filter: Filter, limit: usize) -> Result<Response, Problem> {
     if text.len() > MAX_QUERY_BYTES {
         return Err(bad(format!("query is too long: at most {MAX_QUERY_BYTES} bytes.")));
     }
-    let answer = side.catalog.search(text, limit).await?;
+    let answer = side.catalog.search(text, filter, limit).await?;
+    let now = side.clock.now();
     Ok(json_of(&FilesJson {
         path: path.to_text(),
-        total: answer.hits.len(),
-        entries: answer.hits.into_iter().map(|hit| EntryJson::new(&hit.entry, hit.highlights)).collect(),
+        total: answer.total,
+        entries: answer.hits.into_iter().map(|hit| EntryJson::new(&hit.entry, now, hit.highlights)).collect(),
         next_cursor: None,
         index: Some(answer.index),
     }))
@@ -85,11 +117,77 @@ fn sort(text: Option<&str>) -> Result<Sort, Problem> {
     }
 }
 
+/// Reads which entries are wanted, and whether they are wanted from everywhere.
+fn wanted(params: &Params) -> Result<(Filter, bool), Problem> {
+    Ok((filter(params)?, everywhere(given(&params.everywhere))?))
+}
+
+fn filter(params: &Params) -> Result<Filter, Problem> {
+    let kinds = given(&params.kind).into_iter().flat_map(|names| names.split(','));
+    let filter = Filter {
+        categories: kinds.map(|name| Category::parse(name).ok_or_else(wrong_kind)).collect::<Result<_, _>>()?,
+        min_bytes: given(&params.min_bytes).map(|text| bytes("min_bytes", text)).transpose()?,
+        max_bytes: given(&params.max_bytes).map(|text| bytes("max_bytes", text)).transpose()?,
+        changed_since: given(&params.changed_since).map(|text| moment("changed_since", text, Edge::Start)).transpose()?,
+    };
+    match filter.min_bytes.zip(filter.max_bytes) {
+        Some((min, max)) if min > max => Err(bad("min_bytes must not be more than max_bytes.")),
+        _ => Ok(filter),
+    }
+}
+
+fn wrong_kind() -> Problem {
+    let names: Vec<&str> = CATEGORIES.iter().map(|(_, name)| *name).collect();
+    bad(format!("kind must be one of {}, or several of them with commas between.", names.join(", ")))
+}
+
+fn bytes(name: &str, text: &str) -> Result<u64, Problem> {
+    text.parse().map_err(|_| bad(format!("{name} must be a whole number of bytes, 0 or more.")))
+}
+
+fn everywhere(text: Option<&str>) -> Result<bool, Problem> {
+    match text {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(bad("everywhere must be true or false.")),
+    }
+}
+
+/// Answers `GET /api/v1/recent`: files that were shared before, and the newest ones.
+pub(super) async fn recent(State(side): State<Arc<OwnerSide>>, Query(params): Query<RecentParams>) -> Result<Json<RecentJson>, Problem> {
+    let limit = limit(params.limit.as_deref(), DEFAULT_RECENT, MAX_RECENT)?;
+    let now = side.clock.now();
+    let shared = shared_before(&side, now, limit).await?;
+    let newest = side.catalog.newest(Filter::of_files(), limit).await?.entries;
+    Ok(Json(RecentJson { shared, newest: newest.iter().map(|entry| EntryJson::new(entry, now, Vec::new())).collect() }))
+}
+
+async fn shared_before(side: &OwnerSide, now: Moment, limit: usize) -> Result<Vec<SharedBeforeJson>, Problem> {
+    let closed = side.controller.history(ShareQuery { limit: SHARES_LOOKED_BACK, ..ShareQuery::default() }).await?;
+    let living = side.controller.living();
+    let shares = living.iter().take(SHARES_LOOKED_BACK).chain(&closed);
+    let mut times: HashMap<CatalogPath, (Timestamp, u32)> = HashMap::new();
+    for share in shares.map(|view| &view.share) {
+        let (last, count) = times.entry(share.file.path.clone()).or_insert((share.created.wall, 0));
+        *last = share.created.wall.max(*last);
+        *count += 1;
+    }
+    let mut paths: Vec<CatalogPath> = times.keys().cloned().collect();
+    paths.sort_unstable_by(|a, b| times[b].0.cmp(&times[a].0).then_with(|| a.cmp(b)));
+    paths.truncate(MAX_LOOKED_FOR);
+    let entries = side.catalog.files_at(paths, limit).await?;
+    let shared = entries.iter().filter_map(|entry| {
+        let (last, shares) = *times.get(&entry.path)?;
+        Some(SharedBeforeJson { entry: EntryJson::new(entry, now, Vec::new()), shared_at: time(last), shares })
+    });
+    Ok(shared.collect())
+}
+
 /// Answers `GET /api/v1/files/{path}`: what a file is, and its checksum once it is known. Asking has it computed.
 pub(super) async fn show(State(side): State<Arc<OwnerSide>>, OriginalUri(uri): OriginalUri) -> Result<Json<Value>, Problem> {
     let path = path_of(uri.path())?;
     let entry = side.catalog.entry(&path).await?;
-    let mut answer = serde_json::to_value(EntryJson::new(&entry, Vec::new())).expect("an entry is plain JSON");
+    let mut answer = serde_json::to_value(EntryJson::new(&entry, side.clock.now(), Vec::new())).expect("an entry is plain JSON");
     if entry.kind == EntryKind::File {
         let identity = side.catalog.open(&path).await?.identity;
         let sha256 = checksum(&side, &path, identity).await?;

@@ -225,6 +225,7 @@ fn routes() -> Vec<Route> {
         route(Method::GET, "/api/docs", Public, docs::show).compressed(),
         route(Method::GET, "/api/v1/files", READ, files::list).compressed(),
         route(Method::GET, "/api/v1/files/{*path}", READ, files::show),
+        route(Method::GET, "/api/v1/recent", READ, files::recent).compressed(),
         route(Method::POST, "/api/v1/shares", SHARE, shares::create).does("share.create"),
         route(Method::GET, "/api/v1/shares", READ, pages::list),
         route(Method::GET, "/api/v1/shares/{id}", READ, shares::show),

@@ -23,7 +23,7 @@ use super::sessions::{SessionsJson, SignedOutJson};
 use super::shares::BatchJson;
 use super::stats::StatsJson;
 use super::tokens::{NewTokenJson, TokensJson};
-use super::wire::{FilesJson, TransferJson};
+use super::wire::{FilesJson, RecentJson, TransferJson};
 use crate::http::auth::{self, Access};
 use crate::store::Scope;
 
@@ -163,6 +163,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         derived::<BatchJson>(),
         derived::<TransferJson>(),
         derived::<FilesJson>(),
+        derived::<RecentJson>(),
         derived::<StatsJson>(),
         derived::<TokensJson>(),
         derived::<NewTokenJson>(),

@@ -6,6 +6,7 @@ mod auditing;
 mod below_a_path;
 mod connecting;
 mod entering;
+mod finding;
 mod looking_back;
 mod operating;
 mod sharing;

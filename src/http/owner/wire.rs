@@ -312,13 +312,19 @@ pub(super) struct EntryJson {
     modified: String,
     /// By the name's ending; `null` for a folder.
     mime_type: Option<&'static str>,
+    /// Whether it is a file that is still being written: it changed within half a minute, or its name is one of an unfinished download.
+    changing: bool,
+    /// How many files are below a folder; `null` for a file, and where the index does not know all of them.
+    files: Option<u64>,
+    /// How long these are together.
+    total_bytes: Option<u64>,
     /// What of the name a search found, each as its first letter and the one behind its last.
     highlights: Vec<(usize, usize)>,
 }
 
 impl EntryJson {
-    /// Writes down an entry; `highlights` is what of its name a search found.
-    pub(super) fn new(entry: &Entry, highlights: Vec<(usize, usize)>) -> Self {
+    /// Writes down an entry as it is at `now`; `highlights` is what of its name a search found.
+    pub(super) fn new(entry: &Entry, now: Moment, highlights: Vec<(usize, usize)>) -> Self {
         Self {
             path: entry.path.to_text(),
             name: entry.path.name(),
@@ -326,6 +332,9 @@ impl EntryJson {
             size_bytes: entry.size_bytes,
             modified: time(entry.modified),
             mime_type: (entry.kind == EntryKind::File).then(|| mime_type(entry.path.name_bytes())),
+            changing: entry.is_changing(now.wall),
+            files: entry.below.map(|below| below.files),
+            total_bytes: entry.below.map(|below| below.bytes),
             highlights,
         }
     }
@@ -340,11 +349,35 @@ pub(super) struct FilesJson {
     pub(super) entries: Vec<EntryJson>,
     /// What to ask for the next page with; `null`: there is none.
     pub(super) next_cursor: Option<String>,
-    /// How many there are over all pages.
+    /// How many there are over all pages, and where a search has one page only, how many it found in all: with filters, those that
+    /// pass.
     pub(super) total: usize,
-    /// How much the search knows; `null` for a folder, which is read as it is.
+    /// How much the index knows; `null` for a folder, which is read as it is.
     #[schema(schema_with = schema::index_state_or_null)]
     pub(super) index: Option<IndexState>,
+}
+
+/// What an owner who has just come is likely to want.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Recent)]
+pub(super) struct RecentJson {
+    /// Files that were shared before and are still there, each once, the one that was shared last first.
+    pub(super) shared: Vec<SharedBeforeJson>,
+    /// The files that changed last, as far as the index knows, newest first.
+    pub(super) newest: Vec<EntryJson>,
+}
+
+/// A file that was shared before.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SharedBefore)]
+pub(super) struct SharedBeforeJson {
+    #[serde(flatten)]
+    pub(super) entry: EntryJson,
+    /// When it was shared last.
+    #[schema(format = "date-time")]
+    pub(super) shared_at: String,
+    /// How often it was shared, as far as the latest shares tell.
+    pub(super) shares: u32,
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::super::files::{DEFAULT_RECENT, MAX_RECENT};
 use super::super::shares::MAX_BATCH;
 use super::operation::{Operation, delete, get, post};
 use super::schema::{self, flag, list_of, named, object, one_of, spelt, text, text_of, time, whole, whole_to};
 use super::{FILES, ID, SHARES};
-use crate::catalog::MAX_ENTRIES;
+use crate::catalog::{CATEGORIES, MAX_ENTRIES};
 use crate::controller::{MAX_MESSAGE_BYTES, MAX_NOTE_BYTES};
 use crate::share::{MAX_DOWNLOADS, MAX_NETWORKS, MIN_BYTES_PER_SECOND};
 use crate::store::MAX_PAGE;
@@ -22,13 +23,20 @@ pub(super) fn operations() -> Vec<Operation> {
             .of(FILES)
             .about(
                 "A page of a folder, folders first. With `query` it is what is called so anywhere below the top, best first, in \
-                 one page: parts of names, and names that are nearly so.",
+                 one page: parts of names, and names that are nearly so. With `everywhere` and no `query` it is all that there is, what \
+                 changed last first, in one page. The filters all apply at once, to each of the three; `total` counts what passes.",
             )
             .query("path", text(), "Which folder; empty for the top one.")
             .query("query", json!({ "type": "string", "maxLength": 255 }), "What to search for. At most 255 bytes.")
+            .query("everywhere", one_of(&["true", "false"]), "Whether what changed last is wanted from everywhere instead of a folder.")
             .query("sort", one_of(&["name", "newest", "largest"]), "In which order a folder is listed: `name` where it is not said.")
+            .query("kind", kinds(), "Only these, by what a name says; several with commas between.")
+            .query("min_bytes", whole(0), "Only files of so many bytes or more. A folder has no size and passes no filter by size.")
+            .query("max_bytes", whole(0), "Only files of so many bytes or less.")
+            .query("changed_since", text(), "Only what changed then or later: a day in UTC as `2026-11-01`, or a time as `2026-11-01T18:00:00Z`.")
             .pages(200, MAX_ENTRIES)
             .answers(200, "Files", "The entries.")
+            .problem(400, "A filter or `everywhere` cannot be taken (`bad_query`), or the query cannot be read (`bad_request`).")
             .problem(404, "There is no such folder (`unknown_file`).")
             .problem(422, "The path, the sort or the limit cannot be taken, or it is a file."),
         get("/api/v1/files/{*path}", "Show a file or a folder")
@@ -38,6 +46,12 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers_json(200, file(), "What it is.")
             .problem(404, "There is no such file (`unknown_file`).")
             .problem(422, "The path cannot be taken, or the file may not be read."),
+        get("/api/v1/recent", "List what is likely wanted")
+            .of(FILES)
+            .about("Files that were shared before and are still there, and the newest files: what a page shows before anything is searched for.")
+            .query("limit", whole(1), &format!("How many of each; {DEFAULT_RECENT} where it is not said, and more than {MAX_RECENT} is cut to that."))
+            .answers(200, "Recent", "The files.")
+            .problem(422, "The limit cannot be taken (`bad_query`)."),
         post("/api/v1/shares", "Share a file, or several")
             .of(SHARES)
             .about(
@@ -119,6 +133,13 @@ pub(super) fn operations() -> Vec<Operation> {
             .problem(404, "There is no such share or transfer (`unknown_share`, `unknown_transfer`).")
             .problem(409, "It is refused as things stand."),
     ]
+}
+
+/// One kind of entries or several.
+fn kinds() -> Value {
+    let names: Vec<&str> = CATEGORIES.iter().map(|(_, name)| *name).collect();
+    let name = format!("({})", names.join("|"));
+    spelt(&format!("^{name}(,{name})*$"))
 }
 
 fn list_states() -> Vec<Value> {

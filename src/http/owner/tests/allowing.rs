@@ -32,6 +32,7 @@ pub(super) fn decided() -> Vec<(&'static str, &'static str, &'static str)> {
             &[
                 ("GET", "/api/v1/files"),
                 ("GET", "/api/v1/files/{*path}"),
+                ("GET", "/api/v1/recent"),
                 ("GET", "/api/v1/shares"),
                 ("GET", "/api/v1/shares/{id}"),
                 ("GET", "/api/v1/shares/{id}/transfers"),

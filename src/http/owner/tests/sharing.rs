@@ -193,7 +193,8 @@ async fn folders_are_listed_and_files_are_described() {
     assert_eq!(keys(&root), ["entries", "index", "next_cursor", "path", "total"]);
     let entries = root["entries"].as_array().unwrap();
     assert_eq!(entries.iter().map(|entry| entry["path"].as_str().unwrap()).collect::<Vec<_>>(), ["sub", "film.mkv"]);
-    assert_eq!(keys(&entries[1]), ["highlights", "kind", "mime_type", "modified", "name", "path", "size_bytes"]);
+    let fields = ["changing", "files", "highlights", "kind", "mime_type", "modified", "name", "path", "size_bytes", "total_bytes"];
+    assert_eq!(keys(&entries[1]), fields);
     assert_eq!((&entries[0]["kind"], &entries[0]["mime_type"]), (&json!("folder"), &Value::Null));
     assert_eq!((&entries[1]["kind"], &entries[1]["size_bytes"]), (&json!("file"), &json!(1000)));
     let film = scene.call("GET", "/api/v1/files/film.mkv").await.expect(200).json();

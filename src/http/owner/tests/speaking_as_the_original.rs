@@ -132,7 +132,7 @@ async fn the_monitor_the_cleanup_and_the_bare_list_have_the_originals_shapes() {
         if scene.call("GET", "/api/files").await.expect(200).json() == json!(["film.mkv", "sub/book.pdf"]) {
             return;
         }
-        scene.side.catalog.search("film", 1).await.unwrap();
+        scene.side.catalog.search("film", Default::default(), 1).await.unwrap();
     }
     panic!("the list does not hold the files: {}", scene.call("GET", "/api/files").await.json());
 }
