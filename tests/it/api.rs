@@ -1,5 +1,8 @@
 //! The owner API as a script meets it: tokens and scopes, sessions, the audit log, batches, history, request ids.
 
+use std::fs::File;
+use std::time::{Duration, SystemTime};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, BROWSER, Client, SOON, Server, Setup, path_of, poll, put, put_bytes, tool};
@@ -167,6 +170,46 @@ fn a_batch_answers_for_each_file_whatever_it_is_called() {
             None => assert!(result["problem"]["detail"].as_str().is_some_and(|detail| detail.ends_with('.')), "{result}"),
         }
     }
+}
+
+#[test]
+fn a_file_is_found_by_what_it_is_and_once_it_was_shared_without_looking() {
+    let server = Setup::new().start();
+    put(&server, "films/holiday.mkv", 2000);
+    put(&server, "films/2024/dunes.mkv", 30);
+    put(&server, "films/cover.jpg", 500);
+    put(&server, "download.mkv.part", 10);
+    for name in ["films/holiday.mkv", "films/cover.jpg", "films/2024/dunes.mkv"] {
+        let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        File::open(server.root.join(name)).unwrap().set_modified(an_hour_ago).unwrap();
+    }
+    let ask = |target: &str| server.api("GET", target, None).expect_status(200).json();
+    let paths = |entries: &Value| -> Vec<String> {
+        entries.as_array().unwrap().iter().map(|entry| entry["path"].as_str().unwrap().to_owned()).collect()
+    };
+    poll(SOON, "the index knows every file and how old it is", || {
+        let all = ask("/api/v1/files?everywhere=true&kind=video,image,other");
+        let changing = all["entries"].as_array().unwrap().iter().filter(|entry| entry["changing"] == true).count();
+        all["index"]["building"] == false && (all["total"].as_u64(), changing) == (Some(4), 1)
+    });
+    let films = ask("/api/v1/files?query=d&kind=video&min_bytes=100");
+    assert_eq!((paths(&films["entries"]), &films["total"]), (vec!["films/holiday.mkv".to_owned()], &json!(1)));
+    let here = ask("/api/v1/files?path=films&kind=image,video");
+    assert_eq!((paths(&here["entries"]), &here["total"]), (vec!["films/cover.jpg".to_owned(), "films/holiday.mkv".to_owned()], &json!(2)));
+    let today = ask("/api/v1/files?everywhere=true&changed_since=2020-01-01&kind=other");
+    assert_eq!((paths(&today["entries"]), &today["entries"][0]["changing"]), (vec!["download.mkv.part".to_owned()], &json!(true)));
+    assert_eq!(here["entries"][0]["changing"], false);
+    let folder = &ask("/api/v1/files")["entries"][0];
+    assert_eq!((&folder["path"], &folder["files"], &folder["total_bytes"]), (&json!("films"), &json!(3), &json!(2530)));
+    assert_eq!(server.api("GET", "/api/v1/files?kind=films", None).expect_status(400).json()["code"], "bad_query");
+
+    server.revoke(&server.share("films/cover.jpg").id);
+    let (id, _) = (server.share("films/holiday.mkv").id, server.share("films/holiday.mkv"));
+    server.revoke(&id);
+    std::fs::remove_file(server.root.join("films/cover.jpg")).unwrap();
+    let recent = ask("/api/v1/recent?limit=3");
+    assert_eq!((paths(&recent["shared"]), &recent["shared"][0]["shares"]), (vec!["films/holiday.mkv".to_owned()], &json!(2)));
+    assert_eq!((paths(&recent["newest"]).len(), &paths(&recent["newest"])[0][..]), (3, "download.mkv.part"));
 }
 
 #[test]

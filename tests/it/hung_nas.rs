@@ -113,6 +113,7 @@ fn hang(server: &Server, ask: Ask, content: &[u8]) {
             for (method, path, body) in [
                 ("GET", format!("/api/v1/files?path={folder}"), None),
                 ("GET", format!("/api/v1/files/{folder}/film.mkv"), None),
+                ("GET", "/api/v1/recent".to_owned(), None),
                 ("POST", "/api/v1/shares".to_owned(), Some(&film)),
             ] {
                 let begun = Instant::now();

@@ -11,6 +11,7 @@ use crate::harness::{Answer, BROWSER, Client, SOON, Server, Setup, path_of, poll
 const GUARDED: &[(&str, &str)] = &[
     ("GET", "/api/v1/files"),
     ("GET", "/api/v1/files/film.mkv"),
+    ("GET", "/api/v1/recent"),
     ("GET", "/api/v1/shares"),
     ("POST", "/api/v1/shares"),
     ("GET", "/api/v1/shares/00000000-0000-4000-8000-000000000000"),

@@ -456,6 +456,7 @@ pub(super) const ROUTES: &[&str] = &[
     "/api/docs",
     "/api/v1/files",
     "/api/v1/files/victim.bin",
+    "/api/v1/recent",
     "/api/v1/shares",
     "/api/v1/shares/0123456789",
     "/api/v1/shares/0123456789/extend",
