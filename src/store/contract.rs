@@ -444,7 +444,16 @@ pub(super) async fn events_are_found_by_what_is_asked(store: Arc<dyn Store>) {
     assert_eq!(found(EventQuery { kind: kind("' OR 1=1 --"), ..Default::default() }).await, NONE);
     assert_eq!(found(EventQuery { since: Some(seconds(30).wall), ..Default::default() }).await, [5, 6, 7, 8]);
     let narrow = EventQuery { share: Some(id(1)), kind: kind("share."), since: Some(Timestamp(10_001)), ..Default::default() };
-    assert_eq!(found(narrow).await, [7, 8]);
+    assert_eq!(found(narrow.clone()).await, [7, 8]);
+    assert_eq!(found(EventQuery { newest_first: true, ..narrow }).await, [8, 7]);
+    let newest = EventQuery { newest_first: true, ..Default::default() };
+    assert_eq!(found(newest.clone()).await, [8, 7, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(found(EventQuery { before: Some(4), ..newest.clone() }).await, [3, 2, 1]);
+    assert_eq!(found(EventQuery { kind: kind("share."), before: Some(7), ..newest.clone() }).await, [4, 3, 2, 1]);
+    let one = store.events(EventQuery { kind: kind("share.created"), limit: 1, ..newest.clone() }).await.unwrap();
+    assert_eq!(one, [all[2].clone()]);
+    assert_eq!(found(EventQuery { after: 6, before: Some(8), ..Default::default() }).await, [7]);
+    assert_eq!(found(EventQuery { before: Some(u64::MAX), ..newest }).await.len(), 8);
     assert_eq!(all[4].at, seconds(30).wall);
 }
 

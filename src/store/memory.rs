@@ -183,6 +183,7 @@ fn enter(links: &mut HashMap<TokenId, Link>, share: &Share, fact: &Fact) -> Resu
 
 fn is_wanted(record: &Record, query: &EventQuery) -> bool {
     record.seq > query.after
+        && query.before.is_none_or(|before| record.seq < before)
         && query.share.is_none_or(|share| record.share == share)
         && query.since.is_none_or(|since| record.at >= since)
         && query.kind.as_ref().is_none_or(|wanted| {
@@ -224,7 +225,9 @@ impl Store for MemoryStore {
 
     fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         let kept = self.kept();
-        done(kept.events.iter().filter(|record| is_wanted(record, &query)).take(page_limit(query.limit)).cloned().collect())
+        let wanted = kept.events.iter().filter(|record| is_wanted(record, &query));
+        let limit = page_limit(query.limit);
+        done(if query.newest_first { wanted.rev().take(limit).cloned().collect() } else { wanted.take(limit).cloned().collect() })
     }
 
     fn latest_seq(&self) -> BoxFuture<'_, Result<u64, StoreError>> {

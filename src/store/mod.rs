@@ -53,11 +53,15 @@ pub struct Record {
     pub fact: Fact,
 }
 
-/// Which lines of the event log are wanted, in order of their numbers.
+/// Which lines of the event log are wanted, in order of their numbers, or the other way round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
     /// Only those behind this number.
     pub after: u64,
+    /// Only those before this number.
+    pub before: Option<u64>,
+    /// Whether the last stand first.
+    pub newest_first: bool,
     /// Only those of this share.
     pub share: Option<ShareId>,
     /// Only those of this type, as `share.closed`; `share.` (ending in a dot) takes all that begin so.

@@ -25,23 +25,32 @@ pub(super) struct Params {
     kind: Option<String>,
     share: Option<String>,
     since: Option<String>,
+    order: Option<String>,
     cursor: Option<String>,
     limit: Option<String>,
 }
 
-/// Answers `GET /api/v1/events`, oldest first. A cursor is the number of a line: whoever asks again with the last one they
-/// have gets what happened since.
+/// Answers `GET /api/v1/events`, oldest first unless `order` is `newest`. A cursor is the number of a line: whoever asks again
+/// with the last one they have gets what happened since, or with the newest first what happened before.
 pub(super) async fn list(State(side): State<Arc<OwnerSide>>, Query(params): Query<Params>) -> Result<Json<Value>, Problem> {
-    let after = match given(&params.cursor) {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| bad("cursor must be the next_cursor of the page before."))?,
+    let cursor: Option<u64> = match given(&params.cursor) {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| bad("cursor must be the next_cursor of the page before."))?),
     };
+    let newest_first = match given(&params.order) {
+        None | Some("oldest") => false,
+        Some("newest") => true,
+        Some(_) => return Err(bad("order must be oldest or newest.")),
+    };
+    let (after, before) = if newest_first { (0, cursor) } else { (cursor.unwrap_or(0), None) };
     if given(&params.kind).is_some_and(|kind| kind.len() > MAX_KIND_BYTES) {
         return Err(bad(format!("type is too long: at most {MAX_KIND_BYTES} bytes.")));
     }
     let limit = limit(params.limit.as_deref(), DEFAULT_EVENTS, MAX_PAGE)?;
     let query = EventQuery {
         after,
+        before,
+        newest_first,
         share: given(&params.share).map(share_id).transpose()?,
         kind: given(&params.kind).map(str::to_owned),
         since: given(&params.since).map(|text| time_of("since", text)).transpose()?,

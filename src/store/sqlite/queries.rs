@@ -132,7 +132,7 @@ fn events_sql(connection: &Connection, query: &EventQuery) -> rusqlite::Result<S
     let texts: Vec<String> = arms.iter().map(|arm| format!("SELECT * FROM ({})", arm.text)).collect();
     let mut all = Sql::new(texts.join(" UNION ALL "));
     all.values = arms.into_iter().flat_map(|arm| arm.values).collect();
-    all.add(" ORDER BY seq LIMIT ?", [limit]);
+    all.add(order(query), [limit]);
     Ok(all)
 }
 
@@ -155,8 +155,15 @@ fn arm(query: &EventQuery, kind: Option<String>, after: i64, limit: &Value) -> S
     if let Some(since) = query.since {
         sql.add(" AND at_ms >= ?", [Value::from(since.0)]);
     }
-    sql.add(" ORDER BY seq LIMIT ?", [limit.clone()]);
+    if let Some(before) = query.before {
+        sql.add(" AND seq < ?", [Value::from(i64::try_from(before).unwrap_or(i64::MAX))]);
+    }
+    sql.add(order(query), [limit.clone()]);
     sql
+}
+
+fn order(query: &EventQuery) -> &'static str {
+    if query.newest_first { " ORDER BY seq DESC LIMIT ?" } else { " ORDER BY seq LIMIT ?" }
 }
 
 fn add_kind(sql: &mut Sql, kind: Option<&str>) {

@@ -31,8 +31,8 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/api/v1/events", "Read the event log")
             .of(LOOKING_BACK)
             .about(
-                "Every line that the log keeps, oldest first. A cursor is the number of a line: whoever asks again with the last \
-                 `seq` that they have gets what happened since.",
+                "Every line that the log keeps, oldest first unless `order` says otherwise. A cursor is the number of a line: whoever \
+                 asks again with the last `seq` that they have gets what happened since, or with the newest first what happened before.",
             )
             .query(
                 "type",
@@ -41,6 +41,7 @@ pub(super) fn operations() -> Vec<Operation> {
             )
             .query("share", spelt(ID), "Only lines about this share.")
             .query("since", text(), "Only lines of this time or later, as `2026-11-01T18:00:00Z`.")
+            .query("order", one_of(&["oldest", "newest"]), "Which stand first; `oldest` where nothing is said.")
             .pages(100, MAX_PAGE)
             .answers_json(
                 200,

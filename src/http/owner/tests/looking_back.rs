@@ -55,6 +55,27 @@ async fn the_history_is_found_by_outcome_text_and_time() {
 }
 
 #[tokio::test]
+async fn the_event_log_is_read_from_either_end() {
+    let scene = scene().await;
+    closed(&scene, "film.mkv").await;
+    let read = async |query: &str| {
+        let page = scene.call("GET", &format!("/api/v1/events{query}")).await.expect(200).json();
+        let seqs: Vec<u64> = page["events"].as_array().unwrap().iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+        (seqs, page["next_cursor"].as_str().map(str::to_owned))
+    };
+    let (all, _) = read("").await;
+    assert!(all.len() >= 4, "{all:?}");
+    let backwards: Vec<u64> = all.iter().rev().copied().collect();
+    assert_eq!(read("?order=oldest").await.0, all);
+    assert_eq!(read("?order=newest").await, (backwards.clone(), None));
+    let (page, cursor) = read("?order=newest&limit=2").await;
+    assert_eq!(page, backwards[..2]);
+    assert_eq!(read(&format!("?order=newest&limit=2&cursor={}", cursor.unwrap())).await.0, backwards[2..4]);
+    assert_eq!(read("?order=newest&type=share.created").await.0, [1]);
+    scene.call("GET", "/api/v1/events?order=upwards").await.expect_problem(422, "bad_query");
+}
+
+#[tokio::test]
 async fn shares_are_found_by_a_part_of_their_path_living_or_not() {
     let scene = scene().await;
     let gone = closed(&scene, "film.mkv").await;

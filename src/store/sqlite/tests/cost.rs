@@ -52,11 +52,19 @@ fn what_is_asked_costs_the_same_in_a_small_and_in_a_large_store() {
     ] {
         let ask = |filled: &Filled, part: u64| {
             let after = filled.lines() * part / 2;
-            let query = EventQuery { after, share, kind: kind.map(str::to_owned), since, limit: 50 };
+            let query = EventQuery { after, share, kind: kind.map(str::to_owned), since, limit: 50, ..EventQuery::default() };
             filled.steps(|file| queries::page_of_events(file, &query).unwrap())
         };
         same(what, ask(&small, 0), ask(&large, 0));
         same(what, ask(&small, 1), ask(&large, 1));
+        let ask = |filled: &Filled, part: Option<u64>| {
+            let before = part.map(|part| filled.lines() * part / 2);
+            let query =
+                EventQuery { before, newest_first: true, share, kind: kind.map(str::to_owned), since, limit: 50, ..EventQuery::default() };
+            filled.steps(|file| queries::page_of_events(file, &query).unwrap())
+        };
+        same(what, ask(&small, None), ask(&large, None));
+        same(what, ask(&small, Some(1)), ask(&large, Some(1)));
     }
     let last = Day(DAYS as i64);
     let ask = |filled: &Filled| filled.steps(|file| stats::stats(file, Day(last.0 - 29), last).unwrap());
