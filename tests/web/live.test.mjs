@@ -25,10 +25,12 @@ class Stream extends EventTarget {
   }
 }
 
-/** A book that writes down what is done with it. */
+/** A book that writes down what is done with it, and the lines that it is told of. */
 const book = () => {
   const done = [];
-  return { done, living: new Map(), put: (share) => done.push(share.id), load: async () => done.push('load') };
+  const made = new EventTarget();
+  made.addEventListener('log', ({ detail }) => done.push(`line ${detail.seq}`));
+  return Object.assign(made, { done, living: new Map(), put: (share) => done.push(share.id), load: async () => done.push('load') });
 };
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
@@ -40,7 +42,7 @@ beforeEach(() => {
   globalThis.document = Object.assign(new EventTarget(), { hidden: false });
 });
 
-test('shares are put into the book, and lines of the log are left alone', async () => {
+test('shares are put into the book, and lines of the log are told of', async () => {
   const shares = book();
   new Live(shares, () => {}).start();
   const [stream] = Stream.opened;
@@ -48,12 +50,14 @@ test('shares are put into the book, and lines of the log are left alone', async 
   stream.play('log', { seq: 1, type: 'share.created', share: 'a' });
   stream.play('share', { id: 'a' });
   await settled();
-  assert.deepEqual(shares.done, ['a']);
+  assert.deepEqual(shares.done, ['line 1', 'a']);
 });
 
 test('a resync reads the shares anew, and so does each connection', async () => {
   const shares = book();
   const connected = [];
+  let resynced = 0;
+  shares.addEventListener('resynced', () => { resynced += 1; });
   new Live(shares, (is) => connected.push(is)).start();
   Stream.opened[0].play('open', null);
   await settled();
@@ -61,6 +65,7 @@ test('a resync reads the shares anew, and so does each connection', async () => 
   await settled();
   assert.deepEqual(shares.done, ['load', 'load']);
   assert.deepEqual(connected, [true, true]);
+  assert.equal(resynced, 2);
 });
 
 test('a page that is not looked at does not listen, and asks now and then while a door is open', async (context) => {

@@ -8,6 +8,7 @@ const RETRY_MS = [1_000, 30_000];
 const HIDDEN_ASK_MS = 5_000;
 
 export class Live {
+  /** Dispatches also `log` (with `detail`, a line of the event log) and `resynced` (lines may have been missed). */
   #book;
   #onConnection;
   /** @type {EventSource|null} */
@@ -45,6 +46,7 @@ export class Live {
       this.#resync();
     });
     source.addEventListener('share', (event) => this.#book.put(JSON.parse(event.data)));
+    source.addEventListener('log', (event) => this.#book.dispatchEvent(new CustomEvent('log', { detail: JSON.parse(event.data) })));
     source.addEventListener('resync', () => this.#resync());
     source.addEventListener('error', () => {
       this.#onConnection(false);
@@ -69,6 +71,7 @@ export class Live {
   async #resync() {
     try {
       await this.#book.load();
+      this.#book.dispatchEvent(new Event('resynced'));
       this.#failures = 0;
       this.#onConnection(true);
     } catch {

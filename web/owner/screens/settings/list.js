@@ -1,0 +1,79 @@
+// Every setting: what holds, who said so, what it does.
+
+import { request } from '../../../shared/api.js';
+import { element } from '../../../shared/dom.js';
+import { displayText } from '../../../shared/format.js';
+import { say, words } from '../../../shared/words.js';
+import { Pane, factLine, section } from '../parts.js';
+
+/**
+ * @typedef {{name: string, flag: string|null, value: string|null, default: string|null, is_set: boolean, is_secret: boolean,
+ *   by_file: string|null, origin: string, origin_text: string, help: string, unit: string|null, reloads: boolean}} Setting
+ */
+
+export function listSection() {
+  const { settings } = words;
+  const pane = new Pane();
+  const found = element('p', { class: 'muted small', role: 'status' });
+  const filter = element('input', { type: 'search', id: 'settings-filter', autocomplete: 'off', spellcheck: false, maxLength: 100, oninput: () => show() });
+  const onlySet = element('input', { type: 'checkbox', id: 'settings-set', onchange: () => show() });
+  const none = element('p', { class: 'nothing muted', hidden: true }, settings.none_found);
+  /** @type {[Setting, HTMLElement][]} */
+  let rows = [];
+  const show = () => {
+    const wanted = filter.value.trim().toLowerCase().split(/\s+/);
+    let n = 0;
+    for (const [setting, row] of rows) {
+      const text = [setting.name, setting.flag, setting.help, setting.value].join(' ').toLowerCase();
+      row.hidden = !wanted.every((part) => text.includes(part)) || (onlySet.checked && setting.origin === 'default');
+      n += row.hidden ? 0 : 1;
+    }
+    none.hidden = n > 0;
+    found.textContent = say(settings.found, { n });
+  };
+  pane.fill(() => request('GET', '/settings'), ({ settings: all, notes = [] }) => {
+    rows = all.map((/** @type {Setting} */ setting) => [setting, row(setting)]);
+    show();
+    return [
+      ...notes.map((/** @type {string} */ note) => element('p', { class: 'note-box', lang: 'en' }, displayText(note))),
+      element('ul', { class: 'settings' }, ...rows.map(([, shown]) => shown)), none,
+    ];
+  });
+  return section('list', settings.list, element('p', { class: 'muted' }, settings.list_about),
+    element('div', { class: 'fields' },
+      element('div', { class: 'field wide' }, element('label', { for: filter.id }, settings.filter), filter),
+      element('div', { class: 'switch' }, onlySet, element('label', { for: onlySet.id }, settings.only_set))),
+    found, pane.box);
+}
+
+/** @param {Setting} setting */
+function row(setting) {
+  const { settings } = words;
+  const { name, flag, default: preset, help, reloads } = setting;
+  const isDefault = setting.origin === 'default';
+  return element('li', { class: isDefault ? 'setting' : 'setting is-set' },
+    element('div', { class: 'setting-head' },
+      element('h3', {}, element('code', {}, name)),
+      element('p', { class: 'value' }, valueOf(setting))),
+    element('p', { class: 'help', lang: 'en' }, help),
+    factLine(originOf(setting), !isDefault && preset !== null && say(settings.default, { value: preset }), flag && element('code', {}, flag),
+      reloads ? settings.reloads : settings.restart));
+}
+
+/** @param {Setting} setting */
+function valueOf({ value, is_secret: isSecret, is_set: isSet, origin }) {
+  const { settings } = words;
+  if (isSecret) return element('em', {}, !isSet ? settings.no_value : origin === 'default' ? settings.secret_made : settings.secret_set);
+  if (value === null || value === '') return element('em', { class: 'muted' }, settings.no_value);
+  return element('code', {}, displayText(value));
+}
+
+/** @param {Setting} setting */
+function originOf({ origin, origin_text: text, is_secret: isSecret, is_set: isSet, by_file: byFile }) {
+  const { origins } = words.settings;
+  const name = isSecret && isSet && origin === 'default' ? 'itself' : origin;
+  const said = Object.hasOwn(origins, name) ? origins[/** @type {keyof typeof origins} */ (name)] : text;
+  // Which file and line, or which variable names the secret's file.
+  const where = origin === 'file' && text !== origin ? text : byFile;
+  return element('span', {}, where ? `${said} (${displayText(where)})` : said);
+}
