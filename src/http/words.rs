@@ -12,7 +12,7 @@ mod units;
 
 use std::time::Duration;
 
-pub use catalogue::{Counted, Phrase, Words, text_named, words};
+pub use catalogue::{Counted, Phrase, Words, pages_words, text_named, words};
 pub use language::Language;
 
 use crate::share::{

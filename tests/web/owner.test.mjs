@@ -28,5 +28,6 @@ test('the title tells how far the download is that runs, and the slowest of seve
 test('the speed of the last minute is drawn from left to right, its highest at the top', () => {
   const points = [{ at: 0, value: 0 }, { at: 30_000, value: 200 }, { at: 60_000, value: 100 }];
   assert.equal(pointsText(points, 60_000), '0.0,23.0 60.0,1.0 120.0,12.0');
+  assert.equal(pointsText(points.slice(1), 60_000), '0.0,1.0 120.0,12.0');
   assert.equal(pointsText([{ at: 0, value: 0 }], 0), '120.0,23.0');
 });

@@ -8,7 +8,6 @@ import { Live } from './live.js';
 import { Notices } from './notices.js';
 import { Places } from './places.js';
 import { ShareBook } from './share-book.js';
-import { ShareDialog } from './share-dialog.js';
 import { SharesPanel } from './shares-panel.js';
 import { Sharing } from './sharing.js';
 import { toast } from './toast.js';
@@ -34,15 +33,21 @@ async function start() {
 
   const book = new ShareBook();
   const places = new Places({ home: byId('home'), screen: byId('screen') }, { session, book });
+  /** @type {import('./share-dialog.js').ShareDialog|null} */
+  let dialog = null;
   const panel = new SharesPanel(book, { living: byId('living'), closed: byId('closed'), history: byId('history') }, session);
   const sharing = new Sharing(book, (shares, copied) => panel.showLink(shares, copied));
-  const dialog = new ShareDialog(session, sharing, () => files.clearSelection());
   const files = new FileBrowser({
     list: byId('list'), search: byId('search'), filters: byId('filters'), hint: byId('search-hint'), trail: byId('trail'), count: byId('count'),
     recent: byId('recent'), bulk: byId('bulk'),
   }, {
     share: (entries, from) => sharing.now(entries, from).then((made) => made && files.clearSelection()),
-    options: (entries) => dialog.offer(entries),
+    options: async (entries) => {
+      // Most shares are made without it, so it is loaded when it is first asked for.
+      const { ShareDialog } = await import('./share-dialog.js');
+      dialog ??= new ShareDialog(session, sharing, () => files.clearSelection());
+      dialog.offer(entries);
+    },
   });
   book.addEventListener('change', () => showDoors(book));
   byId('close-all').addEventListener('click', () => askToCloseAll(book));

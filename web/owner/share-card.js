@@ -8,7 +8,6 @@ import { canNotify } from './notices.js';
 import { sentenceOfShare } from './policy.js';
 import { Sparkline } from './sparkline.js';
 import { toast } from './toast.js';
-import { TransfersView } from './transfers-view.js';
 
 /** What can be done with a share, by its state. */
 const ACTIONS = {
@@ -47,7 +46,7 @@ class ShareCard extends HTMLElement {
   #shownActions = '';
   /** @type {string|null} */
   #shownUrl = null;
-  /** @type {TransfersView|null} */
+  /** @type {import('./transfers-view.js').TransfersView|null} */
   #transfers = null;
 
   /**
@@ -112,7 +111,8 @@ class ShareCard extends HTMLElement {
   #showProgress() {
     const { state, progress, name } = this.#share;
     const isRunning = state === 'transferring' || state === 'waiting';
-    this.#bar.hidden = !(isRunning || (progress.percent > 0 && state !== 'closed'));
+    // Of an offer for several the bar would tell of the one before.
+    this.#bar.hidden = !(isRunning || state === 'delivered');
     this.#bar.value = progress.percent;
     this.#bar.setAttribute('aria-label', say(words.share.progress, { name: displayText(name) }));
     if (isRunning) this.#sparkline.add(progress.bytes_per_second);
@@ -176,9 +176,15 @@ class ShareCard extends HTMLElement {
     } else if (name === 'extend') this.#panel.append(this.#extendView());
     else if (name === 'close') this.#panel.append(this.#closeView());
     else if (name === 'transfers') {
-      this.#transfers = new TransfersView(this.#share, (error) => this.#say(error));
-      this.#panel.append(this.#transfers.box);
+      this.#openTransfers();
     }
+  }
+
+  async #openTransfers() {
+    const { TransfersView } = await import('./transfers-view.js');
+    if (this.#opened !== 'transfers' || this.#transfers) return;
+    this.#transfers = new TransfersView(this.#share, (error) => this.#say(error));
+    this.#panel.append(this.#transfers.box);
   }
 
   #shut() {

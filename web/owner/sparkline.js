@@ -32,11 +32,12 @@ export class Sparkline {
 }
 
 /**
- * Places points in a box of 120 by 24, now at its right end.
+ * Places points in a box of 120 by 24: the first at its left end, now at its right.
  * @param {{at: number, value: number}[]} points
  * @param {number} now
  */
 export function pointsText(points, now) {
   const most = Math.max(1, ...points.map((point) => point.value));
-  return points.map(({ at, value }) => `${(120 - ((now - at) / SPAN_MS) * 120).toFixed(1)},${(23 - (value / most) * 22).toFixed(1)}`).join(' ');
+  const span = Math.max(1, now - (points[0]?.at ?? now));
+  return points.map(({ at, value }) => `${(120 - ((now - at) / span) * 120).toFixed(1)},${(23 - (value / most) * 22).toFixed(1)}`).join(' ');
 }

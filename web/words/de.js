@@ -580,7 +580,7 @@ export default {
     "sentence_one_from": "Eine Person kann dies von {start} bis {end} herunterladen.",
     "sentence_some_from": "{n} Personen können dies von {start} bis {end} herunterladen.",
     "sentence_any_from": "Alle, die den Link haben, können dies von {start} bis {end} herunterladen.",
-    "title": "Teilen",
+    "title": "Teilen:",
     "title_several": {
       "one": "{n} Datei teilen",
       "other": "{n} Dateien teilen"

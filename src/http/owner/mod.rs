@@ -213,7 +213,7 @@ const ADMIN: Access = Access::Needs(Scope::Admin);
 fn routes() -> Vec<Route> {
     use Access::Public;
     vec![
-        route(Method::GET, "/", Public, session::index),
+        route(Method::GET, "/", Public, session::index).compressed(),
         route(Method::GET, auth::SIGN_IN, Public, session::sign_in_page),
         route(Method::POST, auth::SIGN_IN, Public, session::sign_in).does("session.sign_in"),
         route(Method::GET, "/assets/{*path}", Public, assets::asset).compressed(),
@@ -315,17 +315,23 @@ struct NoSlash;
 /// Tells browsers what no answer of ours is: something to sniff, to frame, to keep, or to run.
 async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    let is_part = response.extensions().get::<assets::Part>().is_some();
     let headers = response.headers_mut();
     let is_page = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     let policy = if is_page { PAGE_POLICY } else { DATA_POLICY };
-    for (name, value) in [
+    let of_everything = [
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    // These speak of windows and links. The thirty parts of a page are neither, and together they would weigh as much as five of them.
+    let of_documents = [
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    ] {
+    ];
+    let documents = of_documents.into_iter().filter(|_| !is_part);
+    for (name, value) in of_everything.into_iter().chain(documents) {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

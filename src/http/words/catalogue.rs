@@ -16,6 +16,9 @@ const GERMAN: &str = include_str!("../../../web/words/de.js");
 
 static CATALOGUES: LazyLock<[Catalogue; 2]> = LazyLock::new(|| [Catalogue::parse(ENGLISH), Catalogue::parse(GERMAN)]);
 
+/// The parts that no script of the owner's pages reads.
+const OF_THE_SERVER: [&str; 4] = ["state", "policy", "reach", "recipient"];
+
 /// A language's file.
 struct Catalogue {
     /// All of it.
@@ -43,6 +46,15 @@ fn catalogue(language: Language) -> &'static Catalogue {
 /// Returns what the server says in a language.
 pub fn words(language: Language) -> &'static Words {
     &catalogue(language).words
+}
+
+/// Returns what the pages in the browser say in a language, as JSON: all but what the server alone does.
+pub fn pages_words(language: Language) -> String {
+    let mut words = catalogue(language).all.clone();
+    if let Some(parts) = words.as_object_mut() {
+        parts.retain(|part, _| !OF_THE_SERVER.contains(&part.as_str()));
+    }
+    words.to_string()
 }
 
 /// Returns a text by its dotted name, as `find.search`; `None` where there is none. For the pages' templates.
