@@ -1,7 +1,7 @@
 // Plots as SVG, made by code: bars or a line over days, and ranks beside names. Each has a title and a summary for those who
 // do not see it, a point for each value that the keyboard reaches, and the same figures as a table.
 
-import { element } from './dom.js';
+import { element, shape } from './dom.js';
 
 /** How high a plot is, and the room for its axes, in CSS pixels. */
 const HEIGHT = 200;
@@ -10,7 +10,6 @@ const MARGIN = { top: 12, right: 8, bottom: 26, left: 64 };
 const STEPS = 4;
 /** How far apart the days below a plot are written, in CSS pixels. */
 const LABEL_ROOM = 76;
-const SPACE = 'http://www.w3.org/2000/svg';
 
 /**
  * @typedef {{label: string, value: number|null, text: string}} Point what stands below it, how high it is (`null`: there is
@@ -67,18 +66,6 @@ export function plotOf(plot) {
 }
 
 /**
- * @param {string} name
- * @param {Record<string, string|number>} attributes
- * @param {...(Node|string)} children
- */
-function svg(name, attributes, ...children) {
-  const made = document.createElementNS(SPACE, name);
-  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, String(value));
-  made.append(...children);
-  return made;
-}
-
-/**
  * Where things stand in a plot of so many pixels.
  * @param {Plot} plot
  * @param {number} width
@@ -103,20 +90,20 @@ function placesIn({ points, limit }, width) {
  */
 function picture(plot, width, id) {
   const { ticks, band, x, y } = placesIn(plot, width);
-  const parts = [svg('title', { id: `${id}-title` }, plot.title), svg('desc', { id: `${id}-summary` }, plot.summary)];
+  const parts = [shape('title', { id: `${id}-title` }, plot.title), shape('desc', { id: `${id}-summary` }, plot.summary)];
   for (const tick of ticks) {
-    parts.push(svg('line', { class: 'grid', x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }));
-    parts.push(svg('text', { class: 'tick', x: MARGIN.left - 8, y: y(tick) + 4, 'text-anchor': 'end' }, plot.write(tick)));
+    parts.push(shape('line', { class: 'grid', x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }));
+    parts.push(shape('text', { class: 'tick', x: MARGIN.left - 8, y: y(tick) + 4, 'text-anchor': 'end' }, plot.write(tick)));
   }
   const every = Math.max(1, Math.ceil(LABEL_ROOM / band));
   // Counted from the newest, which is the one that is looked for.
   for (let index = plot.points.length - 1; index >= 0; index -= every) {
     const isLast = index === plot.points.length - 1 && band < LABEL_ROOM;
     const place = isLast ? { x: width - MARGIN.right, 'text-anchor': 'end' } : { x: x(index), 'text-anchor': 'middle' };
-    if (place.x > MARGIN.left + LABEL_ROOM / 2 - 8) parts.push(svg('text', { class: 'tick', y: HEIGHT - 8, ...place }, plot.points[index].label));
+    if (place.x > MARGIN.left + LABEL_ROOM / 2 - 8) parts.push(shape('text', { class: 'tick', y: HEIGHT - 8, ...place }, plot.points[index].label));
   }
   parts.push(...(plot.kind === 'bars' ? bars(plot, band, x, y) : lines(plot, x, y)));
-  return svg('svg', {
+  return shape('svg', {
     class: 'picture', role: 'img', 'aria-labelledby': `${id}-title`, 'aria-describedby': `${id}-summary`, viewBox: `0 0 ${width} ${HEIGHT}`,
     width, height: HEIGHT,
   }, ...parts);
@@ -135,7 +122,7 @@ function bars({ points }, band, x, y) {
     // A little must not look like nothing.
     const height = Math.max(2, y(0) - y(value));
     const radius = Math.min(3, breadth / 3);
-    return [svg('rect', { class: 'bar', x: x(index) - breadth / 2, y: y(0) - height, width: breadth, height, rx: radius })];
+    return [shape('rect', { class: 'bar', x: x(index) - breadth / 2, y: y(0) - height, width: breadth, height, rx: radius })];
   });
 }
 
@@ -147,11 +134,11 @@ function bars({ points }, band, x, y) {
  */
 function lines({ points }, x, y) {
   const known = points.flatMap(({ value }, index) => (value === null ? [] : [{ index, x: x(index), y: y(value) }]));
-  const steps = known.slice(1).map((at, index) => svg('path', {
+  const steps = known.slice(1).map((at, index) => shape('path', {
     class: at.index - known[index].index > 1 ? 'line over-gap' : 'line',
     d: `M${known[index].x.toFixed(1)} ${known[index].y.toFixed(1)}L${at.x.toFixed(1)} ${at.y.toFixed(1)}`,
   }));
-  return [...steps, ...known.map((at) => svg('circle', { class: 'dot', cx: at.x, cy: at.y, r: 3 }))];
+  return [...steps, ...known.map((at) => shape('circle', { class: 'dot', cx: at.x, cy: at.y, r: 3 }))];
 }
 
 /**
@@ -165,21 +152,21 @@ function reader(plot, width, chosen, onRead) {
   const { band, x } = placesIn(plot, width);
   const last = plot.points.length - 1;
   const start = chosen > 0 && chosen <= last ? chosen : last;
-  const spots = plot.points.map(({ text }, index) => svg('rect', {
+  const spots = plot.points.map(({ text }, index) => shape('rect', {
     class: 'spot', role: 'img', 'aria-label': text, tabindex: index === start ? 0 : -1,
     x: x(index) - band / 2, y: MARGIN.top, width: band, height: HEIGHT - MARGIN.top - MARGIN.bottom,
   }));
-  const over = svg('svg', {
+  const over = shape('svg', {
     class: 'reader', role: 'group', 'aria-label': `${plot.title}. ${plot.words.read}`, viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT,
   }, ...spots);
   const read = (/** @type {Event} */ event) => {
-    const index = spots.indexOf(/** @type {SVGElement} */ (event.target));
+    const index = spots.indexOf(/** @type {SVGRectElement} */ (event.target));
     if (index >= 0) onRead(index);
   };
   over.addEventListener('pointerover', read);
   over.addEventListener('focusin', read);
   over.addEventListener('keydown', (event) => {
-    const from = spots.indexOf(/** @type {SVGElement} */ (event.target));
+    const from = spots.indexOf(/** @type {SVGRectElement} */ (event.target));
     const { key } = /** @type {KeyboardEvent} */ (event);
     const to = { ArrowRight: from + 1, ArrowLeft: from - 1, Home: 0, End: last }[key];
     if (from < 0 || to === undefined) return;
@@ -187,7 +174,7 @@ function reader(plot, width, chosen, onRead) {
     const next = spots[Math.max(0, Math.min(last, to))];
     spots[from].setAttribute('tabindex', '-1');
     next.setAttribute('tabindex', '0');
-    /** @type {SVGElement} */ (next).focus();
+    next.focus();
   });
   return over;
 }
@@ -210,6 +197,6 @@ function tableOf({ title, points, write, words }) {
  */
 export function rankBar(value, highest, kind = '') {
   const width = highest > 0 ? Math.max(value > 0 ? 0.5 : 0, (value / highest) * 100) : 0;
-  return svg('svg', { class: `rank ${kind}`, viewBox: '0 0 100 1', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
-    svg('rect', { x: 0, y: 0, width, height: 1 }));
+  return shape('svg', { class: `rank ${kind}`, viewBox: '0 0 100 1', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+    shape('rect', { x: 0, y: 0, width, height: 1 }));
 }

@@ -164,7 +164,7 @@ class HistoryScreen extends HTMLElement {
     this.#chips.replaceChildren(chip('', words.screens.any), ...OUTCOMES.map((outcome) => chip(outcome, outcomeText(outcome))));
     if (hadFocus) /** @type {HTMLElement|null} */ (this.#chips.querySelector('[aria-current]'))?.focus();
     const file = (/** @type {string} */ format) => {
-      const asked = new URLSearchParams(Object.entries(this.#query()).filter(([, value]) => value));
+      const asked = new URLSearchParams(Object.entries(this.#query()).flatMap(([name, value]) => (value ? [[name, value]] : [])));
       asked.set('format', format);
       return element('a', { href: `${BASE}/history?${asked}`, download: `history.${format}` }, format.toUpperCase());
     };

@@ -1,7 +1,7 @@
 // What the screens beside the files have in common: signs, a pane that loads, a question before what cannot be
 // undone.
 
-import { element } from '../../shared/dom.js';
+import { element, shape } from '../../shared/dom.js';
 import { words } from '../../shared/words.js';
 
 /** How long an answer may take before the page says that it waits: sooner, the words would only flicker. */
@@ -31,15 +31,7 @@ const SIGNS = {
  * @param {string} [kind] a class, for its colour
  */
 export function sign(name, kind = '') {
-  const space = 'http://www.w3.org/2000/svg';
-  const svg = document.createElementNS(space, 'svg');
-  for (const [attribute, value] of Object.entries({ viewBox: '0 0 24 24', class: `icon sign ${kind}`, 'aria-hidden': 'true' })) {
-    svg.setAttribute(attribute, value);
-  }
-  const path = document.createElementNS(space, 'path');
-  path.setAttribute('d', SIGNS[name]);
-  svg.append(path);
-  return svg;
+  return shape('svg', { viewBox: '0 0 24 24', class: `icon sign ${kind}`, 'aria-hidden': 'true' }, shape('path', { d: SIGNS[name] }));
 }
 
 /** The sign and the colour of how a share ended. @param {string|null} outcome @returns {[Sign, string]} */

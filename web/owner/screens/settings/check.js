@@ -8,8 +8,11 @@ import { Pane, section, sign } from '../parts.js';
 
 /** @typedef {{name: string, status: 'ok'|'warning'|'wrong', text: string, fix: string|null}} Check */
 
-/** The sign of each, its colour, and its place in the list: what is wrong stands first. */
-const STATUS = /** @type {const} */ ({ wrong: ['bad', 'is-bad'], warning: ['warn', 'is-warn'], ok: ['good', 'is-good'] });
+/**
+ * The sign of each, its colour, and its place in the list: what is wrong stands first.
+ * @type {Record<Check['status'], [import('../parts.js').Sign, string]>}
+ */
+const STATUS = { wrong: ['bad', 'is-bad'], warning: ['warn', 'is-warn'], ok: ['good', 'is-good'] };
 
 export function checkSection() {
   const { settings } = words;
