@@ -24,6 +24,8 @@ test('many days stand by weeks that end with the last day, and nothing is lost',
   assert.equal(bundles.reduce((sum, { deliveredBytes }) => sum + deliveredBytes, 0), 365);
   assert.equal(bundles.at(-1).bytesPerSecond, 361);
   assert.equal(bundles[1].successPercent, (4 / 14) * 100);
+  const [first] = bundled(days.slice(0, 102));
+  assert.deepEqual([first.days, first.bytesPerSecond], [4, 1], 'of an even number a speed that was measured');
 });
 
 test('a server that does not say how a day went leaves gaps', () => {

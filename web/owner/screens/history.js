@@ -190,7 +190,7 @@ class HistoryScreen extends HTMLElement {
         element('span', { class: 'row-sign', title: outcomeText(share.outcome) }, sign(...signOfOutcome(share.outcome))),
         element('div', { class: 'row-text' },
           element('h2', {}, disclose),
-          element('p', { class: 'sentence' }, sentenceOf(share, 'state_text')),
+          element('p', { class: 'said' }, sentenceOf(share, 'state_text')),
           factLine(sizeText(share.size_bytes), share.closed_at && timeAgo(share.closed_at), downloadsText(share))),
         again),
       panel);

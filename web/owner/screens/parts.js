@@ -118,14 +118,19 @@ export function ask({ title, text, yes }) {
 }
 
 /**
- * Makes a section with a heading.
+ * Makes a section with a heading, which takes the keyboard where what it stood on went away (`focusHeading`).
  * @param {string} id
  * @param {string} title
  * @param {...(Node|string|null|false)} children
  */
 export function section(id, title, ...children) {
   return element('section', { class: 'card', id, 'aria-labelledby': `${id}-title` },
-    element('h2', { id: `${id}-title` }, title), ...children);
+    element('h2', { id: `${id}-title`, tabIndex: -1 }, title), ...children);
+}
+
+/** Brings the keyboard to a section's heading. @param {string} id */
+export function focusHeading(id) {
+  document.getElementById(`${id}-title`)?.focus({ preventScroll: true });
 }
 
 /**

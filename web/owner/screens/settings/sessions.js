@@ -5,7 +5,7 @@ import { announce, element } from '../../../shared/dom.js';
 import { agentText, displayText } from '../../../shared/format.js';
 import { timeAgo } from '../../../shared/time.js';
 import { say, words } from '../../../shared/words.js';
-import { Pane, ask, factLine, section, sign } from '../parts.js';
+import { Pane, ask, factLine, focusHeading, section, sign } from '../parts.js';
 
 /**
  * @typedef {{id: string, created_at: string, last_seen_at: string, expires_at: string, address: string|null, agent: string,
@@ -23,6 +23,7 @@ export function sessionsSection() {
     try {
       announce(await work());
       await load();
+      focusHeading('sessions');
     } catch (problem) {
       error.textContent = /** @type {Error} */ (problem).message;
       error.hidden = false;

@@ -6,7 +6,7 @@ import { displayText } from '../../../shared/format.js';
 import { timeAgo } from '../../../shared/time.js';
 import { say, words } from '../../../shared/words.js';
 import { copyField } from '../../copy-field.js';
-import { Pane, ask, factLine, section, sign } from '../parts.js';
+import { Pane, ask, factLine, focusHeading, section, sign } from '../parts.js';
 
 /**
  * @typedef {{id: string, name: string, scope: 'read'|'share'|'admin', created_at: string, expires_at: string|null,
@@ -90,6 +90,7 @@ function row(token, load) {
       await request('DELETE', `/tokens/${encodeURIComponent(token.id)}`);
       announce(say(settings.token_revoked, { name }));
       await load();
+      focusHeading('tokens');
     } catch (problem) {
       revoke.disabled = false;
       error.textContent = /** @type {Error} */ (problem).message;
