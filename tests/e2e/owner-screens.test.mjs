@@ -219,7 +219,7 @@ test('whoever may only look sees no button that they may not press', { skip }, a
   });
   await page.goto(await server.signInLink());
   await page.goto(`${server.ownerUrl}/#!settings`);
-  await page.waitForSelector('#list');
+  await page.waitForSelector('#all-settings');
   assert.deepEqual(await texts(page, 'main section h2'), ['All settings', 'About']);
   await page.goto(`${server.ownerUrl}/#!history`);
   await page.waitForSelector('.row-share');

@@ -49,7 +49,7 @@ class SettingsScreen extends HTMLElement {
         mayShare ? section('doors-section', settings.doors, element('p', { class: 'muted' }, settings.doors_about), this.#doors, this.#doorsSaid) : ''),
       isAdmin ? tokensSection() : '',
       isAdmin ? sessionsSection() : '',
-      isAdmin ? listSection() : section('list', settings.list, element('p', { class: 'muted' }, words.screens.not_allowed)),
+      isAdmin ? listSection() : section('all-settings', settings.list, element('p', { class: 'muted' }, words.screens.not_allowed)),
       section('about', settings.about, element('p', { class: 'facts' },
         element('span', {}, say(settings.version, { version })),
         element('a', { href: new URL(`${BASE}/../docs`, location.href).href }, settings.api))));

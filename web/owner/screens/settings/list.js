@@ -39,7 +39,7 @@ export function listSection() {
       element('ul', { class: 'settings' }, ...rows.map(([, shown]) => shown)), none,
     ];
   });
-  return section('list', settings.list, element('p', { class: 'muted' }, settings.list_about),
+  return section('all-settings', settings.list, element('p', { class: 'muted' }, settings.list_about),
     element('div', { class: 'fields' },
       element('div', { class: 'field wide' }, element('label', { for: filter.id }, settings.filter), filter),
       element('div', { class: 'switch' }, onlySet, element('label', { for: onlySet.id }, settings.only_set))),
