@@ -45,6 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("uuid", &["token/random.rs", "share/ids.rs"]),
     ("libc", &["sys.rs"]),
     ("bollard", &["tunnel/tailscale/docker.rs"]),
+    ("csv", &["http/owner/export.rs"]),
 ];
 
 /// What the core may not name: I/O, tasks, clocks, randomness.

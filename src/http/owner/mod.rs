@@ -4,7 +4,7 @@
 //! one table of `routes` to a handler, which asks the controller, the catalog or the store. Nothing here decides anything
 //! about a share.
 //!
-//! * `shares.rs`, `pages.rs`, `transfers.rs`, `files.rs`, `events.rs`, `stream.rs`, `stats.rs`: what is shared and was.
+//! * `shares.rs`, `pages.rs`, `export.rs`, `transfers.rs`, `files.rs`, `events.rs`, `stream.rs`, `stats.rs`: what is shared and was.
 //! * `session.rs`, `sessions.rs`, `tokens.rs`, `audit.rs`: who comes in, and what they did. `health.rs`: whether all is well.
 //! * `openapi.rs`: the description of all that, and `docs.rs`: the same as a page.
 //! * `wire.rs`: the JSON of answers. `body.rs`: the JSON of requests. `once.rs`: `Idempotency-Key`. `serve.rs`: the loop.
@@ -38,6 +38,7 @@ mod audit;
 pub(super) mod body;
 mod docs;
 mod events;
+mod export;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::OwnerSide;
+use super::export::{self, Format};
 use super::query::{Edge, bad, given, limit, moment};
 use super::wire::ShareJson;
 use crate::controller::View;
@@ -37,6 +40,7 @@ pub(super) struct HistoryParams {
     until: Option<String>,
     cursor: Option<String>,
     limit: Option<String>,
+    format: Option<String>,
 }
 
 /// A page of shares, newest made first; those that live stand before those that are closed.
@@ -82,12 +86,14 @@ pub(super) async fn list(
     page(&side, &caller, wanted, cursor, filter).await
 }
 
-/// Answers `GET /api/v1/history`: the closed shares.
+/// Answers `GET /api/v1/history`: the closed shares, a page or all of them as a file.
 pub(super) async fn history(
     State(side): State<Arc<OwnerSide>>,
     Extension(caller): Extension<Caller>,
     Query(params): Query<HistoryParams>,
-) -> Result<Json<SharesJson>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let format = Format::wanted(given(&params.format), &headers)?;
     let filter = ShareQuery {
         outcome: given(&params.outcome).map(outcome).transpose()?,
         path_contains: search(&params.query)?,
@@ -97,7 +103,10 @@ pub(super) async fn history(
         ..ShareQuery::default()
     };
     let cursor = given(&params.cursor).map(parse_cursor).transpose()?;
-    page(&side, &caller, Wanted::Closed, cursor, filter).await
+    match format {
+        Format::Page => Ok(page(&side, &caller, Wanted::Closed, cursor, filter).await?.into_response()),
+        Format::Csv | Format::JsonLines => export::download(side, caller, format, filter).await,
+    }
 }
 
 async fn page(

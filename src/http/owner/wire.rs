@@ -212,6 +212,66 @@ impl ShareJson {
     }
 }
 
+impl ShareJson {
+    /// The columns of a table of shares.
+    pub(super) const COLUMNS: [&str; 17] = [
+        "id",
+        "outcome",
+        "path",
+        "name",
+        "size_bytes",
+        "sha256",
+        "created_at",
+        "expires_at",
+        "closed_at",
+        "transfers",
+        "delivered_bytes",
+        "percent",
+        "evidence",
+        "max_downloads",
+        "note",
+        "message",
+        "state_text",
+    ];
+
+    /// Returns what stands in each of the columns; nothing where there is nothing.
+    pub(super) fn cells(self) -> [String; 17] {
+        let Self { progress, policy, .. } = self;
+        [
+            self.id,
+            self.outcome.map(|outcome| outcome.as_str().to_owned()).unwrap_or_default(),
+            self.path,
+            self.name,
+            self.size_bytes.to_string(),
+            self.sha256.unwrap_or_default(),
+            self.created_at,
+            self.expires_at,
+            self.closed_at.unwrap_or_default(),
+            self.transfers.to_string(),
+            progress.delivered_bytes.to_string(),
+            progress.percent.to_string(),
+            progress.evidence.map(evidence_word).unwrap_or_default().to_owned(),
+            policy.max_downloads.map(|most| most.to_string()).unwrap_or_default(),
+            self.note.unwrap_or_default(),
+            self.message.unwrap_or_default(),
+            self.state_text,
+        ]
+    }
+
+    /// Leaves out the link, for what is kept as a file.
+    pub(super) fn without_link(self) -> Self {
+        Self { url: None, curl: None, ..self }
+    }
+}
+
+fn evidence_word(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::HandedOver => "handed_over",
+        Evidence::Acknowledged => "acknowledged",
+        Evidence::Confirmed => "confirmed",
+    }
+}
+
 /// Returns when a share closed.
 pub(in crate::http) fn closed_at(share: &Share) -> Option<Moment> {
     match share.phase {

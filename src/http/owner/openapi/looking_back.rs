@@ -13,14 +13,21 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         get("/api/v1/history", "List the closed shares")
             .of(LOOKING_BACK)
-            .about("Newest made first. The filters all apply at once.")
+            .about(
+                "Newest made first. The filters all apply at once. As `csv` or `jsonl` (a line of JSON for each share) it is all of it in \
+                 one download, whatever `cursor` and `limit` say, and without links. In a cell that begins as a formula does a `'` \
+                 stands before it.",
+            )
             .query("outcome", one_of(&schema::OUTCOMES), "Only those that ended so.")
             .query("query", json!({ "type": "string", "maxLength": 255 }), "Only those whose path holds this text. At most 255 bytes.")
             .query("since", text(), &format!("Only those made then or later. {DAY_OR_TIME}"))
             .query("until", text(), &format!("Only those made before; a day is included. {DAY_OR_TIME}"))
+            .query("format", one_of(&["json", "csv", "jsonl"]), "In which form; where it is not said, as `Accept` says: `json`, a page.")
             .pages(100, MAX_PAGE)
             .answers(200, "Shares", "A page of shares.")
-            .problem(422, "A filter, the cursor or the limit cannot be taken (`bad_query`)."),
+            .answers_with(200, "text/csv", text(), "All of it.")
+            .answers_with(200, "application/x-ndjson", text(), "All of it.")
+            .problem(422, "A filter, the format, the cursor or the limit cannot be taken (`bad_query`)."),
         get("/api/v1/stats", "Count what happened")
             .of(LOOKING_BACK)
             .about("Folds of the event log over days in UTC, both included: the last 30 where nothing is said, and at most 367.")

@@ -76,6 +76,62 @@ async fn the_event_log_is_read_from_either_end() {
 }
 
 #[tokio::test]
+async fn the_history_is_a_file_for_spreadsheets_and_scripts() {
+    let scene = scene().await;
+    let body = json!({ "path": "film.mkv", "note": "=1+1, \"quoted\"\nand more" }).to_string();
+    let share = scene.call("POST", "/api/v1/shares").json(body).await.expect(201).json();
+    let link = share["url"].as_str().unwrap();
+    scene.call("DELETE", &format!("/api/v1/shares/{}", share["id"].as_str().unwrap())).await.expect(200);
+    let other = closed(&scene, "sub/book.pdf").await;
+    scene.share().await;
+    let csv = scene.call("GET", "/api/v1/history?format=csv&limit=1").await.expect(200);
+    assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8; header=present");
+    assert_eq!(csv.header("content-disposition"), "attachment; filename=\"portcullis-history-2027-01-15.csv\"");
+    let text = std::str::from_utf8(&csv.body).unwrap();
+    let head = "id,outcome,path,name,size_bytes,sha256,created_at,expires_at,closed_at,transfers,delivered_bytes,percent,evidence,\
+                max_downloads,note,message,state_text\r\n";
+    assert!(text.starts_with(head), "{text}");
+    assert!(text.contains(",\"'=1+1, \"\"quoted\"\"\nand more\","), "{text}");
+    assert!(text.contains(&format!("{other},revoked,sub/book.pdf,book.pdf,5,")) && text.ends_with("\r\n"), "{text}");
+    assert_eq!(text.matches("\r\n").count(), 3, "the head, and each closed share");
+    assert!(!text.contains(link) && !text.contains("http"), "{text}");
+
+    let lines = scene.call("GET", "/api/v1/history?query=book").header("accept", "application/x-ndjson").await.expect(200);
+    assert_eq!(lines.header("content-type"), "application/x-ndjson");
+    let text = std::str::from_utf8(&lines.body).unwrap();
+    let line: Value = serde_json::from_str(text).unwrap();
+    assert_eq!((&line["id"], &line["url"], text.lines().count()), (&json!(other), &Value::Null, 1));
+    assert!(scene.call("GET", "/api/v1/history?format=jsonl&query=nothing").await.expect(200).body.is_empty());
+    scene.call("GET", "/api/v1/history?format=xml").await.expect_problem(422, "bad_query");
+}
+
+#[tokio::test]
+async fn a_long_history_is_all_in_the_file_each_share_once() {
+    let store = Arc::new(MemoryStore::default());
+    let scene = scene_over(store.clone(), |_| {}).await;
+    let first: crate::share::ShareId = closed(&scene, "film.mkv").await.parse().unwrap();
+    let share = store.share(first).await.unwrap().unwrap();
+    for n in 0..700_u64 {
+        let mut copy = share.clone();
+        copy.id = crate::share::ShareId::from_random(n);
+        copy.link = format!("{:032x}", n + 1).parse().unwrap();
+        copy.created = Moment { steady: Steady(share.created.steady.0 - n as i64 / 3), ..share.created };
+        let save = |facts| crate::store::Save { share: Arc::new(copy.clone()), facts, at: share.created };
+        store.save(save(vec![crate::share::Fact::Created])).await.unwrap();
+    }
+    let text = scene.call("GET", "/api/v1/history?format=jsonl").await.expect(200).body;
+    let ids: Vec<String> = text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+        .collect();
+    let different: std::collections::HashSet<&String> = ids.iter().collect();
+    assert_eq!((ids.len(), different.len()), (701, 701));
+    let text = scene.call("GET", "/api/v1/history?format=csv").await.expect(200).body;
+    assert_eq!(text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"id,")).count(), 1);
+}
+
+#[tokio::test]
 async fn shares_are_found_by_a_part_of_their_path_living_or_not() {
     let scene = scene().await;
     let gone = closed(&scene, "film.mkv").await;
