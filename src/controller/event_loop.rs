@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::effects::Opening;
-use super::handle::{Command, Handle, Shared};
+use super::handle::{Command, Handle, Look, Shared};
 use super::reconcile::{self, Fix};
 use super::slot::{Answer, Job, MAX_QUEUED, Saving, Slot};
 use super::{Change, ControllerError, Parts, View, effects};
@@ -32,6 +32,11 @@ const BREATH: Duration = Duration::from_millis(10);
 const TELL_EVERY: Duration = Duration::from_millis(500);
 /// How often progress is saved: after a crash so much must be fetched again at most.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is saved who looked at a link, where nothing else is: anybody who has the link can look without end, and must not
+/// wear the disk out by it. A crash forgets so much.
+const SAVE_LOOKS_EVERY: Duration = Duration::from_secs(5);
+/// How many looks are counted before anything else is heard again.
+const LOOKS_AT_ONCE: usize = 256;
 /// How often the store and what is really open are compared.
 const RECONCILE_EVERY: Duration = Duration::from_secs(15);
 /// How soon, where one of a share's ways in looked gone while something else was being done about the share.
@@ -53,6 +58,7 @@ pub struct Controller {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     reports: mpsc::Receiver<Report>,
+    looks: mpsc::Receiver<Look>,
     digests: broadcast::Receiver<(FileIdentity, [u8; 32])>,
     slots: HashMap<ShareId, Slot>,
     timers: BTreeSet<(Steady, ShareId)>,
@@ -96,6 +102,7 @@ enum Input {
     Done(Done),
     Command(Command),
     Report(Report),
+    Look(Look),
     Digest(FileIdentity),
     TunnelChanged,
     Tick,
@@ -110,13 +117,14 @@ impl Controller {
     pub async fn load(parts: Parts, reports: mpsc::Receiver<Report>) -> Result<(Self, Handle), StoreError> {
         let living = parts.store.living().await?;
         let now = parts.clock.now();
-        let (shared, commands) = Shared::new(&parts);
+        let (shared, commands, looks) = Shared::new(&parts);
         let shared = Arc::new(shared);
         let mut controller = Self {
             digests: parts.digests.watch(),
             shared: shared.clone(),
             commands,
             reports,
+            looks,
             slots: HashMap::new(),
             timers: BTreeSet::new(),
             work: FuturesUnordered::new(),
@@ -194,6 +202,8 @@ impl Controller {
             Ok((identity, _)) = self.digests.recv() => Input::Digest(identity),
             Ok(()) = self.changes.changed() => Input::TunnelChanged,
             said = said => said,
+            // Last: whoever looks, however often, keeps nobody waiting. What is not counted in time is dropped.
+            Some(look) = self.looks.recv() => Input::Look(look),
         }
     }
 
@@ -208,6 +218,7 @@ impl Controller {
                 self.is_reports_turn = false;
                 self.report(report);
             }
+            Input::Look(look) => self.looked(look),
             Input::Digest(identity) => {
                 let of_file = |slot: &&Slot| slot.share.file.identity == identity;
                 let ids: Vec<ShareId> = self.slots.values().filter(of_file).map(|slot| slot.share.id).collect();
@@ -218,6 +229,19 @@ impl Controller {
             Input::TunnelChanged => self.reconcile(),
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),
+        }
+    }
+
+    /// Counts who looked. It is told and saved when it is time to.
+    fn looked(&mut self, first: Look) {
+        let mut next = Some(first);
+        let mut left = LOOKS_AT_ONCE;
+        while let Some((id, link, by)) = next {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.looked(link, by);
+            }
+            left -= 1;
+            next = if left > 0 { self.looks.try_recv().ok() } else { None };
         }
     }
 
@@ -309,6 +333,8 @@ impl Controller {
         }
         let now = self.parts.clock.now();
         let (mut next, mut facts) = slot.ahead.take().unwrap_or_else(|| (Share::clone(&slot.share), Vec::new()));
+        // Who looked is no part of what is decided; it goes along where that is saved.
+        next.looks = slot.share.looks;
         let mut result = Ok(());
         for event in &job.events {
             let decided = next.on(event.clone(), now);
@@ -318,6 +344,11 @@ impl Controller {
         // That a request runs is saved before its first byte leaves, too: after a crash it says what may have arrived.
         let opens = matches!(job.answer, Answer::Go(_)) && result.is_ok();
         if !facts.is_empty() || opens {
+            if next.link == slot.share.link {
+                next.looks = slot.looks;
+            } else {
+                slot.looks = next.looks;
+            }
             let next = Arc::new(next);
             (slot.is_saving, slot.saving) = (true, Some(next.clone()));
             // What is over is over at once, however long the disk takes.
@@ -403,7 +434,7 @@ impl Controller {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         count_arrived(&self.parts.metrics, &slot.share, &saving.next);
         (slot.share, slot.is_saving, slot.saving, slot.is_dirty, slot.is_known) = (saving.next, false, None, false, true);
-        slot.saved = self.parts.clock.now().steady;
+        (slot.saved, slot.looks_saved) = (self.parts.clock.now().steady, slot.share.looks);
         for fact in &saving.facts {
             self.parts.metrics.happened(fact);
             tracing::info!(share.id = %id, fact = ?for_the_log(fact), "{}", words_of(fact));
@@ -717,7 +748,8 @@ impl Controller {
                 None => {}
             }
         }
-        let behind: Vec<ShareId> = self.slots.values().filter(|slot| slot.is_known && slot.is_behind()).map(|slot| slot.share.id).collect();
+        let is_behind = |slot: &&Slot| slot.is_known && (slot.is_behind() || are_looks_due(slot, now));
+        let behind: Vec<ShareId> = self.slots.values().filter(is_behind).map(|slot| slot.share.id).collect();
         for id in behind {
             self.refresh(id, now);
         }
@@ -729,14 +761,17 @@ impl Controller {
     /// Tells and saves the progress of a share, if it is time to.
     fn refresh(&mut self, id: ShareId, now: Moment) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        if now.steady.since(slot.told) >= TELL_EVERY {
+        if slot.is_behind() && now.steady.since(slot.told) >= TELL_EVERY {
             slot.is_untold = true;
+            slot.take_looks();
             slot.read_speeds(now);
             self.publish(id, Records::default(), now);
         }
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        if slot.is_dirty && !slot.is_saving && now.steady.since(slot.saved) >= SAVE_EVERY {
-            (slot.is_dirty, slot.is_saving, slot.saved) = (false, true, now.steady);
+        let is_due = slot.is_dirty && now.steady.since(slot.saved) >= SAVE_EVERY || are_looks_due(slot, now);
+        if is_due && !slot.is_saving {
+            slot.take_looks();
+            (slot.is_dirty, slot.is_saving, slot.saved, slot.looks_saved) = (false, true, now.steady, slot.looks);
             let (store, metrics, share) = (self.parts.store.clone(), self.parts.metrics.clone(), slot.share.clone());
             let work = async move {
                 let began = Instant::now();
@@ -858,8 +893,14 @@ impl Controller {
         };
         let mut is_done = tokio::time::timeout(LAST_WORK, work).await.is_ok();
         // Also where one way in hangs: what the others have got is not lost with it.
+        for slot in self.slots.values_mut().filter(|slot| slot.is_known) {
+            slot.take_looks();
+        }
+        // What arrived is worth more than who looked, should there be no time for both.
+        let dirty = self.slots.values().filter(|slot| slot.is_dirty);
+        let looked_at = self.slots.values().filter(|slot| !slot.is_dirty && slot.is_known && slot.share.looks != slot.looks_saved);
         let last_saves = async {
-            for slot in self.slots.values().filter(|slot| slot.is_dirty) {
+            for slot in dirty.chain(looked_at) {
                 let save = Save { share: slot.share.clone(), facts: Vec::new(), at: self.parts.clock.now() };
                 if let Err(error) = self.parts.store.save(save).await {
                     tracing::warn!(share.id = %slot.share.id, %error, "Could not save the last progress");
@@ -890,6 +931,11 @@ async fn next_said(commands: &mut mpsc::Receiver<Command>, reports: &mut mpsc::R
             else => std::future::pending().await,
         }
     }
+}
+
+/// Returns whether it is time to save who looked at a share's link.
+fn are_looks_due(slot: &Slot, now: Moment) -> bool {
+    slot.looks != slot.looks_saved && now.steady.since(slot.saved) >= SAVE_LOOKS_EVERY
 }
 
 /// Leaves out where a recipient is: that is nobody's business who reads logs.

@@ -16,8 +16,8 @@ use crate::catalog::{Catalog, Digests};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::share::{
-    CatalogPath, Event, Fact, Limits, Moment, Outcome, Policy, Reach, Recipient, Refused, Share, ShareId, SharedFile, State, TokenId,
-    Transfer, TransferId,
+    CatalogPath, Event, Fact, Limits, Looker, Moment, Outcome, Policy, Reach, Recipient, Refused, Share, ShareId, SharedFile, State,
+    TokenId, Transfer, TransferId,
 };
 use crate::store::audit::AuditEntry;
 use crate::store::{ShareQuery, Store, StoreError};
@@ -26,6 +26,8 @@ use crate::tunnel::Tunnel;
 
 /// How many commands may wait. An owner's script that makes a thousand shares at once gets in; a flood is told to wait.
 const MAX_WAITING: usize = 2048;
+/// How many looks at links wait to be counted. Past that they are not: a flood of them must cost the public side nothing.
+const MAX_LOOKS_WAITING: usize = 1024;
 /// How many changes a reader may fall behind.
 const MAX_BEHIND: usize = 1024;
 /// How long making a share waits for its way in before it answers `opening`.
@@ -66,9 +68,13 @@ pub(super) enum Command {
     Ping(oneshot::Sender<()>),
 }
 
+/// Somebody looked at the page of a link of a share.
+pub(super) type Look = (ShareId, TokenId, Looker);
+
 /// What the task and its handles share.
 pub(super) struct Shared {
     commands: mpsc::Sender<Command>,
+    looks: mpsc::Sender<Look>,
     changes: broadcast::Sender<Change>,
     living: RwLock<HashMap<ShareId, Arc<View>>>,
     /// The closed shares whose door answered when somebody last looked from outside.
@@ -88,10 +94,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(parts: &Parts) -> (Self, mpsc::Receiver<Command>) {
+    pub(super) fn new(parts: &Parts) -> (Self, mpsc::Receiver<Command>, mpsc::Receiver<Look>) {
         let (commands, receiver) = mpsc::channel(MAX_WAITING);
+        let (looks, looked) = mpsc::channel(MAX_LOOKS_WAITING);
         let shared = Self {
             commands,
+            looks,
             changes: broadcast::channel(MAX_BEHIND).0,
             living: RwLock::new(HashMap::new()),
             still_open: RwLock::default(),
@@ -106,7 +114,7 @@ impl Shared {
             drain: RwLock::new(parts.drain),
             metrics: parts.metrics.clone(),
         };
-        (shared, receiver)
+        (shared, receiver, looked)
     }
 
     pub(super) fn put(&self, view: Arc<View>) {
@@ -348,6 +356,15 @@ impl Handle {
             let may = view.share.may_redeem(link, address, now);
             (view, may)
         }))
+    }
+
+    /// Notes that somebody looked at the page of `link`. Waits for nothing, and changes nothing but a count of a share that is not
+    /// closed; where too many look at once, not even that.
+    pub fn looked(&self, view: &View, link: TokenId, by: Looker) {
+        if view.share.link == link && view.share.outcome().is_none() {
+            // Full: it is not counted.
+            let _ = self.0.looks.try_send((view.share.id, link, by));
+        }
     }
 
     /// Exercises a link: one of its uses is spent when this answers, and the transfer's URL works.

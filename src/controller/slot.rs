@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::speed::Speed;
 use super::{ControllerError, View};
 use crate::delivery::{Pass, Passes};
-use crate::share::{Effect, Event, Fact, Moment, Phase, Refused, Share, Steady, Timestamp, Transfer, TransferId};
+use crate::share::{Effect, Event, Fact, Looker, Looks, Moment, Phase, Refused, Share, Steady, Timestamp, TokenId, Transfer, TransferId};
 use crate::token::{Keys, TransferSecret};
 
 /// How many decisions of one share that somebody asked for may wait for its save: an owner's click or a recipient's request.
@@ -96,6 +96,10 @@ pub(super) struct Slot {
     /// Who wants to know when everything is.
     await_save: Vec<oneshot::Sender<()>>,
     pub(super) saved: Steady,
+    /// Who looked at the link's page, ahead of what the share says: that follows when it is told or saved.
+    pub(super) looks: Looks,
+    /// What of that is saved.
+    pub(super) looks_saved: Looks,
     /// Whether there is something that was not told.
     pub(super) is_untold: bool,
     pub(super) told: Steady,
@@ -121,6 +125,8 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(share: Share, now: Moment) -> Self {
         Self {
+            looks: share.looks,
+            looks_saved: share.looks,
             share: Arc::new(share),
             is_saving: false,
             saving: None,
@@ -200,7 +206,25 @@ impl Slot {
 
     /// Returns whether there is progress, or may be in a moment, that nobody was told of or that is not saved.
     pub(super) fn is_behind(&self) -> bool {
-        self.is_untold || self.is_dirty || self.share.transfers.iter().any(|t| t.open_requests() > 0)
+        self.is_untold || self.is_dirty || self.has_looks_to_tell() || self.share.transfers.iter().any(|t| t.open_requests() > 0)
+    }
+
+    /// Counts somebody who looked at the page of `link`.
+    pub(super) fn looked(&mut self, link: TokenId, by: Looker) {
+        if self.share.link == link && self.share.outcome().is_none() {
+            self.looks.add(by);
+        }
+    }
+
+    pub(super) fn has_looks_to_tell(&self) -> bool {
+        self.looks != self.share.looks
+    }
+
+    /// Has the share say who looked. What is told may be ahead of what is saved.
+    pub(super) fn take_looks(&mut self) {
+        if self.has_looks_to_tell() {
+            Arc::make_mut(&mut self.share).looks = self.looks;
+        }
     }
 
     /// Returns whether everything that is known of the share is saved.

@@ -1,3 +1,4 @@
+mod looking;
 mod probing;
 
 use std::sync::Arc;

@@ -16,7 +16,8 @@ pub use catalogue::{Counted, Phrase, Words, pages_words, text_named, words};
 pub use language::Language;
 
 use crate::share::{
-    Evidence, MAX_GIVEN_BACK, Moment, Obstacle, OnStall, Outcome, Phase, Reach, Share, State, Timestamp, Transfer, TransferEnd, Unprobed,
+    Evidence, Looks, MAX_GIVEN_BACK, Moment, Obstacle, OnStall, Outcome, Phase, Reach, Share, State, Timestamp, Transfer, TransferEnd,
+    Unprobed,
 };
 
 /// Writes a length in English, for diagnostics; see [`catalogue::Units::size`].
@@ -152,11 +153,24 @@ fn offered_text(words: &Words, share: &Share) -> String {
     match share.transfers.iter().rev().find(|t| matches!(t.ended, Some((TransferEnd::Stalled, _)))) {
         Some(stalled) => format!("{} {}", silence_text(words, share, percent_of(stalled, share)), says.works_again.text()),
         None => match share.transfers.len() {
-            0 => says.ready.text().to_owned(),
+            0 => looks_text(words, share.looks).unwrap_or_else(|| says.ready.text().to_owned()),
             1 => says.opened_once.text().to_owned(),
             MAX_GIVEN_BACK.. => says.opened_often.text().to_owned(),
             times => says.opened_times.fill(&[("n", &times)]),
         },
+    }
+}
+
+/// Says who looked at the page of a link that nobody took; `None` where nobody did. Previews look by themselves, so they are
+/// spoken of only where nobody else looked.
+fn looks_text(words: &Words, looks: Looks) -> Option<String> {
+    let says = &words.looks;
+    match (looks.people, looks.previews) {
+        (0, 0) => None,
+        (0, previews) => Some(says.previews.of(previews.into())),
+        (1, _) => Some(says.once.text().to_owned()),
+        (2, _) => Some(says.twice.text().to_owned()),
+        (people, _) => Some(says.times.fill(&[("n", &people)])),
     }
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::network::network_of;
 use super::transfer::MAX_OPEN_REQUESTS;
 use super::{
-    ByteRange, Carrier, Clamped, Evidence, Folded, Moment, OnStall, Policy, Reach, Recipient, RequestId, ShareId, SharedFile, Steady,
-    Timestamp, TokenId, Transfer, TransferEnd, TransferId,
+    ByteRange, Carrier, Clamped, Evidence, Folded, Looks, Moment, OnStall, Policy, Reach, Recipient, RequestId, ShareId, SharedFile,
+    Steady, Timestamp, TokenId, Transfer, TransferEnd, TransferId,
 };
 
 /// How long after the last byte a transfer still counts as moving, for the word that people read.
@@ -413,6 +413,9 @@ pub struct Share {
     /// What was found when somebody last looked from outside, at the share as it stands: open, or closed.
     #[serde(default)]
     pub reach: Option<Reach>,
+    /// Who looked at the page of the link that it has.
+    #[serde(default)]
+    pub looks: Looks,
     /// The most that ever arrived at one recipient, in bytes.
     peak_bytes: u64,
 }
@@ -454,6 +457,7 @@ impl Share {
             transfers: Vec::new(),
             folded: Folded::default(),
             reach: None,
+            looks: Looks::default(),
             peak_bytes: 0,
         };
         (share, vec![Fact::Created])
@@ -735,7 +739,7 @@ impl Share {
                 (self.minted_expiry, self.link, self.file, self.opened) = (self.expires.wall, link, file, None);
                 self.reach = None;
                 self.transfers.clear();
-                self.folded = Folded::default();
+                (self.folded, self.looks) = (Folded::default(), Looks::default());
                 self.peak_bytes = 0;
                 facts.push(Fact::Reopened);
             }

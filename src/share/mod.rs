@@ -11,7 +11,7 @@
 //!
 //! * `lifecycle.rs`: the events, the rules, the deadlines.
 //! * `transfer.rs`: one recipient's exercise of the link.
-//! * `folded.rs`: what is remembered of transfers that are not kept one by one.
+//! * `folded.rs`: what is remembered of transfers that are not kept one by one. `looks.rs`: who looked and took nothing.
 //! * `coverage.rs`: which bytes have arrived, and how sure we are.
 //! * `file.rs`: what is shared: a path proven to lie below the root, pinned to one inode.
 //! * `reach.rs`: whether it is reached from outside. `moment.rs`: one instant on two clocks. `network.rs`: where recipients are.
@@ -23,6 +23,7 @@ pub(crate) mod fuzz;
 mod folded;
 mod ids;
 mod lifecycle;
+mod looks;
 mod moment;
 mod network;
 mod policy;
@@ -34,6 +35,7 @@ pub use file::{CatalogPath, FileIdentity, InvalidPath, SharedFile, for_display};
 pub use folded::Folded;
 pub use ids::{InvalidId, RequestId, ShareId, TokenId, TransferId};
 pub use lifecycle::{Deadline, Decided, Effect, Event, Fact, MAX_GIVEN_BACK, MAX_KEPT, Outcome, Phase, Reason, Refused, Share, State};
+pub use looks::{Looker, Looks};
 pub use moment::{Moment, Steady, Timestamp};
 pub use network::{InvalidNetwork, Network};
 pub use policy::{

@@ -84,6 +84,42 @@ fn visit(server: &Server, offer: &Offer, who: &str, method: &str, headers: &[&st
 }
 
 #[test]
+fn previews_and_people_who_look_are_counted_apart_and_told_and_outlive_a_crash() {
+    let mut server = Setup::new().start();
+    put(&server, "holiday.mp4", 1000);
+    let offer = server.share("holiday.mp4");
+    let looked = |server: &Server, headers: &[&str]| visit(server, &offer, "somebody", "GET", headers);
+    let told = |server: &Server, previews: u32, people: u32, text: &str| {
+        server.wait_for(&offer.id, text, |share| {
+            share["looks"] == serde_json::json!({ "previews": previews, "people": people }) && share["state_text"] == text
+        });
+    };
+    told(&server, 0, 0, "Ready. Nobody has opened it yet.");
+    for headers in
+        [["User-Agent: WhatsApp/2.23.20.0"].as_slice(), &["User-Agent: TelegramBot (like TwitterBot)"], &[BROWSER, "Sec-Purpose: prefetch"]]
+    {
+        looked(&server, headers);
+    }
+    // Neither: no preview that says so, and nobody who sees the page.
+    visit(&server, &offer, "a browser's HEAD", "HEAD", &[BROWSER]);
+    looked(&server, &["User-Agent: python-requests/2.32.0"]);
+    told(&server, 3, 0, "3 previews looked, nobody took it.");
+    looked(&server, &[BROWSER]);
+    looked(&server, &[BROWSER]);
+    told(&server, 3, 2, "Looked at twice, not downloaded yet.");
+    // Saved with the next decision of the share, and no line of the log says so.
+    server.redeem(&offer);
+    server.kill();
+    server.start();
+    assert_eq!(server.show(&offer.id)["looks"], serde_json::json!({ "previews": 3, "people": 2 }));
+    assert_eq!(server.uses(&offer.id), 1);
+    // A link that was made up is met with silence and counted nowhere.
+    let forged = offer.link.replacen("eyJ", "eyK", 1);
+    server.fetch("GET", &forged, &["User-Agent: WhatsApp/2"]);
+    assert_eq!(server.show(&offer.id)["looks"], serde_json::json!({ "previews": 3, "people": 2 }));
+}
+
+#[test]
 fn a_get_of_the_redeem_path_and_strange_methods_spend_nothing() {
     let server = Setup::new().start();
     put(&server, "a.bin", 1000);

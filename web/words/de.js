@@ -139,6 +139,12 @@ export default {
     "no_way_out": "Niemand hat aus dem Internet nachgesehen: Dieser Rechner erreicht keinen öffentlichen Resolver.",
     "busy": "Niemand hat aus dem Internet nachgesehen: Zu viele Freigaben öffneten oder schlossen zugleich."
   },
+  "looks": {
+    "previews": { "one": "1 Vorschau hat geschaut, niemand hat es genommen.", "other": "{n} Vorschauen haben geschaut, niemand hat es genommen." },
+    "once": "Einmal angesehen, noch nicht heruntergeladen.",
+    "twice": "Zweimal angesehen, noch nicht heruntergeladen.",
+    "times": "{n}-mal angesehen, noch nicht heruntergeladen."
+  },
   "shell": {
     "skip": "Zu den Dateien springen",
     "places": "Bereiche",

@@ -139,6 +139,12 @@ export default {
     "no_way_out": "Nobody looked from the internet: this machine reaches no public resolver.",
     "busy": "Nobody looked from the internet: too many shares opened or closed at once."
   },
+  "looks": {
+    "previews": { "one": "1 preview looked, nobody took it.", "other": "{n} previews looked, nobody took it." },
+    "once": "Looked at once, not downloaded yet.",
+    "twice": "Looked at twice, not downloaded yet.",
+    "times": "Looked at {n} times, not downloaded yet."
+  },
   "shell": {
     "skip": "Skip to the files",
     "places": "Screens",

@@ -75,6 +75,8 @@ pub(super) struct ShareJson {
     progress: ProgressJson,
     /// How often the link was redeemed.
     transfers: u64,
+    /// How often the page of its link was looked at. Told at most twice a second; a crash may forget the last seconds of it.
+    looks: LooksJson,
     #[schema(format = "date-time")]
     created_at: String,
     /// When the link ends.
@@ -89,6 +91,16 @@ pub(super) struct ShareJson {
     note: Option<String>,
     /// Shown to the recipient on the link's page.
     message: Option<String>,
+}
+
+/// How often the page of a link was looked at.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Looks)]
+struct LooksJson {
+    /// By programs that fetch links ahead of people: chats' previews, mails' scanners, browsers that prefetch.
+    previews: u32,
+    /// By browsers. A scanner that calls itself one counts as one.
+    people: u32,
 }
 
 /// By which rules a file is shared.
@@ -202,6 +214,7 @@ impl ShareJson {
                 eta_seconds: view.eta.map(|eta| eta.as_secs()),
             },
             transfers: share.transfers.len() as u64 + share.folded.count(),
+            looks: LooksJson { previews: share.looks.previews, people: share.looks.people },
             created_at: time(share.created.wall),
             expires_at: time(share.expires.wall),
             closed_at: closed_at(share).map(|at| time(at.wall)),

@@ -93,6 +93,9 @@ async fn link(
             return page(pages::a_moment());
         }
     };
+    if !wants_bytes && let Some(by) = who::looker(&method, &headers) {
+        pages.controller.looked(&view, verified.link, by);
+    }
     match may {
         Err(refused) => page(page_of(&refused, &view.share)),
         Ok(()) if wants_bytes => pages.redeem(way, &uri, verified, recipient).await,

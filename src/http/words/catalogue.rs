@@ -117,6 +117,7 @@ pub struct Words {
     pub state: StateWords,
     pub policy: PolicyWords,
     pub reach: ReachWords,
+    pub looks: LooksWords,
 }
 
 macro_rules! section {
@@ -161,6 +162,11 @@ section! {
     ReachWords:
         reached shut still_answers not_yet name_unknown no_connection handshake_cut foreign_certificate no_answer other_answer off no_way_out
         busy
+}
+
+section! {
+    /// Who looked at the page of its link.
+    LooksWords { previews: Counted, once: Phrase, twice: Phrase, times: Phrase }
 }
 
 #[cfg(test)]

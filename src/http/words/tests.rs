@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::share::{
-    ByteRange, CatalogPath, Event, FileIdentity, Limits, OnStall, Policy, PolicyRequest, Recipient, RequestId, ShareId, SharedFile, Steady,
-    TokenId, TransferId,
+    ByteRange, CatalogPath, Event, FileIdentity, Limits, Looker, OnStall, Policy, PolicyRequest, Recipient, RequestId, ShareId, SharedFile,
+    Steady, TokenId, TransferId,
 };
 
 const SIZE_BYTES: u64 = 1_900_000_000;
@@ -179,6 +179,27 @@ fn the_whole_policy_is_one_sentence() {
     ] {
         let story = Story::begin(SIZE_BYTES, request);
         assert_eq!(policy_text(english(), &story.share, story.now), expected);
+    }
+}
+
+#[test]
+fn previews_are_told_apart_from_people_while_nobody_took_it() {
+    let looked = |previews: u32, people: u32| {
+        let mut story = one();
+        (0..previews).for_each(|_| story.share.looks.add(Looker::Preview));
+        (0..people).for_each(|_| story.share.looks.add(Looker::Person));
+        story
+    };
+    for (story, expected) in [
+        (looked(1, 0), "1 preview looked, nobody took it."),
+        (looked(3, 0), "3 previews looked, nobody took it."),
+        (looked(3, 1), "Looked at once, not downloaded yet."),
+        (looked(0, 2), "Looked at twice, not downloaded yet."),
+        (looked(9, 5), "Looked at 5 times, not downloaded yet."),
+        (looked(2, 1).redeemed(1).after(60), "Opened once, not downloaded yet."),
+        (looked(2, 1).redeemed(1).requested(1), "The download is starting."),
+    ] {
+        assert_eq!(story.text(), expected);
     }
 }
 

@@ -22,6 +22,7 @@ async fn a_share_is_made_shown_and_closed() {
             "curl",
             "expires_at",
             "id",
+            "looks",
             "message",
             "name",
             "note",

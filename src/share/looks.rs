@@ -1,0 +1,46 @@
+//! Who looked at a link's page: counters, and nothing that tells who.
+
+use serde::{Deserialize, Serialize};
+
+/// Who looks at a link's page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looker {
+    /// A program that fetches links ahead of people: a chat's preview, a mail's scanner, a browser that prefetches.
+    Preview,
+    /// A browser in somebody's hands, as far as its headers say.
+    Person,
+}
+
+/// How often a link's page was looked at. Looking spends nothing and moves nothing, so this is no part of a share's state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looks {
+    /// By programs that fetch links ahead of people.
+    pub previews: u32,
+    /// By browsers.
+    pub people: u32,
+}
+
+impl Looks {
+    /// Counts one more; past the largest number it stays there.
+    pub fn add(&mut self, by: Looker) {
+        let count = match by {
+            Looker::Preview => &mut self.previews,
+            Looker::Person => &mut self.people,
+        };
+        *count = count.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_counted_apart_and_none_wraps_around() {
+        let mut looks = Looks { previews: u32::MAX - 1, people: 0 };
+        for by in [Looker::Preview, Looker::Preview, Looker::Preview, Looker::Person] {
+            looks.add(by);
+        }
+        assert_eq!(looks, Looks { previews: u32::MAX, people: 1 });
+    }
+}
