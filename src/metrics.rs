@@ -200,6 +200,7 @@ impl Metrics {
             | Fact::Probed { .. }
             | Fact::Extended { .. }
             | Fact::Reopened
+            | Fact::Undone
             | Fact::Delivered
             | Fact::Closing { .. }
             | Fact::Began { .. } => {}
@@ -366,7 +367,12 @@ fn word_of_refusal(why: &Refused) -> &'static str {
         Refused::Crowded => "crowded",
         Refused::NotAllowed => "not_allowed",
         // What a redeem is never refused for.
-        Refused::UnknownTransfer | Refused::TransferOver(_) | Refused::TooManyRequests | Refused::NotClosed => "other",
+        Refused::UnknownTransfer
+        | Refused::TransferOver(_)
+        | Refused::TooManyRequests
+        | Refused::NotClosed
+        | Refused::UndoTooLate
+        | Refused::UndoAfterBytes => "other",
     }
 }
 

@@ -52,6 +52,9 @@ pub(super) struct ExtendArgs {
 pub(super) struct ReopenArgs {
     /// The share's id, as `portcullis history` shows it
     id: String,
+    /// Take back that you closed it, so that the same link works again: within a minute, and only if nobody had begun to download it
+    #[arg(long)]
+    undo: bool,
     /// Print everything that is known of the share as JSON, not its link
     #[arg(long)]
     json: bool,
@@ -112,7 +115,8 @@ pub(super) async fn extend(client: &Client, args: &ExtendArgs, terminal: &mut Te
 }
 
 pub(super) async fn reopen(client: &Client, args: &ReopenArgs, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    let Answered { json, share } = parse_share(client.post(&path(&args.id, "reopen")?, &json!({})).await?)?;
+    let body = if args.undo { json!({ "undo": true }) } else { json!({}) };
+    let Answered { json, share } = parse_share(client.post(&path(&args.id, "reopen")?, &body).await?)?;
     match &share.url {
         _ if args.json => terminal.print_json(&json)?,
         Some(url) => terminal.print(url)?,

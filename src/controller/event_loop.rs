@@ -479,7 +479,12 @@ impl Controller {
                 tracing::error!(share.id = %id, "The store refused what was decided for share {id}");
             }
             answer.fail(ControllerError::Refused(Refused::Spent));
-            return self.take_up(id);
+            self.take_up(id);
+            if self.slots.get(&id).is_some_and(|slot| !slot.is_saving && slot.share.is_closed()) {
+                // Its close was to be taken back and was not: it does not live.
+                self.forget(id);
+            }
+            return;
         }
         tracing::error!(share.id = %id, %error, "Could not save share {id}; trying again");
         // It went on from what did not happen; the next readings say it again, and go on from what did.
@@ -974,6 +979,7 @@ fn words_of(fact: &Fact) -> &'static str {
         Fact::Probed { .. } => "Somebody looked from outside",
         Fact::Extended { .. } => "The link lives longer",
         Fact::Reopened => "The share is offered again, with a new link",
+        Fact::Undone => "The close was taken back: the link works again",
         Fact::Delivered => "Delivered",
         Fact::Closing { .. } => "Closing",
         Fact::Closed { .. } => "Closed: nothing of it can be reached",

@@ -32,6 +32,10 @@ const MAX_LOOKS_WAITING: usize = 1024;
 const MAX_BEHIND: usize = 1024;
 /// How long making a share waits for its way in before it answers `opening`.
 const WAIT_FOR_OPEN: Duration = Duration::from_secs(10);
+/// How long taking a close back waits for the door to be shut, which is in milliseconds where the backend is well.
+const WAIT_FOR_SHUT: Duration = Duration::from_secs(10);
+/// How often something is asked of a share that was closed and is opened again at the same moment, by its owner's hand.
+const MAX_ASKED: usize = 3;
 /// How long a client that comes back waits for its own broken connection to be noticed: a reset is in milliseconds.
 const WAIT_FOR_BREAK: Duration = Duration::from_secs(1);
 /// How often is looked, where something is waited for that comes in milliseconds.
@@ -295,6 +299,27 @@ impl Handle {
         self.when_open(view, changes).await
     }
 
+    /// Takes back that a share was closed: the same link works again. Waits a while for its door to be shut before.
+    ///
+    /// # Errors
+    /// [`ControllerError`], mostly `Refused`; nothing is changed then.
+    pub async fn undo(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
+        let shared = &self.0;
+        self.may_begin()?;
+        let deadline = Instant::now() + WAIT_FOR_SHUT;
+        while let Some(view) = self.living_view(id) {
+            if view.share.outcome().is_none() || Instant::now() >= deadline {
+                return Err(ControllerError::Refused(Refused::NotClosed));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        let share = shared.store.share(id).await?.ok_or(ControllerError::UnknownShare(id))?;
+        let view = shared.ask(|answer| Command::TakeUp { share: Box::new(share), event: Event::Undone, answer }).await?;
+        // What is told from here on is of the share that is open again: it has the link that it had when it was closed.
+        let changes = self.watch();
+        self.when_open(self.living_view(id).unwrap_or(view), changes).await
+    }
+
     /// Returns one share, closed or not.
     ///
     /// # Errors
@@ -511,18 +536,23 @@ impl Handle {
     }
 
     async fn act(&self, id: ShareId, event: Event) -> Result<Arc<View>, ControllerError> {
-        match self.0.ask(|answer| Command::Act { id, event: event.clone(), answer }).await {
-            // It is closed, or never was.
-            Err(ControllerError::UnknownShare(_)) => {
-                let view = self.show(id).await?.ok_or(ControllerError::UnknownShare(id))?;
-                let asks = matches!(event, Event::Redeemed { .. } | Event::Extended { .. });
-                match view.share.outcome() {
-                    Some(outcome) if asks => Err(ControllerError::Refused(Refused::Closed(outcome))),
-                    Some(_) | None => Ok(view),
+        for _ in 0..MAX_ASKED {
+            match self.0.ask(|answer| Command::Act { id, event: event.clone(), answer }).await {
+                // It is closed, or never was.
+                Err(ControllerError::UnknownShare(_)) => {
+                    let view = self.show(id).await?.ok_or(ControllerError::UnknownShare(id))?;
+                    let asks = matches!(event, Event::Redeemed { .. } | Event::Extended { .. });
+                    match view.share.outcome() {
+                        Some(outcome) if asks => return Err(ControllerError::Refused(Refused::Closed(outcome))),
+                        Some(_) => return Ok(view),
+                        // It was opened again in between, and nothing has happened to it yet.
+                        None => {}
+                    }
                 }
+                result => return result,
             }
-            result => result,
         }
+        Err(ControllerError::Busy)
     }
 
     /// Waits a while for a share's way in.

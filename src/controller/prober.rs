@@ -130,7 +130,7 @@ impl Prober {
             match &record.fact {
                 Fact::Opened => self.watch(share, false),
                 Fact::Closed { .. } if share.opened.is_some() => self.watch(share, true),
-                Fact::Closing { .. } | Fact::TunnelLost | Fact::Reopened | Fact::Closed { .. } => self.forget(share.id),
+                Fact::Closing { .. } | Fact::TunnelLost | Fact::Reopened | Fact::Undone | Fact::Closed { .. } => self.forget(share.id),
                 Fact::Created
                 | Fact::Probed { .. }
                 | Fact::Extended { .. }

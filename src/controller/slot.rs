@@ -42,7 +42,7 @@ impl Job {
 
     /// Returns whether it offers a closed share once more.
     pub(super) fn reopens(&self) -> bool {
-        self.events.iter().any(|event| matches!(event, Event::Reopened { .. }))
+        self.events.iter().any(|event| matches!(event, Event::Reopened { .. } | Event::Undone))
     }
 
     /// Returns whether it closes the share, however that stands.

@@ -1,5 +1,6 @@
 mod looking;
 mod probing;
+mod undoing;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

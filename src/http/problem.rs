@@ -275,6 +275,8 @@ impl From<Refused> for Problem {
     fn from(error: Refused) -> Self {
         match error {
             Refused::UnknownTransfer => Self::not_found("unknown_transfer", "There is no such transfer."),
+            Refused::UndoTooLate => Self::new(StatusCode::CONFLICT, "undo_too_late", sentence(&error)),
+            Refused::UndoAfterBytes => Self::new(StatusCode::CONFLICT, "undo_after_bytes", sentence(&error)),
             other => Self::new(StatusCode::CONFLICT, "refused", sentence(&other)),
         }
     }
@@ -388,6 +390,8 @@ mod tests {
             (ControllerError::Catalog(CatalogError::IsFolder { path }), 422, "is_folder"),
             (ControllerError::Policy(PolicyError::MaxDownloads), 422, "bad_policy"),
             (ControllerError::Refused(Refused::NotClosed), 409, "refused"),
+            (ControllerError::Refused(Refused::UndoTooLate), 409, "undo_too_late"),
+            (ControllerError::Refused(Refused::UndoAfterBytes), 409, "undo_after_bytes"),
             (ControllerError::Refused(Refused::UnknownTransfer), 404, "unknown_transfer"),
             (ControllerError::TunnelUnavailable("no".to_owned()), 503, "tunnel_unavailable"),
             (ControllerError::TooMany, 503, "too_many_shares"),

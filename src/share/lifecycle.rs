@@ -4,12 +4,15 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::undo::UNDO_FOR;
 use super::network::network_of;
 use super::transfer::MAX_OPEN_REQUESTS;
 use super::{
     ByteRange, Carrier, Clamped, Evidence, Folded, Looks, Moment, OnStall, Policy, Reach, Recipient, RequestId, ShareId, SharedFile,
     Steady, Timestamp, TokenId, Transfer, TransferEnd, TransferId,
 };
+
+mod undo;
 
 /// How long after the last byte a transfer still counts as moving, for the word that people read.
 const MOVING_FOR: std::time::Duration = std::time::Duration::from_secs(5);
@@ -110,6 +113,9 @@ pub enum Event {
         /// The file as it is now.
         file: SharedFile,
     },
+    /// The owner takes back that they closed it: the same link works again, until its same end. Only within [`UNDO_FOR`], and
+    /// only where no byte ever left.
+    Undone,
     /// The process began anew: no request runs and no tunnel is known to be open.
     Restarted,
 }
@@ -154,6 +160,9 @@ pub enum Fact {
     /// The owner offered it once more.
     #[serde(rename = "share.reopened")]
     Reopened,
+    /// The owner took back that they closed it.
+    #[serde(rename = "share.undone")]
+    Undone,
     /// Every use is spent and every byte of each arrived.
     #[serde(rename = "share.delivered")]
     Delivered,
@@ -372,6 +381,15 @@ pub enum Refused {
     /// Only a closed share can be opened again.
     #[error("only a closed share can be opened again; this one is not closed")]
     NotClosed,
+    /// Its close can be taken back no more.
+    #[error(
+        "only a close of your own can be taken back, within {} seconds and before the link ends; open it again with a new link",
+        UNDO_FOR.as_secs()
+    )]
+    UndoTooLate,
+    /// Somebody may have a byte of it.
+    #[error("somebody had begun to download it, so that closing it cannot be taken back; open it again with a new link")]
+    UndoAfterBytes,
 }
 
 fn downloads(n: u32) -> String {
@@ -416,6 +434,12 @@ pub struct Share {
     /// Who looked at the page of the link that it has.
     #[serde(default)]
     pub looks: Looks,
+    /// When its owner closed it; `None` unless they did and it is still closed.
+    #[serde(default)]
+    revoked: Option<Moment>,
+    /// Whether a byte may have left in a transfer whose use was given back and that is not kept.
+    #[serde(default)]
+    sent_unkept: bool,
     /// The most that ever arrived at one recipient, in bytes.
     peak_bytes: u64,
 }
@@ -458,6 +482,8 @@ impl Share {
             folded: Folded::default(),
             reach: None,
             looks: Looks::default(),
+            revoked: None,
+            sent_unkept: false,
             peak_bytes: 0,
         };
         (share, vec![Fact::Created])
@@ -637,7 +663,7 @@ impl Share {
     }
 
     fn apply(&mut self, event: Event, now: Moment, facts: &mut Vec<Fact>) -> Result<(), Refused> {
-        let is_for_closed = matches!(event, Event::Reopened { .. } | Event::Probed { .. });
+        let is_for_closed = matches!(event, Event::Reopened { .. } | Event::Undone | Event::Probed { .. });
         if let (Phase::Closed { outcome, .. }, false) = (&self.phase, is_for_closed) {
             // What is over stays as it was, whoever comes late; only who asks for something is told.
             let asks = matches!(event, Event::Redeemed { .. } | Event::RequestOpened { .. } | Event::Extended { .. });
@@ -720,7 +746,13 @@ impl Share {
                 let outcome = if self.all_arrived() { Outcome::Completed } else { Outcome::SourceChanged };
                 self.close_unless_closing(outcome, now, facts);
             }
-            Event::Revoked => self.close_unless_closing(Outcome::Revoked, now, facts),
+            Event::Revoked => {
+                let is_theirs = self.outcome().is_none();
+                self.close_unless_closing(Outcome::Revoked, now, facts);
+                if is_theirs {
+                    self.revoked = Some(now);
+                }
+            }
             Event::Extended { expires_in } => {
                 if let Phase::Closing { outcome } | Phase::Closed { outcome, .. } = self.phase {
                     return Err(Refused::Closed(outcome));
@@ -740,8 +772,15 @@ impl Share {
                 self.reach = None;
                 self.transfers.clear();
                 (self.folded, self.looks) = (Folded::default(), Looks::default());
-                self.peak_bytes = 0;
+                (self.revoked, self.sent_unkept, self.peak_bytes) = (None, false, 0);
                 facts.push(Fact::Reopened);
+            }
+            Event::Undone => {
+                self.may_undo(now)?;
+                // Where its start has come, that is due at once.
+                self.phase = if self.policy.starts.is_some() { Phase::Scheduled } else { Phase::Opening };
+                (self.revoked, self.reach) = (None, None);
+                facts.push(Fact::Undone);
             }
             Event::Restarted => {
                 for transfer in &mut self.transfers {
@@ -865,8 +904,9 @@ impl Share {
         }
         let given_back = self.transfers.iter().filter(|t| t.given_back);
         if given_back.clone().count() > MAX_GIVEN_BACK
-            && let Some(oldest) = given_back.map(|t| t.id).next()
+            && let Some((oldest, begun)) = given_back.map(|t| (t.id, t.begun)).next()
         {
+            self.sent_unkept |= begun;
             self.transfers.retain(|t| t.id != oldest);
         }
     }
@@ -900,9 +940,11 @@ impl Share {
 
     fn close(&mut self, outcome: Outcome, now: Moment, facts: &mut Vec<Fact>) {
         (self.phase, self.reach) = (Phase::Closing { outcome }, None);
-        let active: Vec<TransferId> = self.transfers.iter().filter(|t| t.is_active()).map(|t| t.id).collect();
-        for id in active {
-            self.end_transfer(id, TransferEnd::Cut, now, facts);
+        // One of which no byte has left spent nothing, also here: the owner may take the close back.
+        let end_of = |t: &Transfer| if t.begun { TransferEnd::Cut } else { TransferEnd::NeverBegan };
+        let active: Vec<_> = self.transfers.iter().filter(|t| t.is_active()).map(|t| (t.id, end_of(t))).collect();
+        for (id, end) in active {
+            self.end_transfer(id, end, now, facts);
         }
         facts.push(Fact::Closing { outcome });
     }

@@ -9,7 +9,7 @@
 //! scheduled ─▶ opening ─▶ offered ─▶ transferring ⇄ waiting ─▶ delivered (grace) ─▶ closing ─▶ closed(outcome)
 //! ```
 //!
-//! * `lifecycle.rs`: the events, the rules, the deadlines.
+//! * `lifecycle.rs`: the events, the rules, the deadlines; `lifecycle/undo.rs`: when a close can be taken back.
 //! * `transfer.rs`: one recipient's exercise of the link.
 //! * `folded.rs`: what is remembered of transfers that are not kept one by one. `looks.rs`: who looked and took nothing.
 //! * `coverage.rs`: which bytes have arrived, and how sure we are.
@@ -34,7 +34,9 @@ pub use coverage::{ByteRange, Coverage, Evidence, MAX_RANGES};
 pub use file::{CatalogPath, FileIdentity, InvalidPath, SharedFile, for_display};
 pub use folded::Folded;
 pub use ids::{InvalidId, RequestId, ShareId, TokenId, TransferId};
-pub use lifecycle::{Deadline, Decided, Effect, Event, Fact, MAX_GIVEN_BACK, MAX_KEPT, Outcome, Phase, Reason, Refused, Share, State};
+pub use lifecycle::{
+    Deadline, Decided, Effect, Event, Fact, MAX_GIVEN_BACK, MAX_KEPT, Outcome, Phase, Reason, Refused, Share, State, UNDO_FOR,
+};
 pub use looks::{Looker, Looks};
 pub use moment::{Moment, Steady, Timestamp};
 pub use network::{InvalidNetwork, Network};

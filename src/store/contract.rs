@@ -39,6 +39,7 @@ macro_rules! every_promise {
             more_is_never_given_back_than_was_taken,
             a_closing_share_kills_its_link,
             a_share_that_is_reopened_has_one_live_link_and_that_is_the_other,
+            a_close_that_is_taken_back_revives_the_link_with_the_uses_it_had_and_no_other_link,
             nothing_is_created_twice,
             an_unknown_link_cannot_be_redeemed,
             progress_alone_is_kept_and_writes_no_event,
@@ -297,6 +298,35 @@ pub(super) async fn a_share_that_is_reopened_has_one_live_link_and_that_is_the_o
     store.save(decide(&mut share.clone(), redeemed(&share, 2), seconds(4))).await.unwrap();
     let again = store.save(decide(&mut share.clone(), redeemed(&share, 3), seconds(4))).await;
     assert!(matches!(again, Err(StoreError::Spent)));
+}
+
+pub(super) async fn a_close_that_is_taken_back_revives_the_link_with_the_uses_it_had_and_no_other_link(store: Arc<dyn Store>) {
+    let mut share = open_share(&*store, 1, 1, seconds(1)).await;
+    close(&*store, &mut share, seconds(2)).await;
+    store.save(decide(&mut share, Event::Reopened { link: link(500), file: file() }, seconds(3))).await.unwrap();
+    close(&*store, &mut share, seconds(4)).await;
+    store.save(decide(&mut share, Event::Undone, seconds(5))).await.unwrap();
+    assert_eq!(store.living().await.unwrap(), [share.clone()]);
+    assert!(matches!(redeem_as_if_free(&*store, &open_copy(1), 1).await, Err(StoreError::Spent)), "the first link stays dead");
+    store.save(decide(&mut share, Event::TunnelOpened, seconds(6))).await.unwrap();
+    // Whoever redeemed and has no byte gives the use back when it closes.
+    store.save(redeem(&mut share, 1, seconds(6))).await.unwrap();
+    close(&*store, &mut share, seconds(7)).await;
+    store.save(decide(&mut share, Event::Undone, seconds(8))).await.unwrap();
+    // What lives already is not revived, whatever somebody believes.
+    let outdated = Save { share: Arc::new(share.clone()), facts: vec![Fact::Undone], at: seconds(8) };
+    assert!(matches!(store.save(outdated).await, Err(StoreError::Spent)));
+    store.save(decide(&mut share, Event::TunnelOpened, seconds(8))).await.unwrap();
+    let (before, mut spent) = (share.clone(), share);
+    store.save(redeem(&mut spent, 2, seconds(9))).await.unwrap();
+    // A link that is used up stays so, whoever's copy says otherwise.
+    store
+        .save(Save { share: Arc::new(spent.clone()), facts: vec![Fact::Closing { outcome: Outcome::Revoked }], at: seconds(9) })
+        .await
+        .unwrap();
+    let outdated = Save { share: Arc::new(before), facts: vec![Fact::Undone], at: seconds(10) };
+    assert!(matches!(store.save(outdated).await, Err(StoreError::Spent)));
+    assert_eq!(store.share(spent.id).await.unwrap(), Some(spent));
 }
 
 pub(super) async fn nothing_is_created_twice(store: Arc<dyn Store>) {

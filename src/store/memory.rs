@@ -159,6 +159,10 @@ fn enter(links: &mut HashMap<TokenId, Link>, share: &Share, fact: &Fact) -> Resu
                 place.insert(Link { share: share.id, uses_max: share.policy.uses_max(), uses_spent: 0, dead: false });
             }
         },
+        Fact::Undone => {
+            let link = links.get_mut(&share.link).filter(|link| link.dead && link.uses_spent < link.uses_max);
+            link.ok_or(StoreError::Spent)?.dead = false;
+        }
         Fact::Redeemed { .. } => {
             let link = links.get_mut(&share.link).filter(|link| !link.dead && link.uses_spent < link.uses_max);
             link.ok_or(StoreError::Spent)?.uses_spent += 1;

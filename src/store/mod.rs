@@ -188,10 +188,11 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a share with what happened to it, atomically, and keeps the ledger of links by its facts:
     /// `Created` and `Reopened` enter `share.link` with `policy.uses_max()` uses; each `Redeemed` takes a use if one is
     /// left and the link lives; each `Ended { given_back: true, .. }` returns one (never above the maximum);
-    /// `Closing` kills the link. Returns the numbers that the facts got.
+    /// `Closing` kills the link, and `Undone` revives the one of `share.link` if a use of it is left. Returns the numbers that the
+    /// facts got.
     ///
     /// # Errors
-    /// [`StoreError::Spent`] where a use is wanted and none is left; nothing is written then. Nor is anything where a share
+    /// [`StoreError::Spent`] where a use is wanted, or a link is to be revived, and none is left; nothing is written then. Nor is anything where a share
     /// is created, or a link entered, that exists already: that is [`StoreError::Unavailable`].
     fn save(&self, save: Save) -> BoxFuture<'_, Result<Vec<u64>, StoreError>>;
 

@@ -44,4 +44,5 @@ mod slow_reader;
 mod special_files;
 mod swaps;
 mod tls;
+mod undo;
 mod upgrade;

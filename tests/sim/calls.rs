@@ -9,8 +9,8 @@ use portcullis::controller::{ControllerError, NewShare, View};
 use portcullis::delivery::Found;
 use portcullis::meter::Request;
 use portcullis::share::{
-    ByteRange, CatalogPath, Evidence, Fact, Obstacle, OnStall, PolicyRequest, Reach, Recipient as Who, Refused, RequestId, Share, ShareId,
-    TokenId, Unprobed,
+    ByteRange, CatalogPath, Evidence, Fact, Obstacle, OnStall, Outcome, PolicyRequest, Reach, Recipient as Who, Refused, RequestId, Share,
+    ShareId, TokenId, Unprobed,
 };
 use portcullis::token::{TransferSecret, random};
 use tokio::task::JoinHandle;
@@ -65,7 +65,8 @@ impl World<'_> {
             76..88 => self.a_request_ends().await,
             88..91 => self.revoke(),
             91..94 => self.extend(),
-            94..96 => self.reopen(),
+            94 => self.undo(),
+            95 => self.reopen(),
             96..98 => self.probe(),
             98 => self.stop_a_transfer(),
             _ => self.file_changes().await,
@@ -132,6 +133,15 @@ impl World<'_> {
         let Some(process) = &self.process else { return };
         let handle = process.handle.clone();
         self.ask(Asked::Other, async move { Told::View(handle.reopen(share.id).await) });
+    }
+
+    /// Somebody takes a close back: mostly their own, and mostly in time.
+    fn undo(&mut self) {
+        let is_revoked = |share: &Share| share.outcome() == Some(Outcome::Revoked) && share.transfers.iter().all(|t| !t.begun);
+        let Some(share) = self.share_where(is_revoked).or_else(|| self.share_where(|share| share.outcome().is_some())) else { return };
+        let Some(process) = &self.process else { return };
+        let handle = process.handle.clone();
+        self.ask(Asked::Other, async move { Told::View(handle.undo(share.id).await) });
     }
 
     /// Somebody has looked from outside: at the share as it stands, or as it stood a while ago.

@@ -162,6 +162,7 @@ fn all_that_can_happen_to_a_share_happens() {
         "share.tunnel_lost",
         "share.extended",
         "share.reopened",
+        "share.undone",
         "share.probed",
         "share.delivered",
         "share.closed completed",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis::controller::View;
-use portcullis::share::{ByteRange, Evidence, Fact, Outcome, Phase, Share, ShareId, TokenId, TransferEnd};
+use portcullis::share::{ByteRange, Evidence, Fact, Outcome, Phase, Share, ShareId, Steady, TokenId, TransferEnd, UNDO_FOR};
 use portcullis::store::{Record, Save};
 
 use crate::recipients::Recipient;
@@ -23,6 +23,8 @@ pub(crate) struct Oracle {
     pub(crate) answered: BTreeMap<TokenId, u32>,
     /// How many uses of a link were ever given back.
     given_back: BTreeMap<TokenId, u32>,
+    /// When each share was last said to close.
+    closing_at: BTreeMap<ShareId, Steady>,
     /// The shares whose making was answered.
     pub(crate) made: BTreeSet<ShareId>,
     /// The shares of which somebody was told that they are revoked, until they are opened again.
@@ -43,12 +45,18 @@ impl Oracle {
         }
         if let Some(before) = &before {
             let is_reopened = save.facts.contains(&Fact::Reopened);
+            let is_undone = save.facts.contains(&Fact::Undone);
             let mut as_it_was = before.clone();
             as_it_was.reach = share.reach;
-            assert!(!before.is_closed() || is_reopened || as_it_was == *share, "a closed share {} changed: {save:?}", share.id);
+            assert!(
+                !before.is_closed() || is_reopened || is_undone || as_it_was == *share,
+                "a closed share {} changed: {save:?}",
+                share.id
+            );
             if !is_reopened {
                 assert!(share.delivered_bytes() >= before.delivered_bytes(), "what was delivered of {} fell", share.id);
-                assert!(before.outcome().is_none() || before.outcome() == share.outcome(), "the outcome of {} changed", share.id);
+                let is_kept = before.outcome().is_none() || is_undone || before.outcome() == share.outcome();
+                assert!(is_kept, "the outcome of {} changed", share.id);
             }
             for transfer in &share.transfers {
                 let Some(old) = before.transfer(transfer.id) else { continue };
@@ -84,6 +92,20 @@ impl Oracle {
                 assert!(before.is_some_and(|before| before.link != share.link), "share {} was opened again with its old link", share.id);
                 self.revoked.remove(&share.id);
             }
+            Fact::Undone => {
+                let before = before.expect("only what was made is closed");
+                assert!(is_closed && before.outcome() == Some(Outcome::Revoked), "share {} was not closed by its owner", share.id);
+                assert_eq!((share.link, share.expires, &share.transfers), (before.link, before.expires, &before.transfers), "{}", share.id);
+                assert!(!save.at.has_reached_either(share.expires), "the close of {} was taken back behind its end", share.id);
+                let closed = self.closing_at.get(&share.id).expect("it closed");
+                assert!(save.at.steady.since(*closed) < UNDO_FOR, "the close of {} was taken back late", share.id);
+                let began = |(_, of, fact): &(u64, ShareId, Fact)| {
+                    *of == share.id && matches!(fact, Fact::Began { transfer } if share.transfer(*transfer).is_none_or(|t| t.begun))
+                };
+                let since = self.log.iter().rposition(|(_, of, fact)| *of == share.id && *fact == Fact::Reopened).unwrap_or(0);
+                assert!(!self.log[since..].iter().any(began), "the close of {} was taken back, and somebody has a byte", share.id);
+                self.revoked.remove(&share.id);
+            }
             Fact::Redeemed { transfer } => {
                 let before = before.expect("only what was made is redeemed");
                 assert_eq!(before.phase, Phase::Open, "share {} was redeemed while it was not open", share.id);
@@ -110,6 +132,7 @@ impl Oracle {
                 assert!(!open_doors.contains(&share.id), "share {} is called closed and its door stands open", share.id);
             }
             Fact::Closing { outcome } => {
+                self.closing_at.insert(share.id, save.at.steady);
                 assert!(before.is_some_and(|b| b.outcome().is_none()), "share {} closes twice", share.id);
                 let whole = || share.transfers.iter().all(|t| t.given_back || t.is_completed() || t.ended.is_some());
                 assert!(

@@ -105,6 +105,9 @@ async fn a_share_is_extended_reopened_and_all_are_closed() {
     assert_eq!(server.asked("POST /api/v1/shares/abcdefghjk/extend"), [json!({ "expires_in_seconds": 7200 })]);
     let reopened = server.run(&["reopen", ID, "--server", &url]).await;
     assert_eq!((reopened.exit, reopened.out), (Exit::Done, format!("{URL}\n")));
+    let undone = server.run(&["reopen", "--undo", ID]).await;
+    assert_eq!((undone.exit, undone.out), (Exit::Done, format!("{URL}\n")));
+    assert_eq!(server.asked("POST /api/v1/shares/abcdefghjk/reopen"), [json!({}), json!({ "undo": true })]);
     // Two pages list it, and to close it twice is fine.
     let closed = server.run(&["close", "--all"]).await;
     assert_eq!((closed.exit, closed.out.lines().count()), (Exit::Done, 2), "{closed:?}");

@@ -274,16 +274,20 @@ pub(super) async fn extend(
     Ok(json_of(&side, &caller, &view))
 }
 
-/// Answers `POST /api/v1/shares/{id}/reopen`.
+/// Answers `POST /api/v1/shares/{id}/reopen`: with a new link, or with `undo` as if it had not been closed.
 pub(super) async fn reopen(
     State(side): State<Arc<OwnerSide>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    OptionalJson(StrictJson { object, .. }): OptionalJson,
+    OptionalJson(StrictJson { mut object, .. }): OptionalJson,
 ) -> Result<Json<ShareJson>, Problem> {
     let id = share_id(&id)?;
+    let is_undo = object.flag("undo")?;
     object.finish()?;
+    if is_undo {
+        return undo(&side, &caller, &headers, id).await;
+    }
     let wish = wish(&[b"reopen", id.as_str().as_bytes()]);
     let (doer, actor) = (side.clone(), caller.clone());
     // The new link's id tells whether an earlier attempt got through: nothing else gives a share that link.
@@ -298,6 +302,22 @@ pub(super) async fn reopen(
     };
     let view = side.once.run(&headers, wish, vec![random::token_id().to_string()], side.clock.now(), work).await?;
     Ok(json_of(&side, &caller, &view))
+}
+
+async fn undo(side: &Arc<OwnerSide>, caller: &Caller, headers: &HeaderMap, id: ShareId) -> Result<Json<ShareJson>, Problem> {
+    let wish = wish(&[b"undo", id.as_str().as_bytes()]);
+    let (doer, actor) = (side.clone(), caller.clone());
+    let work = move |Attempt { is_repeat, is_done, .. }: Attempt| async move {
+        let view = view_of(&doer, id).await?;
+        // Whoever asks again and finds it open was understood the first time.
+        if is_done || is_repeat && view.share.outcome().is_none() {
+            return Ok(view);
+        }
+        doer.audit(&actor, "share.undo", id.as_str(), &view.share.file.path.to_text()).await?;
+        Ok(doer.controller.undo(id).await?)
+    };
+    let view = side.once.run(headers, wish, vec![id.to_string()], side.clock.now(), work).await?;
+    Ok(json_of(side, caller, &view))
 }
 
 /// Answers `GET /api/v1/shares/{id}/qr.svg`: the link, for the camera of a phone.

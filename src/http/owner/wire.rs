@@ -84,6 +84,9 @@ pub(super) struct ShareJson {
     expires_at: String,
     #[schema(format = "date-time")]
     closed_at: Option<String>,
+    /// Until when the close can be taken back (`POST …/reopen` with `undo`); `null`: it cannot.
+    #[schema(format = "date-time")]
+    undo_until: Option<String>,
     /// Until when the present state lasts if nothing happens, where that can be said.
     #[schema(format = "date-time")]
     until: Option<String>,
@@ -218,6 +221,7 @@ impl ShareJson {
             created_at: time(share.created.wall),
             expires_at: time(share.expires.wall),
             closed_at: closed_at(share).map(|at| time(at.wall)),
+            undo_until: share.undo_until(now).map(time),
             until: view.until.map(time),
             note: share.note.clone(),
             message: share.message.clone(),

@@ -224,7 +224,12 @@ fn page_of(refused: &Refused, share: &Share) -> Page {
         Refused::Spent => pages::used(),
         Refused::NotAllowed => pages::not_for_this_network(),
         Refused::Closed(outcome) => page_of_outcome(*outcome),
-        Refused::Replaced | Refused::UnknownTransfer | Refused::TransferOver(_) | Refused::NotClosed => pages::gone(),
+        Refused::Replaced
+        | Refused::UnknownTransfer
+        | Refused::TransferOver(_)
+        | Refused::NotClosed
+        | Refused::UndoTooLate
+        | Refused::UndoAfterBytes => pages::gone(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{CatalogPath, FileIdentity, Limits, Obstacle, PolicyRequest, Unprobed};
+use super::super::{CatalogPath, FileIdentity, Limits, Looker, Obstacle, PolicyRequest, Unprobed};
 use super::*;
 
 const STALL: u64 = 300;
@@ -670,6 +670,141 @@ fn a_closed_share_opens_again_with_a_new_link_and_the_old_one_stays_dead() {
     assert_eq!(share.may_fetch(transfer(1), seconds(6)), Err(Refused::UnknownTransfer));
 }
 
+/// Closed by its owner at second 100, and shut.
+fn revoked(mut share: Share) -> Share {
+    share.must(Event::Revoked, 100);
+    share.must(Event::TunnelClosed, 101);
+    share
+}
+
+#[test]
+fn a_close_is_taken_back_and_the_same_link_works_until_its_same_end_with_the_same_uses() {
+    let mut share = open_share(2);
+    share.looks.add(Looker::Person);
+    let before = share.clone();
+    share = revoked(share);
+    assert_eq!(share.undo_until(seconds(101)), Some(seconds(160).wall));
+    assert_eq!(share.must(Event::Undone, 159), [Fact::Undone]);
+    assert_eq!((share.state(seconds(159)), share.effect()), (State::Opening, Some(Effect::OpenTunnel)), "the door was really shut");
+    assert_eq!(share.may_redeem(link(1), None, seconds(159)), Err(Refused::NotOpen));
+    share.must(Event::TunnelOpened, 160);
+    assert_eq!(share, before, "as if it had not been closed");
+    assert_eq!((share.redeem(1, 161), share.undo_until(seconds(161))), (Ok(()), None));
+}
+
+#[test]
+fn a_close_is_taken_back_only_once_it_is_shut_only_soon_and_only_by_its_owner() {
+    let may = |share: &Share, at| share.clone().on(Event::Undone, seconds(at)).answer;
+    let mut share = open_share(1);
+    assert_eq!((may(&share, 99), share.undo_until(seconds(99))), (Err(Refused::NotClosed), None));
+    share.must(Event::Revoked, 100);
+    assert_eq!(may(&share, 100), Err(Refused::NotClosed), "the door is not shut yet");
+    assert_eq!(share.undo_until(seconds(100)), Some(seconds(160).wall), "and will be in a moment");
+    // Closing takes its time: that does not make the time longer.
+    share.must(Event::TunnelClosed, 158);
+    assert_eq!((may(&share, 159), may(&share, 160)), (Ok(()), Err(Refused::UndoTooLate)));
+    assert_eq!(share.undo_until(seconds(160)), None);
+    assert_eq!(may(&share, 161), Err(Refused::UndoTooLate));
+
+    let mut expired = open_share(1);
+    expired.at(MAX);
+    expired.must(Event::TunnelClosed, MAX);
+    assert_eq!((may(&expired, MAX), expired.undo_until(seconds(MAX))), (Err(Refused::UndoTooLate), None), "nobody closed it");
+
+    let mut late = open_share(1);
+    late.must(Event::Revoked, MAX - 10);
+    late.must(Event::TunnelClosed, MAX - 9);
+    assert_eq!(late.undo_until(seconds(MAX - 1)), Some(seconds(MAX).wall));
+    assert_eq!((may(&late, MAX - 1), may(&late, MAX)), (Ok(()), Err(Refused::UndoTooLate)), "the link ended meanwhile");
+    let jumped = Moment { steady: seconds(MAX - 5).steady, wall: seconds(MAX).wall };
+    assert_eq!(late.clone().on(Event::Undone, jumped).answer, Err(Refused::UndoTooLate), "by either clock");
+
+    let mut restored = revoked(open_share(1));
+    restored.never_undo();
+    assert_eq!((may(&restored, 102), restored.undo_until(seconds(102))), (Err(Refused::UndoTooLate), None));
+}
+
+#[test]
+fn a_close_is_not_taken_back_once_a_byte_may_have_left() {
+    let may = |share: &Share| share.clone().on(Event::Undone, seconds(102)).answer;
+    let mut begun = open_share(3);
+    begun.redeem(1, 1).unwrap();
+    begun.fetch(1, 1, (0, 100), 2);
+    let begun = revoked(begun);
+    assert_eq!((may(&begun), begun.undo_until(seconds(102))), (Err(Refused::UndoAfterBytes), None));
+
+    let mut delivered = open_share(1);
+    delivered.redeem(1, 1).unwrap();
+    delivered.fetch(1, 1, (0, 100), 2);
+    delivered.arrive(1, (0, 100), 3);
+    assert_eq!(may(&revoked(delivered.clone())), Err(Refused::UndoAfterBytes));
+    delivered.at(3 + GRACE);
+    delivered.must(Event::TunnelClosed, 3 + GRACE);
+    assert_eq!(delivered.on(Event::Undone, seconds(3 + GRACE)).answer, Err(Refused::UndoAfterBytes), "it is used up");
+
+    let mut folded = unlimited();
+    take(&mut folded, 1, 1);
+    folded.policy.limits.grace_period = Duration::ZERO;
+    for n in 2..(MAX_KEPT_OVER as u64 + 4) {
+        take(&mut folded, n, n);
+    }
+    folded.transfers.clear();
+    folded.peak_bytes = 0;
+    assert_eq!(may(&revoked(folded)), Err(Refused::UndoAfterBytes));
+
+    // A byte of a transfer that gave its use back, and is not even kept.
+    let mut stalled = share_of(SIZE, PolicyRequest { on_stall: Some(OnStall::Reopen), ..Default::default() });
+    (stalled.policy.limits.stall_timeout, stalled.policy.limits.max_tunnel) = (Duration::from_secs(1), Duration::from_secs(MAX));
+    stalled.must(Event::TunnelOpened, 0);
+    stalled.redeem(0, 1).unwrap();
+    stalled.fetch(0, 1, (0, 100), 1);
+    for n in 1..=(MAX_GIVEN_BACK as u8 + 1) {
+        stalled.redeem(n, 1 + u64::from(n)).unwrap();
+    }
+    stalled.at(90);
+    assert!(stalled.transfers.iter().all(|t| !t.begun) && stalled.peak_bytes == 0, "nothing else tells");
+    assert_eq!(may(&revoked(stalled)), Err(Refused::UndoAfterBytes));
+}
+
+#[test]
+fn whoever_pressed_the_button_and_has_no_byte_spent_nothing_when_it_closes() {
+    let mut share = open_share(1);
+    share.redeem(1, 99).unwrap();
+    let mut share = revoked(share);
+    assert!(matches!(share.transfers[0].ended, Some((TransferEnd::NeverBegan, _))));
+    share.must(Event::Undone, 110);
+    share.must(Event::TunnelOpened, 111);
+    assert_eq!((share.uses_left(), share.redeem(2, 112)), (Some(1), Ok(())));
+    assert_eq!(share.may_fetch(transfer(1), seconds(112)), Err(Refused::TransferOver(TransferEnd::NeverBegan)));
+}
+
+#[test]
+fn a_close_before_the_start_is_taken_back_to_before_the_start() {
+    let start = Some(Timestamp(130_000));
+    let share = revoked(share_of(SIZE, PolicyRequest { starts_at: start, expires_in_seconds: Some(100), ..Default::default() }));
+    let mut early = share.clone();
+    early.must(Event::Undone, 120);
+    assert_eq!((early.state(seconds(120)), early.at(130)), (State::Scheduled, State::Opening));
+    let mut late = share;
+    late.must(Event::Undone, 140);
+    assert_eq!((late.state(seconds(140)), late.expires.wall), (State::Opening, Timestamp(230_000)));
+}
+
+#[test]
+fn who_looked_is_kept_and_counted_anew_with_another_link_and_older_versions_had_nobody() {
+    let mut share = open_share(1);
+    share.looks.add(Looker::Preview);
+    let mut saved = serde_json::to_value(&share).unwrap();
+    assert_eq!(serde_json::from_value::<Share>(saved.clone()).unwrap().looks, Looks { previews: 1, people: 0 });
+    for field in ["looks", "revoked", "sent_unkept"] {
+        saved.as_object_mut().unwrap().remove(field).expect("it is saved");
+    }
+    assert_eq!(serde_json::from_value::<Share>(saved).unwrap().looks, Looks::default());
+    let mut share = revoked(share);
+    share.must(Event::Reopened { link: link(2), file: file(SIZE) }, 110);
+    assert_eq!((share.looks, share.undo_until(seconds(110))), (Looks::default(), None));
+}
+
 #[test]
 fn a_stopped_transfer_closes_a_single_use_share() {
     let mut share = open_share(1);
@@ -713,6 +848,10 @@ struct World {
     given_back: u32,
     seen_transfers: u8,
     requests: u64,
+    /// When its owner closed it.
+    revoked: Option<u64>,
+    /// The transfers of which a byte may have left.
+    begun: Vec<TransferId>,
     /// The bytes that arrived, per transfer, as a bitmap.
     arrived: Vec<(TransferId, [bool; SIZE as usize])>,
 }
@@ -735,11 +874,12 @@ enum Act {
     Extend,
     Restart,
     TunnelClosed,
+    Undo,
     Probe,
     Nothing,
 }
 
-const ACTS: [Act; 18] = [
+const ACTS: [Act; 19] = [
     Act::Opened,
     Act::Failed,
     Act::Lost,
@@ -756,6 +896,7 @@ const ACTS: [Act; 18] = [
     Act::Extend,
     Act::Restart,
     Act::TunnelClosed,
+    Act::Undo,
     Act::Probe,
     Act::Nothing,
 ];
@@ -768,7 +909,18 @@ impl World {
         let unlimited_downloads = max_downloads.is_none();
         let request = PolicyRequest { max_downloads, unlimited_downloads, on_stall: Some(on_stall), ..Default::default() };
         let share = share_of(SIZE, request);
-        Self { share, now: 0, percent: 0, redeems: 0, given_back: 0, seen_transfers: 0, requests: 0, arrived: Vec::new() }
+        Self {
+            share,
+            now: 0,
+            percent: 0,
+            redeems: 0,
+            given_back: 0,
+            seen_transfers: 0,
+            requests: 0,
+            revoked: None,
+            begun: Vec::new(),
+            arrived: Vec::new(),
+        }
     }
 
     fn event(&mut self, act: Act) -> Option<Event> {
@@ -807,6 +959,7 @@ impl World {
             Act::Extend => Event::Extended { expires_in: Duration::from_secs(100) },
             Act::Restart => Event::Restarted,
             Act::TunnelClosed => Event::TunnelClosed,
+            Act::Undo => Event::Undone,
             Act::Probe => Event::Probed { link: link(1), after_close: self.share.is_closed(), reach: Reach::Yes },
             Act::Nothing => Event::TimePassed,
         })
@@ -820,12 +973,24 @@ impl World {
         let decided = self.share.on(event.clone(), now);
         let share = &self.share;
 
+        // A close is taken back exactly where it is the owner's own, within a minute, before the link's end, and nobody has a byte.
+        let is_undone = decided.facts.contains(&Fact::Undone);
+        if matches!(act, Act::Undo) {
+            let is_soon = self.revoked.is_some_and(|at| self.now < at + UNDO_FOR.as_secs());
+            let may = before.is_closed() && is_soon && self.begun.is_empty() && !before.has_expired(now);
+            assert_eq!((is_undone, decided.answer.is_ok()), (may, may), "{before:?} at {}", self.now);
+        }
+        if is_undone {
+            assert_eq!((share.link, share.expires, share.uses_spent()), (before.link, before.expires, before.uses_spent()));
+            assert_eq!(share.effect(), Some(Effect::OpenTunnel));
+            self.revoked = None;
+        }
         // Closed is final until the owner opens it again, and a closing share only closes.
-        if before.is_closed() {
+        if before.is_closed() && !is_undone {
             let reach = if matches!(act, Act::Probe) { Some(Reach::Yes) } else { before.reach };
             assert_eq!(share, &Share { reach, ..before.clone() }, "{event:?} changed a closed share");
         }
-        if before.outcome().is_some() {
+        if before.outcome().is_some() && !is_undone {
             assert_eq!(share.outcome(), before.outcome(), "{event:?} changed an outcome");
         }
         // What was found is said of the share as it stands, and of no other.
@@ -838,7 +1003,14 @@ impl World {
         // Revoke closes, from every state.
         if matches!(act, Act::Revoke) {
             assert!(share.outcome().is_some());
+            if decided.facts.last() == Some(&Fact::Closing { outcome: Outcome::Revoked }) && before.outcome().is_none() {
+                self.revoked = Some(self.now);
+            }
         }
+        // A request that ended before a byte left did not begin it after all; one that is not kept stays as it was last seen.
+        self.begun.retain(|id| share.transfer(*id).is_none_or(|t| t.begun));
+        self.begun.extend(share.transfers.iter().filter(|t| t.begun).map(|t| t.id));
+        self.begun.dedup();
         // Exactly one redeem per use.
         self.given_back += decided.facts.iter().filter(|f| matches!(f, Fact::Ended { given_back: true, .. })).count() as u32;
         if was_redeem && decided.answer.is_ok() {
@@ -939,7 +1111,7 @@ fn walk(world: &World, depth: usize, walked: &mut u64) {
 fn every_short_history_keeps_the_promises() {
     let mut walked = 0;
     for (max_downloads, on_stall) in [(Some(1), OnStall::Close), (Some(2), OnStall::Reopen), (None, OnStall::Close)] {
-        // Two roots: from the very beginning, and from where somebody has half the file.
+        // Three roots: from the very beginning, from where somebody has half the file, and from where it was closed before that.
         let fresh = World::new(max_downloads, on_stall);
         walk(&fresh, 3, &mut walked);
         let mut halfway = World::new(max_downloads, on_stall);
@@ -947,8 +1119,13 @@ fn every_short_history_keeps_the_promises() {
             halfway.step(act, 0);
         }
         walk(&halfway, 3, &mut walked);
+        let mut closed = World::new(max_downloads, on_stall);
+        for act in [Act::Opened, Act::Redeem, Act::Revoke] {
+            closed.step(act, 0);
+        }
+        walk(&closed, 2, &mut walked);
     }
-    assert_eq!(walked, 6 * (72 + 72 * 72 + 72 * 72 * 72));
+    assert_eq!(walked, 6 * (76 + 76 * 76 + 76 * 76 * 76) + 3 * (76 + 76 * 76));
 }
 
 proptest! {

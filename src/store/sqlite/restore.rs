@@ -197,10 +197,12 @@ fn make_past(file: &Connection, now: Moment) -> Result<u64, Undone> {
     for mut share in living {
         for event in [Event::Revoked, Event::TunnelClosed] {
             let facts = share.on(event, now).facts;
+            share.never_undo();
             writer::save(file, &Save { share: Arc::new(share.clone()), facts, at: now })?;
         }
     }
-    file.execute_batch("UPDATE link SET dead = 1 WHERE dead = 0; DELETE FROM session;")?;
+    // Spent as well, so that nobody takes back a close that the backup holds: the link may have been used since.
+    file.execute_batch("UPDATE link SET dead = 1, uses_spent = uses_max WHERE dead = 0 OR uses_spent < uses_max; DELETE FROM session;")?;
     let entry = AuditEntry {
         at: now.wall,
         who: OURSELVES.to_owned(),

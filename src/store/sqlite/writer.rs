@@ -216,6 +216,13 @@ fn enter(connection: &Connection, share: &Share, fact: &Fact) -> Result<(), Undo
             let mut enter = connection.prepare_cached("INSERT INTO link (jti, share, uses_max) VALUES (?1, ?2, ?3)")?;
             enter.execute(params![jti, share.id.as_str(), share.policy.uses_max()])?;
         }
+        Fact::Undone => {
+            // What was put back from a backup has no use left (`restore.rs`), so no link comes back that may have been used since.
+            let sql = "UPDATE link SET dead = 0 WHERE jti = ?1 AND dead = 1 AND uses_spent < uses_max";
+            if connection.prepare_cached(sql)?.execute([&jti])? == 0 {
+                return Err(Undone::Refused(StoreError::Spent));
+            }
+        }
         Fact::Redeemed { .. } => {
             // The compare-and-set that makes a link single-use.
             let sql = "UPDATE link SET uses_spent = uses_spent + 1 WHERE jti = ?1 AND uses_spent < uses_max AND dead = 0";

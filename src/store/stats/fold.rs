@@ -176,6 +176,7 @@ pub(in crate::store) fn ticks_of(fact: &Fact, path: &str) -> Vec<Tick> {
         | Fact::Probed { .. }
         | Fact::Extended { .. }
         | Fact::Reopened
+        | Fact::Undone
         | Fact::Delivered
         | Fact::Closing { .. }
         | Fact::Began { .. } => Vec::new(),

@@ -9,7 +9,7 @@ use super::schema::{self, flag, list_of, named, object, one_of, spelt, text, tex
 use super::{FILES, ID, SHARES};
 use crate::catalog::{CATEGORIES, MAX_ENTRIES};
 use crate::controller::{MAX_MESSAGE_BYTES, MAX_NOTE_BYTES};
-use crate::share::{MAX_DOWNLOADS, MAX_NETWORKS, MIN_BYTES_PER_SECOND};
+use crate::share::{MAX_DOWNLOADS, MAX_NETWORKS, MIN_BYTES_PER_SECOND, UNDO_FOR};
 use crate::store::MAX_PAGE;
 
 /// The longest path that a system takes, in bytes; six times that when every letter is escaped.
@@ -104,13 +104,22 @@ pub(super) fn operations() -> Vec<Operation> {
             .problem(422, "A field is wrong, or the `Idempotency-Key` was used for another request."),
         post("/api/v1/shares/{id}/reopen", "Offer a closed share once more")
             .of(SHARES)
-            .about("The same file by the same rules, under a new link. The old link stays dead.")
+            .about(format!(
+                "The same file by the same rules, under a new link. The old link stays dead. With `undo` as if it had not been closed: the \
+                 same link works again until its same end, with the same uses left. That is possible for {} seconds after its owner closed \
+                 it, and only if nobody had begun to download it.",
+                UNDO_FOR.as_secs()
+            ))
             .part("id", spelt(ID), "Which.")
             .once()
-            .may_take(object([]))
-            .answers(200, "Share", "The share, with its new link.")
+            .may_take(object([("undo?", schema::or_null(flag()), "Whether to take the close back instead of making a new link.")]))
+            .answers(200, "Share", "The share, with its link.")
             .problem(404, "There is no such share (`unknown_share`), or its file is gone.")
-            .problem(409, "It is not closed (`refused`).")
+            .problem(
+                409,
+                "It is not closed (`refused`), or its close cannot be taken back: too late, or not closed by its owner \
+                 (`undo_too_late`), or a download had begun (`undo_after_bytes`).",
+            )
             .problem(422, "A field is wrong, the file cannot be shared any more, or the `Idempotency-Key` was used for another request."),
         get("/api/v1/shares/{id}/qr.svg", "Show the link as a QR code")
             .of(SHARES)

@@ -37,6 +37,7 @@ async fn a_share_is_made_shown_and_closed() {
             "state_text",
             "transfers",
             "tunnel",
+            "undo_until",
             "until",
             "url"
         ]
@@ -86,6 +87,36 @@ async fn a_share_is_made_shown_and_closed() {
     assert_eq!(reopened["state"], "offered");
     assert_ne!(reopened["url"], share["url"]);
     scene.call("POST", &format!("/api/v1/shares/{id}/reopen")).await.expect_problem(409, "refused");
+}
+
+#[tokio::test]
+async fn a_close_is_taken_back_for_a_minute() {
+    let scene = scene().await;
+    let share = scene.share().await;
+    let id = share["id"].as_str().unwrap();
+    let undo = || scene.call("POST", &format!("/api/v1/shares/{id}/reopen")).json(r#"{"undo":true}"#);
+    undo().await.expect_problem(409, "refused");
+    let closing = scene.call("DELETE", &format!("/api/v1/shares/{id}")).await.expect(200).json();
+    assert_eq!((&share["undo_until"], &closing["undo_until"]), (&Value::Null, &json!("2027-01-15T08:01:00Z")));
+    scene.clock.advance(Duration::from_secs(59));
+    let undone = undo().header("idempotency-key", "u").await.expect(200).json();
+    assert_eq!((&undone["url"], &undone["expires_at"], &undone["undo_until"]), (&share["url"], &share["expires_at"], &Value::Null));
+    assert_eq!(undone["state"], "offered");
+    undo().header("idempotency-key", "u").await.expect(200);
+    undo().await.expect_problem(409, "refused");
+    let lines = scene.call("GET", "/api/v1/audit").await.expect(200).json();
+    let actions: Vec<&str> = lines["lines"].as_array().unwrap().iter().map(|line| line["action"].as_str().unwrap()).collect();
+    assert_eq!(actions.iter().filter(|action| **action == "share.undo").count(), 1 + 2, "{actions:?}");
+    scene.call("DELETE", &format!("/api/v1/shares/{id}")).await.expect(200);
+    scene.clock.advance(Duration::from_secs(60));
+    let late = undo().await.expect_problem(409, "undo_too_late");
+    assert!(late.detail().contains("60 seconds"), "{}", late.detail());
+    assert_eq!(until_closed(&scene, id).await["undo_until"], Value::Null);
+    for body in [r#"{"undo":1}"#, r#"{"undo":"yes"}"#, r#"{"redo":true}"#] {
+        scene.call("POST", &format!("/api/v1/shares/{id}/reopen")).json(body).await.expect(422);
+    }
+    let reopened = scene.call("POST", &format!("/api/v1/shares/{id}/reopen")).json(r#"{"undo":false}"#).await.expect(200).json();
+    assert_ne!(reopened["url"], share["url"]);
 }
 
 async fn until_closed(scene: &Scene, id: &str) -> Value {

@@ -122,6 +122,36 @@ async fn everything_comes_back_but_what_lived_is_closed() {
 }
 
 #[tokio::test]
+async fn no_close_is_taken_back_that_a_backup_holds() {
+    let (there, here) = (folder(), folder());
+    let store = open(&there);
+    // Closed by their owner a moment ago, one of them shut; and one that lives. Since the backup each may have been used.
+    let mut shut = open_share(&store, 1, 3, seconds(50)).await;
+    let mut closing = open_share(&store, 2, 3, seconds(50)).await;
+    for (share, events) in [(&mut shut, vec![Event::Revoked, Event::TunnelClosed]), (&mut closing, vec![Event::Revoked])] {
+        let facts = events.into_iter().flat_map(|event| share.on(event, seconds(59)).facts).collect();
+        store.save(Save { share: Arc::new(share.clone()), facts, at: seconds(59) }).await.unwrap();
+    }
+    open_share(&store, 3, 3, seconds(50)).await;
+    drop(store);
+    put_back(&back_up(&there), &here);
+    let store = open(&here);
+    for n in 1..=3 {
+        let mut share = store.share(id(n)).await.unwrap().unwrap();
+        let decided = share.on(Event::Undone, seconds(61));
+        let is_refused = match decided.answer {
+            Ok(()) => {
+                let save = Save { share: Arc::new(share), facts: decided.facts, at: seconds(61) };
+                matches!(store.save(save).await, Err(StoreError::Spent))
+            }
+            Err(_) => true,
+        };
+        assert!(is_refused, "the link of share {n} works again");
+    }
+    assert_eq!(store.living().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_log_is_followed_again_from_where_it_was_when_the_backup_was_made() {
     let folder = folder();
     let store = open(&folder);
