@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -28,6 +29,8 @@ use crate::tunnel::Tunnel;
 const MAX_WAITING: usize = 2048;
 /// How many looks at links wait to be counted. Past that they are not: a flood of them must cost the public side nothing.
 const MAX_LOOKS_WAITING: usize = 1024;
+/// How many shares are closed at once where all are: as many as the store writes with one flush.
+const CLOSE_AT_ONCE: usize = 256;
 /// How many changes a reader may fall behind.
 const MAX_BEHIND: usize = 1024;
 /// How long making a share waits for its way in before it answers `opening`.
@@ -246,6 +249,17 @@ impl Handle {
     /// [`ControllerError`] where there is no such share or the store is not available.
     pub async fn revoke(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
         self.act(id, Event::Revoked).await
+    }
+
+    /// Closes every share that lives, several at once. Returns how many it closed; doing it twice is fine.
+    ///
+    /// # Errors
+    /// The first [`ControllerError`] of any of them; each is tried all the same, and what could not be saved is shut.
+    pub async fn revoke_all(&self) -> Result<usize, ControllerError> {
+        let open: Vec<ShareId> = self.living().iter().filter(|view| view.share.outcome().is_none()).map(|view| view.share.id).collect();
+        let closing = open.len();
+        let closed = stream::iter(open).map(|id| self.revoke(id)).buffer_unordered(CLOSE_AT_ONCE).collect::<Vec<_>>().await;
+        closed.into_iter().collect::<Result<Vec<_>, _>>().map(|_| closing)
     }
 
     /// Stops one transfer. Doing it twice is fine.

