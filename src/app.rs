@@ -1,8 +1,9 @@
 //! Puts the program together: the one file that names backends.
 //!
-//! * `certificate.rs`: an owner's own certificate, followed. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `site.rs`: what nginx has to know, where it sends the bytes. `service_manager.rs`: what systemd is told.
+//! * `certificate.rs`: an owner's own certificate, followed. `operator.rs`: what the owner's side is told of settings and machine. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `site.rs`: what nginx has to know, where it sends the bytes. `service_manager.rs`: what systemd is told.
 
 mod certificate;
+mod operator;
 mod service_manager;
 mod reload;
 mod retention;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::certificate::Follow;
+use self::operator::House;
 use self::reload::Live;
 pub use self::reload::Load;
 use self::retention::Retention;
@@ -39,6 +41,7 @@ use crate::controller::{Controller, Parts, Prober};
 use crate::delivery::nginx::{Accounts, Nginx, Probing, Source, end_left_over};
 use crate::delivery::{self, Arrival, Certificates, Passes, Prefix, RecipientSide};
 use crate::descriptors;
+use crate::doctor::Addresses;
 use crate::http::auth::{Auth, SecretDigest};
 use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
 use crate::http::recipient::{self, RecipientPages};
@@ -264,6 +267,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         AuthMode::Token => Auth::Token,
         AuthMode::None => Auth::None,
     };
+    let owners_at = owners.as_ref().map(|listener| listener.local_addr().unwrap_or(config.owner_listen));
+    let addresses = Addresses { owners: owners_at, recipients: recipients.local_addr().unwrap_or(listens_on) };
+    let house = Arc::new(House::new(config.clone(), addresses));
     let settings = OwnerSettings {
         auth,
         owner_token: SecretDigest::of(owner_token.expose()),
@@ -277,6 +283,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         store_kind: "embedded",
         tunnel: tunnel.backend(),
         nginx: nginx.clone(),
+        operator: house.clone(),
     };
     let (kept_for, kept_for_now) = watch::channel(config.retention);
     let retention = Retention { store: store.clone(), clock: clock.clone(), metrics, kept_for: kept_for_now };
@@ -359,7 +366,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     }
     running.spawn("retention", retention.run(running.stop.clone()));
     running.tasks.close();
-    Ok((running, Live { config, controller: handle, owner_side, bounds, proxies, kept_for, nginx }))
+    Ok((running, Live { config, controller: handle, owner_side, house, bounds, proxies, kept_for, nginx }))
 }
 
 /// Makes what stands behind an nginx that sends the bytes.

@@ -205,6 +205,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// What is odd and no mistake, each a sentence.
     pub doubts: Vec<String>,
+    /// Every setting as it holds, and who said so; never a secret.
+    pub described: Vec<Described>,
 }
 
 /// Something wrong with a setting.
@@ -244,7 +246,7 @@ impl Config {
             stall_timeout: source.seconds("STALL_TIMEOUT_SECONDS", 1..=86_400),
             grace_period: source.seconds("GRACE_PERIOD_SECONDS", 0..=604_800),
         };
-        let config = Self {
+        let mut config = Self {
             root: source.path("NAS_MOUNT_PATH"),
             state_dir: source.path("STATE_DIR"),
             owner_listen: source.required("OWNER_LISTEN", listen),
@@ -306,10 +308,15 @@ impl Config {
             retention: Some(DAY * source.count("RETENTION_DAYS", 0..=36_500) as u32).filter(|time| !time.is_zero()),
             file: source.file.as_ref().map(|file| file.path.clone()),
             doubts: source.doubtful_variables(),
+            described: Vec::new(),
         };
         source.refuse_later_settings();
         source.refuse_contradictions(&config);
-        if source.mistakes.is_empty() { Ok(config) } else { Err(source.mistakes) }
+        if !source.mistakes.is_empty() {
+            return Err(source.mistakes);
+        }
+        config.described = describe::all(&mut source);
+        Ok(config)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tries what the settings name, without changing anything that stays.
 //!
+//! What can be tried beside a server is tried by [`examine`]; a server that runs looks at itself by [`examine_this_server`].
+//!
 //! * `tailscale.rs`: the node, where one is used. `nginx.rs`: nginx, where it sends the bytes and no server runs that asks it.
 
 mod nginx;
@@ -10,13 +12,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, DeliveryKind, TlsFiles, TunnelKind};
 use crate::delivery::Certificates;
+use crate::descriptors;
 use crate::http::owner::health::{LOW_DISK_BYTES, NO_DISK_BYTES, free_bytes_of};
 use crate::http::words::{size_text, time_text};
 use crate::share::Timestamp;
@@ -24,6 +29,11 @@ use crate::store::sqlite::{Look, look_at};
 
 /// How long the NAS may take for one answer; a mount whose server is gone hangs for minutes.
 const NAS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a disk of this machine may take; it needs milliseconds.
+const DISK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node may take for all that it is asked: its first certificate may be waited for.
+const NODE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long before its end a certificate should have been renewed: authorities' tools do it at a third of its life, which is
 /// 15 days before the end of the shortest.
@@ -49,35 +59,52 @@ pub enum Server {
     },
 }
 
-/// One thing that was looked at.
+/// One thing that was looked at. Its sentence begins with the setting that it is about, where it is about one (`BASE_URL: …`), and what stands
+/// behind its first semicolon is what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     verdict: Verdict,
     sentence: String,
+    /// What it is about, where the sentence names no setting.
+    about: Option<&'static str>,
 }
 
+/// What came of a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
+    /// It is as it should be.
     Fine,
     /// It works, and may not be what is meant.
     Odd,
+    /// It will not work.
     Wrong,
+}
+
+/// The parts of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// What it is about, as `BASE_URL`; `None` where the sentence says it.
+    pub about: Option<&'a str>,
+    /// What is so.
+    pub text: &'a str,
+    /// What to do about it, where it is not as it should be.
+    pub fix: Option<&'a str>,
 }
 
 impl Finding {
     /// Something is as it should be.
     pub fn fine(sentence: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Fine, sentence: sentence.into() }
+        Self { verdict: Verdict::Fine, sentence: sentence.into(), about: None }
     }
 
     /// Something works, and may not be what is meant.
     pub fn odd(sentence: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Odd, sentence: sentence.into() }
+        Self { verdict: Verdict::Odd, sentence: sentence.into(), about: None }
     }
 
     /// Something will not work.
     pub fn wrong(sentence: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Wrong, sentence: sentence.into() }
+        Self { verdict: Verdict::Wrong, sentence: sentence.into(), about: None }
     }
 
     /// Returns whether something will not work.
@@ -87,6 +114,34 @@ impl Finding {
 }
 
 impl Finding {
+    /// Says what it is about, where its sentence names no setting.
+    #[must_use]
+    fn about(self, what: &'static str) -> Self {
+        Self { about: Some(what), ..self }
+    }
+
+    /// Returns how it is.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// Takes its sentence apart.
+    pub fn parts(&self) -> Parts<'_> {
+        let is_name = |text: &str| text == "Tailscale" || text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        let (about, rest) = match self.sentence.split_once(": ") {
+            Some((name, rest)) if is_name(name) => (Some(name), rest),
+            Some(_) | None => (self.about, self.sentence.as_str()),
+        };
+        // What the node says goes on behind a colon, but for what tailscaled itself answered.
+        let is_of_node = about.is_some_and(|name| matches!(name, "Tailscale" | "TAILSCALE_SOCKET"));
+        let is_answer = ["tailscaled could not ", "tailscaled did not "].iter().any(|start| rest.starts_with(start));
+        let advice = Some(()).filter(|()| is_of_node && !is_answer).and_then(|()| rest.split_once(": "));
+        match advice.or_else(|| rest.split_once("; ")) {
+            Some((text, fix)) if self.verdict != Verdict::Fine => Parts { about, text, fix: Some(fix) },
+            Some(_) | None => Parts { about, text: rest, fix: None },
+        }
+    }
+
     /// Returns it as a line, with a sign or a word before it.
     pub fn line(&self, has_signs: bool) -> String {
         let (sign, word) = match self.verdict {
@@ -106,9 +161,10 @@ impl fmt::Display for Finding {
 
 /// Tries the folders, the ports and the server.
 pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
+    let looks = Looks::default();
     let mut findings = vec![
         root(&config.root).await,
-        state_folder(&config.state_dir).await,
+        state_folder(&config.state_dir, &looks).await,
         port("OWNER_LISTEN", config.owner_listen, server).await,
         match config.delivery {
             DeliveryKind::Embedded => port("RECIPIENT_LISTEN", config.recipient_listen, server).await,
@@ -121,7 +177,7 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
         time(),
     ];
     if let Some(files) = &config.tls {
-        findings.extend(certificate(files.clone(), config.base_url.clone()).await);
+        findings.extend(certificate(files.clone(), config.base_url.clone(), &looks).await);
     }
     if config.delivery == DeliveryKind::Nginx && *server == Server::None {
         findings.extend(nginx::alone(config.recipient_listen, &config.nginx).await);
@@ -131,15 +187,91 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
     }
     let now = SystemClock::starting_after(None).now().wall;
     findings.extend(tailscale::node(&config.tailscale, config.tunnel, *server != Server::None, now).await);
+    findings.extend(doubtful_choices(config));
+    findings
+}
+
+/// Where a server that runs is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Where owners are served, where they are over TCP.
+    pub owners: Option<SocketAddr>,
+    /// Where recipients are, or nginx that serves them.
+    pub recipients: SocketAddr,
+}
+
+/// Looks at what a server that runs leans on, from within: its ports and its socket are in use by itself. The store, the files and
+/// what else its health says is not looked at here. Takes a quarter of a minute at the most.
+pub async fn examine_this_server(config: &Config, addresses: Addresses, looks: &Looks) -> Vec<Finding> {
+    let now = SystemClock::starting_after(None).now().wall;
+    let mut findings: Vec<Finding> = config.doubts.iter().map(|doubt| Finding::odd(doubt.as_str()).about("environment")).collect();
+    if let Some(owners) = addresses.owners {
+        findings.push(Finding::fine(format!("OWNER_LISTEN: owners are served on {owners}")));
+    }
+    findings.push(Finding::fine(match config.delivery {
+        DeliveryKind::Embedded => format!("RECIPIENT_LISTEN: recipients are served on {}", addresses.recipients),
+        DeliveryKind::Nginx => format!("NGINX_UPSTREAM: nginx is answered on {}", addresses.recipients),
+    }));
+    findings.push(state_folder(&config.state_dir, looks).await);
+    findings.push(time().about("clock"));
+    if let Some(files) = &config.tls {
+        findings.extend(certificate(files.clone(), config.base_url.clone(), looks).await);
+    }
+    if config.delivery == DeliveryKind::Nginx {
+        findings.extend(nginx::queue(&config.nginx));
+    }
+    let possible = descriptors::for_recipients();
+    if possible < config.max_connections {
+        findings.push(Finding::odd(format!(
+            "MAX_CONNECTIONS: it is {}, and the limit of open files lets {possible} in; raise that limit (ulimit -n, LimitNOFILE=)",
+            config.max_connections
+        )));
+    }
+    match tokio::time::timeout(NODE_TIMEOUT, tailscale::node(&config.tailscale, config.tunnel, true, now)).await {
+        Ok(of_node) => findings.extend(of_node),
+        Err(_) => findings.push(Finding::wrong("TAILSCALE_SOCKET: tailscaled does not answer; start it again")),
+    }
+    findings.extend(doubtful_choices(config));
+    findings
+}
+
+/// What works and may not be what is meant.
+fn doubtful_choices(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
     if config.base_url.is_none() && config.tunnel == TunnelKind::Direct {
         findings.push(Finding::odd(
             "BASE_URL: it is not set, so links begin with an address of this machine; set it to what recipients can reach, as https://files.example.org",
         ));
     }
     if config.auth == AuthMode::None {
-        findings.push(Finding::odd(format!("AUTH: it is none, so whoever reaches {} can share every file", config.owner_listen)));
+        let address = config.owner_listen;
+        findings.push(Finding::odd(format!(
+            "AUTH: it is none, so whoever reaches {address} can share every file; leave AUTH unset where others are in that network"
+        )));
     }
     findings
+}
+
+/// Bounds looks at disks, which may hang for ever: one at a time, and who asks waits only so long.
+#[derive(Debug)]
+pub struct Looks(Arc<Semaphore>);
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Looks {
+    /// Runs `look` on a blocking thread; `None` where it does not come back in time, or an earlier one has not yet.
+    async fn run<T: Send + 'static>(&self, look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let held = self.0.clone().try_acquire_owned().ok()?;
+        let look = tokio::task::spawn_blocking(move || {
+            let _held_until_it_is_back = held;
+            look()
+        });
+        tokio::time::timeout(DISK_TIMEOUT, look).await.ok()?.ok()
+    }
 }
 
 async fn root(path: &Path) -> Finding {
@@ -157,15 +289,15 @@ async fn root(path: &Path) -> Finding {
     }
 }
 
-async fn state_folder(path: &Path) -> Finding {
+async fn state_folder(path: &Path, looks: &Looks) -> Finding {
     let (named, folder) = (format!("STATE_DIR: {}", path.display()), path.to_owned());
-    match tokio::task::spawn_blocking(move || try_to_write(&folder)).await {
-        Ok(Ok(None)) => Finding::fine(format!("{named} can be written")),
-        Ok(Ok(Some(parent))) => Finding::fine(format!("{named} does not exist yet and can be made in {}", parent.display())),
-        Ok(Err(error)) => {
+    match looks.run(move || try_to_write(&folder)).await {
+        Some(Ok(None)) => Finding::fine(format!("{named} can be written")),
+        Some(Ok(Some(parent))) => Finding::fine(format!("{named} does not exist yet and can be made in {}", parent.display())),
+        Some(Err(error)) => {
             Finding::wrong(format!("{named} cannot be written ({}); make it this account's own, or name another", reason(&error)))
         }
-        Err(_) => Finding::wrong(format!("{named} could not be looked at")),
+        None => Finding::wrong(format!("{named} does not answer within {} s; is its disk well?", DISK_TIMEOUT.as_secs())),
     }
 }
 
@@ -217,20 +349,20 @@ async fn store(folder: &Path) -> Finding {
 }
 
 /// Looks at an owner's own certificate: whether it can be used, for how long, and whether links lead to its name.
-async fn certificate(files: TlsFiles, base_url: Option<String>) -> Vec<Finding> {
-    let look = tokio::task::spawn_blocking(move || {
+async fn certificate(files: TlsFiles, base_url: Option<String>, looks: &Looks) -> Vec<Finding> {
+    let look = looks.run(move || {
         let certificates = Certificates::none();
         files.load(&certificates).map(|()| certificates.facts())
     });
     let facts = match look.await {
-        Ok(Ok(Some(facts))) => facts,
-        Ok(Err(mistake)) => return vec![Finding::wrong(mistake.to_string())],
-        Ok(Ok(None)) | Err(_) => return vec![Finding::wrong("TLS_CERT: it could not be looked at")],
+        Some(Ok(Some(facts))) => facts,
+        Some(Err(mistake)) => return vec![Finding::wrong(mistake.to_string())],
+        Some(Ok(None)) | None => return vec![Finding::wrong("TLS_CERT: it could not be looked at; is its disk well?")],
     };
     let named = if facts.names.is_empty() { "no host".to_owned() } else { facts.names.join(", ") };
     let now = SystemClock::starting_after(None).now().wall;
     let mut findings = vec![match facts.not_after {
-        None => Finding::odd(format!("TLS_CERT: the certificate is for {named}; until when cannot be read")),
+        None => Finding::odd(format!("TLS_CERT: the certificate is for {named}, and until when cannot be read; make it anew")),
         Some(end) if end <= now => {
             Finding::wrong(format!("TLS_CERT: the certificate for {named} ended {}; browsers refuse it, so renew it", time_text(end, now)))
         }
@@ -246,7 +378,9 @@ async fn certificate(files: TlsFiles, base_url: Option<String>) -> Vec<Finding> 
         Some((_, rest)) => {
             let host = rest.split(['/', ':']).next().unwrap_or_default();
             if !facts.is_for(host) {
-                findings.push(Finding::odd(format!("BASE_URL: links lead to {host}, and the certificate is for {named}")));
+                findings.push(Finding::odd(format!(
+                    "BASE_URL: links lead to {host}, and the certificate is for {named}; give one of them the other's name"
+                )));
             }
         }
         None => {}
@@ -351,7 +485,8 @@ mod tests {
         let files = TlsFiles { cert: folder.path().join("cert"), key: folder.path().join("key") };
         std::fs::write(&files.cert, &pair.chain).unwrap();
         std::fs::write(&files.key, &pair.key).unwrap();
-        let look = |base_url: Option<&str>| certificate(files.clone(), base_url.map(str::to_owned));
+        let looks = Looks::default();
+        let look = |base_url: Option<&str>| certificate(files.clone(), base_url.map(str::to_owned), &looks);
         for fine in [None, Some("https://files.example.org"), Some("https://files.example.org:8443/below")] {
             let findings = look(fine).await;
             assert_eq!(verdicts(&findings), [Verdict::Fine], "{findings:?}");

@@ -19,8 +19,8 @@ pub mod http;
 pub mod telemetry;
 pub mod config;
 pub mod shutdown;
-pub mod app;
 pub mod doctor;
+pub mod app;
 pub mod cli;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

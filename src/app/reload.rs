@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::operator::House;
 use super::{kept_owner_token, nginx_site, service_manager};
 use crate::config::{Config, Mistake};
 use crate::controller::Handle;
@@ -24,6 +25,7 @@ pub(super) struct Live {
     pub(super) config: Config,
     pub(super) controller: Handle,
     pub(super) owner_side: Arc<OwnerSide>,
+    pub(super) house: Arc<House>,
     pub(super) bounds: watch::Sender<Bounds>,
     pub(super) proxies: Arc<RwLock<Vec<Network>>>,
     pub(super) kept_for: watch::Sender<Option<Duration>>,
@@ -74,6 +76,7 @@ impl Live {
         self.bounds.send_replace(bounds_of(new));
         self.kept_for.send_if_modified(|kept_for| std::mem::replace(kept_for, new.retention) != new.retention);
         self.config = self.config.with_live_parts_of(new);
+        self.house.take(self.config.clone(), &changes);
         if let Some(nginx) = &self.nginx {
             tell_nginx(nginx, &self.config);
         }

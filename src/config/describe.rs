@@ -22,17 +22,31 @@ pub struct Described {
     pub by_file: Option<&'static str>,
     /// Who said so.
     pub origin: Origin,
+    /// What holds where nobody says anything; `None` where nothing does.
+    pub default: Option<String>,
+    /// Its flag, as `--state-dir`; of a secret that of its file.
+    pub flag: Option<String>,
+    /// What it does, in one sentence.
+    pub help: &'static str,
+    /// What its numbers count, as `seconds`.
+    pub unit: Option<&'static str>,
 }
 
 /// Returns every setting as it holds, mistakes and all. Blocks.
 pub fn describe(flags: &Settings) -> Vec<Described> {
     let variables = environment();
-    let mut source = Source::new(flags, &variables);
-    SETTINGS.iter().filter(|setting| setting.later().is_none()).map(|setting| of(&mut source, setting)).collect()
+    all(&mut Source::new(flags, &variables))
+}
+
+/// Returns every setting as its layers have it.
+pub(super) fn all(source: &mut Source<'_>) -> Vec<Described> {
+    SETTINGS.iter().filter(|setting| setting.later().is_none()).map(|setting| of(source, setting)).collect()
 }
 
 pub(super) fn of(source: &mut Source<'_>, setting: &'static Setting) -> Described {
     let name = setting.name;
+    let default = Some(source.default_of(setting).to_owned()).filter(|default| !default.is_empty());
+    let (flag, help, unit) = (setting.flag(), setting.help, setting.unit());
     if setting.form() == Form::Secret {
         let place = source.secret_place(name);
         let by_file = place.as_ref().map(|(given_as, ..)| *given_as).filter(|given_as| *given_as != name);
@@ -43,13 +57,17 @@ pub(super) fn of(source: &mut Source<'_>, setting: &'static Setting) -> Describe
             is_made: MADE.contains(&name),
             by_file,
             origin: place.map_or(Origin::Default, |(.., origin)| origin),
+            default,
+            flag,
+            help,
+            unit,
         };
     }
     let (value, origin) = match source.raw(name) {
         Some((value, origin)) => (Some(value.to_string_lossy().into_owned()), origin),
-        None => (Some(source.default_of(setting).to_owned()).filter(|default| !default.is_empty()), Origin::Default),
+        None => (default.clone(), Origin::Default),
     };
     let chosen_by_itself = || source.file.as_ref().map(|file| file.path.to_string_lossy().into_owned());
     let value = if name == "CONFIG_FILE" { value.or_else(chosen_by_itself) } else { value };
-    Described { name, value, is_secret: false, is_made: false, by_file: None, origin }
+    Described { name, value, is_secret: false, is_made: false, by_file: None, origin, default, flag, help, unit }
 }

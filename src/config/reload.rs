@@ -1,6 +1,6 @@
 //! What changed between two readings of the settings, and what of it can take effect while the program runs.
 
-use super::{Config, Mistake};
+use super::{Config, Described, Mistake};
 
 /// What changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +40,18 @@ impl Config {
         Some(Mistake::new("CONFIG_FILE", format!("the settings file {} {sentence}", super::file::shown_path(file))))
     }
 
+    /// Returns whether a setting can change while the program runs.
+    pub fn reloads(&self, name: &str) -> bool {
+        comparisons(self, self).iter().any(|(known, is_live, _)| *known == name && *is_live)
+    }
+
+    fn described_with_live_parts_of(&self, new: &Self) -> Vec<Described> {
+        // Who says what waits for the next start says it then.
+        let pairs = self.described.iter().zip(&new.described);
+        let is_so_now = |old: &Described, new: &Described| self.reloads(old.name) || !old.is_secret && old.value == new.value;
+        pairs.map(|(old, new)| if is_so_now(old, new) { new.clone() } else { old.clone() }).collect()
+    }
+
     /// Returns these settings with everything of `new` that can take effect while the program runs.
     pub fn with_live_parts_of(&self, new: &Self) -> Self {
         Self {
@@ -54,6 +66,7 @@ impl Config {
             log: new.log.clone(),
             doubts: new.doubts.clone(),
             file: new.file.clone(),
+            described: self.described_with_live_parts_of(new),
             ..self.clone()
         }
     }

@@ -262,6 +262,19 @@ impl Setting {
         }
     }
 
+    /// Returns its flag, as `--stall-timeout-seconds`; of a secret that of its file.
+    pub(super) fn flag(&self) -> Option<String> {
+        match self.kind {
+            Kind::Value { flag } | Kind::List { flag } | Kind::Switch { flag } | Kind::Secret { flag, .. } => Some(format!("--{flag}")),
+            Kind::Later { .. } => None,
+        }
+    }
+
+    /// Returns what its numbers count, where the name says it.
+    pub(super) fn unit(&self) -> Option<&'static str> {
+        [("_SECONDS", "seconds"), ("_DAYS", "days")].into_iter().find_map(|(end, unit)| self.name.ends_with(end).then_some(unit))
+    }
+
     /// Returns what to do instead, for a name that later versions know.
     pub(super) fn later(&self) -> Option<&'static str> {
         match self.kind {

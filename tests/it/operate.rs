@@ -231,3 +231,59 @@ fn check_shows_every_setting_and_prerequisite() {
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(out.contains("WRONG") && out.contains("portcullis serve FOLDER"), "{out}");
 }
+
+/// Returns the setting of a name, as the running server tells it.
+fn setting(server: &Server, name: &str) -> Value {
+    let settings = server.api("GET", "/api/v1/settings", None).expect_status(200).json();
+    settings["settings"].as_array().unwrap().iter().find(|setting| setting["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()
+}
+
+#[test]
+fn the_settings_are_those_that_hold_in_the_running_server_and_never_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("portcullis.toml");
+    std::fs::write(&path, "stall_timeout_seconds = 100\n").unwrap();
+    let server = Setup::new().set("CONFIG_FILE", path.display()).start();
+    let stall = setting(&server, "STALL_TIMEOUT_SECONDS");
+    assert_eq!(
+        stall,
+        json!({
+            "name": "STALL_TIMEOUT_SECONDS", "flag": "--stall-timeout-seconds", "value": "100", "default": "300", "is_set": true,
+            "is_secret": false, "by_file": null, "origin": "file", "origin_text": format!("{}:1", path.display()),
+            "help": "How long a download that has begun may stand still before it counts as stalled.", "unit": "seconds", "reloads": true,
+        })
+    );
+    assert_eq!(setting(&server, "BASE_URL")["origin"], "environment");
+    let token = setting(&server, "OWNER_TOKEN");
+    assert_eq!((&token["value"], &token["is_set"], &token["is_secret"]), (&Value::Null, &json!(true), &json!(true)));
+    let all = server.api("GET", "/api/v1/settings", None).text();
+    assert!(!all.contains(&server.token), "a secret is told");
+
+    // What a file says that was not read yet does not hold; and what is read and waits does not either.
+    std::fs::write(&path, "show_hidden = true\nstall_timeout_seconds = 200\n").unwrap();
+    assert_eq!(setting(&server, "STALL_TIMEOUT_SECONDS"), stall);
+    hang_up(&server);
+    poll(SOON, "the new time holds", || setting(&server, "STALL_TIMEOUT_SECONDS")["value"] == "200");
+    assert_eq!(setting(&server, "STALL_TIMEOUT_SECONDS")["origin_text"], format!("{}:2", path.display()));
+    assert_eq!(setting(&server, "SHOW_HIDDEN")["value"], "false");
+    let notes = server.api("GET", "/api/v1/settings", None).json()["notes"].clone();
+    assert_eq!(notes, json!(["SHOW_HIDDEN changed, which takes effect at the next start"]));
+}
+
+#[test]
+fn a_running_server_finds_no_mistake_in_what_is_its_own() {
+    let server = Setup::new().start();
+    put(&server, "film.mkv", 1000);
+    let found = server.api("GET", "/api/v1/check", None).expect_status(200).json();
+    for one in found["checks"].as_array().unwrap() {
+        // How full the disk is, is the machine's own business; and behind nginx it may be looked at still.
+        let is_ours = !matches!(one["name"].as_str(), Some("disk" | "log" | "NGINX_ACCESS_LOG" | "MAX_CONNECTIONS"));
+        assert!(!is_ours || one["status"] == "ok", "{one}");
+        assert_eq!(one["status"] == "ok", one["fix"].is_null(), "{one}");
+        assert!(one["text"].as_str().is_some_and(|text| text.ends_with('.')), "{one}");
+    }
+    let names: Vec<&str> = found["checks"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    for name in ["store", "files", "tunnel", "NAS_MOUNT_PATH", "OWNER_LISTEN", "STATE_DIR", "clock"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+}

@@ -55,6 +55,16 @@ pub(in crate::http) struct Check {
 }
 
 impl Check {
+    /// Returns how it stands.
+    pub(super) fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Returns why, as a sentence.
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+
     fn new(status: Status, reason: impl Into<String>) -> Self {
         Self { status, reason: reason.into() }
     }
@@ -77,6 +87,12 @@ pub(in crate::http) struct Checks {
 }
 
 impl Checks {
+    /// Returns each with its name.
+    pub(super) fn named(&self) -> [(&'static str, &Check); 6] {
+        let Self { store, files, index, tunnel, disk, log } = self;
+        [("store", store), ("files", files), ("index", index), ("tunnel", tunnel), ("disk", disk), ("log", log)]
+    }
+
     /// Returns whether the program can do its work: without the store or the files it cannot.
     fn are_fine(&self) -> bool {
         self.store.works() && self.files.works()
@@ -185,13 +201,13 @@ async fn log(side: &OwnerSide) -> Check {
 }
 
 /// Makes a sentence of what is told after a colon elsewhere.
-fn sentence(words: &str) -> String {
+pub(super) fn sentence(words: &str) -> String {
     let mut letters = words.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     // nginx and portcullis are written so at the beginning, too.
-    let is_name = words.starts_with("nginx");
+    let is_name = words.starts_with("nginx") || words.starts_with("portcullis");
     let end = if words.ends_with('?') { "" } else { "." };
-    format!("{}{}{end}", if is_name { "n".to_owned() } else { first }, letters.as_str())
+    if is_name { format!("{words}{end}") } else { format!("{first}{}{end}", letters.as_str()) }
 }
 
 /// Looks at the ways in that should be open, or shut, and are not; or are, and nobody gets in.

@@ -6,6 +6,7 @@
 //!
 //! * `shares.rs`, `pages.rs`, `export.rs`, `transfers.rs`, `files.rs`, `events.rs`, `stream.rs`, `stats.rs`: what is shared and was.
 //! * `session.rs`, `sessions.rs`, `tokens.rs`, `audit.rs`: who comes in, and what they did. `health.rs`: whether all is well.
+//! * `operate.rs`: the settings, and what is wrong with the machine.
 //! * `openapi.rs`: the description of all that, and `docs.rs`: the same as a page.
 //! * `wire.rs`: the JSON of answers. `body.rs`: the JSON of requests. `once.rs`: `Idempotency-Key`. `serve.rs`: the loop.
 
@@ -45,6 +46,7 @@ pub(crate) mod fuzz;
 pub mod health;
 mod metrics;
 mod once;
+pub mod operate;
 mod openapi;
 mod pages;
 mod patient;
@@ -90,6 +92,7 @@ pub struct OwnerSide {
     once: once::Once,
     streams: stream::Streams,
     health: health::Cache,
+    checked: operate::Cache,
     refusals: audit::Refusals,
     /// The description of the API, where it says a path of its own.
     description: OnceLock<Bytes>,
@@ -122,6 +125,8 @@ pub struct OwnerSettings {
     pub tunnel: &'static str,
     /// How nginx stands, where it sends the bytes.
     pub nginx: Option<Arc<Nginx>>,
+    /// Who tells what this program was told, and what it found of the machine.
+    pub operator: Arc<dyn operate::Operator>,
 }
 
 impl OwnerSide {
@@ -140,6 +145,7 @@ impl OwnerSide {
             once: once::Once::new(store.clone()),
             streams: stream::Streams::default(),
             health: health::Cache::default(),
+            checked: operate::Cache::default(),
             refusals: audit::Refusals::default(),
             description: OnceLock::new(),
             controller,
@@ -250,6 +256,8 @@ fn routes() -> Vec<Route> {
         route(Method::POST, "/api/v1/tokens", ADMIN, tokens::create).does("token.create"),
         route(Method::GET, "/api/v1/tokens", ADMIN, tokens::list),
         route(Method::DELETE, "/api/v1/tokens/{id}", ADMIN, tokens::revoke).does("token.revoke"),
+        route(Method::GET, "/api/v1/settings", ADMIN, operate::settings),
+        route(Method::GET, "/api/v1/check", ADMIN, operate::check),
         route(Method::GET, "/api/v1/audit", ADMIN, audit::list),
         route(Method::GET, "/api/v1/audit/verify", ADMIN, audit::verify),
         route(Method::POST, "/generate-link", SHARE, legacy::generate_link).does("share.create"),

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use super::OwnerSide;
 use super::audit::{AuditJson, VerdictJson};
+use super::operate::{ChecksJson, SettingsJson};
 use super::pages::SharesJson;
 use super::routes;
 use super::sessions::{SessionsJson, SignedOutJson};
@@ -171,6 +172,8 @@ pub(super) fn schemas() -> Map<String, Value> {
         derived::<SignedOutJson>(),
         derived::<AuditJson>(),
         derived::<VerdictJson>(),
+        derived::<SettingsJson>(),
+        derived::<ChecksJson>(),
     ];
     schemas.extend(of_answers.into_iter().flatten());
     for (name, schema) in [

@@ -94,6 +94,7 @@ async fn scene_over(store: Arc<dyn Store>, change: impl FnOnce(&mut OwnerSetting
     let token = random::secret();
     let mut settings = OwnerSettings {
         nginx: None,
+        operator: Arc::new(Nobody),
         auth: Auth::Token,
         owner_token: SecretDigest::of(&token),
         hosts: vec!["files.example".to_owned()],
@@ -109,6 +110,20 @@ async fn scene_over(store: Arc<dyn Store>, change: impl FnOnce(&mut OwnerSetting
     change(&mut settings);
     let side = Arc::new(OwnerSide::new(handle, catalog, digests, store, clock.clone(), settings));
     Scene { router: router(side.clone()), side, clock, tunnel, token, folder, _reports: reports, _running: shutdown.drop_guard() }
+}
+
+/// Nobody who could tell of settings or of the machine.
+#[derive(Debug)]
+struct Nobody;
+
+impl operate::Operator for Nobody {
+    fn settings(&self) -> operate::SettingsJson {
+        operate::SettingsJson { settings: Vec::new(), notes: Vec::new() }
+    }
+
+    fn check(&self) -> BoxFuture<'_, Vec<operate::CheckJson>> {
+        ready(Vec::new()).boxed()
+    }
 }
 
 struct NoCache;

@@ -19,6 +19,17 @@ pub(super) fn operations() -> Vec<Operation> {
             .about("Counts and times, each with a line that says what it is. Nothing is told of one share or one file.")
             .answers_with(200, "text/plain", text(), "The figures.")
             .answers_with(200, "application/openmetrics-text", text(), "The figures."),
+        get("/api/v1/settings", "Read the settings as they hold")
+            .of(OPERATING)
+            .about("Every setting, what holds in the running server and who said so. A secret is never told, only whether it is set.")
+            .answers(200, "Settings", "The settings."),
+        get("/api/v1/check", "Look at what the server leans on")
+            .of(OPERATING)
+            .about(
+                "Folders, store, clock, certificate, the way in: each with what to do about it where it is not as it should be. One look at a time, \
+                 and none within five seconds of another: whoever asks then gets the same answer.",
+            )
+            .answers(200, "CheckAnswer", "What was found."),
         get("/openapi.json", "Read this description").of(OPERATING).answers_json(
             200,
             json!({ "type": "object" }),

@@ -7,6 +7,7 @@ use utoipa::openapi::Ref;
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 
 use crate::catalog::EntryKind;
+use crate::http::owner::operate::CheckStatus;
 use crate::share::{Clamped, Evidence, OnStall, Outcome, State, TransferEnd};
 use crate::store::Scope;
 
@@ -76,6 +77,14 @@ pub(in crate::http::owner) fn audit_break_or_null() -> Object {
         .property("seq", ObjectBuilder::new().schema_type(Type::Integer).description(Some("At which line.")))
         .property("sentence", ObjectBuilder::new().schema_type(Type::String).description(Some("What is wrong, as a sentence.")))
         .build()
+}
+
+pub(in crate::http::owner) fn origin() -> Object {
+    words(["flag", "environment", "file", "default"]).build()
+}
+
+pub(in crate::http::owner) fn check_status() -> Object {
+    words([CheckStatus::Ok, CheckStatus::Warning, CheckStatus::Wrong]).build()
 }
 
 pub(in crate::http::owner) fn problem_or_null() -> Schema {

@@ -77,6 +77,8 @@ pub(super) fn decided() -> Vec<(&'static str, &'static str, &'static str)> {
                 ("GET", "/api/v1/tokens"),
                 ("DELETE", "/api/v1/tokens/{id}"),
                 ("GET", "/api/v1/audit"),
+                ("GET", "/api/v1/settings"),
+                ("GET", "/api/v1/check"),
                 ("GET", "/api/v1/audit/verify"),
             ],
         ),

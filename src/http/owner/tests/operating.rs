@@ -1,9 +1,12 @@
 //! Health and numbers, for those who watch over the program.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Semaphore;
 
+use super::operate::{CheckJson, CheckStatus, Operator, SettingsJson};
 use super::*;
 use crate::share::{Obstacle, Reach, ShareId};
 use crate::tunnel::fake::Mood;
@@ -128,4 +131,67 @@ async fn numbers_are_for_those_who_may_read() {
     let open = scene.call("GET", "/metrics").header("accept", "application/openmetrics-text").await.expect(200);
     assert!(open.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
     assert!(open.body.ends_with(b"# EOF\n"));
+}
+
+/// Looks, and counts how often; a look takes until it is let go.
+#[derive(Debug)]
+struct Counting {
+    looks: AtomicUsize,
+    go: Semaphore,
+}
+
+impl Operator for Counting {
+    fn settings(&self) -> SettingsJson {
+        SettingsJson { settings: Vec::new(), notes: vec!["a note".to_owned()] }
+    }
+
+    fn check(&self) -> BoxFuture<'_, Vec<CheckJson>> {
+        async move {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            self.go.acquire().await.unwrap().forget();
+            vec![CheckJson::new("AUTH", CheckStatus::Warning, "it is none", Some("set it"))]
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn one_look_at_the_machine_serves_all_who_ask_within_seconds() {
+    let operator = Arc::new(Counting { looks: AtomicUsize::new(0), go: Semaphore::new(0) });
+    let scene = scene_with(|settings| settings.operator = operator.clone()).await;
+    assert_eq!(scene.call("GET", "/api/v1/settings").await.expect(200).json(), json!({ "settings": [], "notes": ["a note"] }));
+    let ask = async || scene.call("GET", "/api/v1/check").await.expect(200).json();
+    let let_go = async {
+        while operator.looks.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        operator.go.add_permits(1);
+    };
+    let (first, second, ()) = tokio::join!(ask(), ask(), let_go);
+    assert_eq!(first, second, "who asks meanwhile waits for that look");
+    assert_eq!(keys(&first), ["checked_at", "checks"]);
+    let checks = first["checks"].as_array().unwrap();
+    let named = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {first}"));
+    assert_eq!(named("AUTH"), &json!({ "name": "AUTH", "status": "warning", "text": "It is none.", "fix": "Set it." }));
+    assert_eq!((&named("store")["status"], &named("NAS_MOUNT_PATH")["status"]), (&json!("ok"), &json!("ok")));
+    assert!(checks.iter().all(|check| check["name"] != "log"), "what is no part of the setup is left out");
+    scene.clock.advance(Duration::from_secs(4));
+    assert_eq!(ask().await, first);
+    assert_eq!(operator.looks.load(Ordering::SeqCst), 1);
+    scene.clock.advance(Duration::from_secs(1));
+    operator.go.add_permits(1);
+    assert_ne!(ask().await["checked_at"], first["checked_at"]);
+    assert_eq!(operator.looks.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_health_finds_is_told_with_what_to_do_about_it() {
+    let scene = scene().await;
+    let gone = scene.folder.path().with_extension("gone");
+    std::fs::rename(scene.folder.path(), &gone).unwrap();
+    let checks = scene.call("GET", "/api/v1/check").await.expect(200).json()["checks"].clone();
+    let files = checks.as_array().unwrap().iter().find(|check| check["name"] == "files").unwrap().clone();
+    assert_eq!(files["status"], "wrong");
+    assert!(files["fix"].as_str().unwrap().contains("Mount the NAS again"), "{files}");
+    std::fs::rename(&gone, scene.folder.path()).unwrap();
 }
