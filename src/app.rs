@@ -33,7 +33,7 @@ use self::reload::Live;
 pub use self::reload::Load;
 use self::retention::Retention;
 pub use self::site::{nginx_key, nginx_site};
-use self::way_in::{WayIn, live_signs};
+use self::way_in::{WayIn, live_signs, of_guests};
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, DeliveryKind, Secret, TlsFiles};
@@ -47,6 +47,7 @@ use crate::http::owner::{self, OwnerListener, OwnerSettings, OwnerSide};
 use crate::http::recipient::{self, RecipientPages};
 use crate::meter;
 use crate::metrics::Metrics;
+use crate::self_test::SelfTest;
 use crate::share::FileIdentity;
 use crate::shutdown::{Hangup, Hangups, Signals};
 use crate::store::Store;
@@ -54,6 +55,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::telemetry::LogControl;
 use crate::token::{Key, Keys, random};
 use crate::tunnel::canary::Canaries;
+use crate::tunnel::probe::guest::Guest;
 use crate::tunnel::{Doors, Tunnel};
 
 /// The socket in the state folder over which this machine's owner is served without a token.
@@ -66,6 +68,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const MAX_REOPENING: Duration = Duration::from_secs(5);
 /// How long the start waits for what a tunnel's links begin with.
 const MAX_NAMING: Duration = Duration::from_secs(2);
+/// What a self-test says of an nginx that sends the bytes.
+const BYTE_PASSED_ON: &str =
+    "nginx passed the byte on, which Portcullis has in its memory; that nginx can read the files of the NAS was not tried.";
 /// The longest secret that is kept in a file of the state folder.
 const MAX_KEPT_BYTES: u64 = 4096;
 
@@ -221,6 +226,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let secrets: Vec<_> = left_over.iter().map(|one| keys.transfer_secret(one.carried.transfer)).collect();
     let told_of_left_over = reports.clone();
 
+    let (public, here) = of_guests(&config, recipients_at, &arrival);
+    let untried = nginx.is_some().then_some(BYTE_PASSED_ON);
+    let self_test = Arc::new(SelfTest::new(handle.clone(), Guest::new(public, here), untried));
     let canaries = Canaries::new(doors.clone());
     let prober = way_in::looks(&config).map(|look| Prober::new(handle.clone(), canaries.clone(), look));
     let pages = RecipientPages { controller: handle.clone(), keys: Arc::new(keys), clock: clock.clone(), canaries };
@@ -284,6 +292,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         tunnel: tunnel.backend(),
         nginx: nginx.clone(),
         operator: house.clone(),
+        self_test: self_test.clone(),
     };
     let (kept_for, kept_for_now) = watch::channel(config.retention);
     let retention = Retention { store: store.clone(), clock: clock.clone(), metrics, kept_for: kept_for_now };
@@ -323,6 +332,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         let _ = tokio::time::timeout(MAX_NAMING, ready).await;
     }
     running.public_url = tunnel.address().to_string();
+    self_test.close_left_over().await;
     // Whoever comes back to a link after a restart waits in the kernel's queue until its way in is open again.
     handle.when_taken_up(MAX_REOPENING).await;
     let served = CancellationToken::new();

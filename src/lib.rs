@@ -15,6 +15,7 @@ pub mod store;
 pub mod tunnel;
 pub mod delivery;
 pub mod controller;
+pub mod self_test;
 pub mod http;
 pub mod telemetry;
 pub mod config;

@@ -14,6 +14,7 @@ use crate::config::{Config, ProbeKind, TunnelKind};
 use crate::controller::Handle;
 use crate::delivery::{Arrival, Certificates};
 use crate::tunnel::direct::Direct;
+use crate::tunnel::probe::guest::{Here, Public};
 use crate::tunnel::probe::{By, Look, Probe};
 use crate::tunnel::tailscale::certificate::Install;
 use crate::tunnel::tailscale::cli::{Cli, CliOptions, Runs};
@@ -206,13 +207,31 @@ pub(super) fn looks(config: &Config) -> Option<Option<Arc<dyn Look>>> {
     if config.tunnel == TunnelKind::Direct {
         return None;
     }
-    let by = match (config.tailscale.probe, &config.tailscale.resolvers[..]) {
-        (ProbeKind::Off, _) => return Some(None),
-        (ProbeKind::At(address), _) => By::Address(address),
-        (ProbeKind::Auto, []) => By::default(),
-        (ProbeKind::Auto, resolvers) => By::PublicDns(resolvers.to_vec()),
+    Some(looked_by(config).map(|by| Arc::new(Probe::new(by)) as Arc<dyn Look>))
+}
+
+/// Returns how the public address of a tunnel is found; `None` where nobody looks from outside.
+fn looked_by(config: &Config) -> Option<By> {
+    match (config.tailscale.probe, &config.tailscale.resolvers[..]) {
+        (ProbeKind::Off, _) => None,
+        (ProbeKind::At(address), _) => Some(By::Address(address)),
+        (ProbeKind::Auto, []) => Some(By::default()),
+        (ProbeKind::Auto, resolvers) => Some(By::PublicDns(resolvers.to_vec())),
+    }
+}
+
+/// Returns how a guest of ours finds the way in: by the public name, and at our own listener.
+pub(super) fn of_guests(config: &Config, recipients: SocketAddr, arrival: &Arrival) -> (Public, Here) {
+    let public = match config.tunnel {
+        TunnelKind::Direct => Public::System,
+        _ => looked_by(config).map_or(Public::Nowhere, Public::By),
     };
-    Some(Some(Arc::new(Probe::new(by))))
+    let here = Here {
+        address: on_this_machine(recipients),
+        is_tls: matches!(arrival, Arrival::Tls(_) | Arrival::Tunnelled(_)),
+        is_tunnelled: matches!(arrival, Arrival::Tunnelled(_)),
+    };
+    (public, here)
 }
 
 /// Tells whoever holds our sessions that we live, as long as what decides here answers.

@@ -10,7 +10,7 @@
 //! * `folder.rs`: reads one folder, `named.rs` its names alone. `listing.rs`: pages of it. `natural.rs`, `fold.rs`: how names sort and compare.
 //! * `index.rs`: walks in the background into a `tree.rs`, which `search.rs` and `fuzzy.rs` search; `newest.rs`: what is new in it.
 //! * `filter.rs`: only some categories, sizes and times. `changing.rs`: what is still being written.
-//! * `digests.rs`: SHA-256 in the background. `gate.rs`, `priority.rs`: how little of the machine all this may take.
+//! * `digests.rs`: SHA-256 in the background. `own_byte.rs`: what a self-test shares. `gate.rs`, `priority.rs`: how little of the machine all this may take.
 
 mod below_root;
 mod changing;
@@ -29,6 +29,7 @@ mod mime;
 mod named;
 mod natural;
 mod newest;
+mod own_byte;
 mod priority;
 mod search;
 mod tree;
@@ -50,6 +51,7 @@ pub use digests::Digests;
 pub use error::CatalogError;
 pub use filter::{CATEGORIES, Categories, Category, Filter};
 pub use mime::mime_type;
+pub use own_byte::OWN_BYTE;
 
 /// How long a question may wait for the NAS before it is answered with [`CatalogError::Busy`]: longer than a disk takes to
 /// spin up, shorter than a person waits.
@@ -231,6 +233,8 @@ pub struct Catalog {
     searches: gate::Gate,
     /// Whether files are opened on the caller's own thread where that waits for nothing.
     opens_at_once: AtomicBool,
+    /// The byte of a self-test; `None` where the kernel gives none.
+    own_byte: Option<File>,
 }
 
 impl Catalog {
@@ -246,6 +250,7 @@ impl Catalog {
             calls: gate::Gate::new(MAX_CALLS, PATIENCE),
             searches: gate::Gate::new(MAX_SEARCHES, PATIENCE),
             opens_at_once: AtomicBool::new(true),
+            own_byte: own_byte::make().inspect_err(|error| tracing::warn!(%error, "There is no byte for a self-test")).ok(),
         })
     }
 
@@ -254,11 +259,15 @@ impl Catalog {
         self.index.keep_fresh(Arc::clone(&self.root), shutdown).await;
     }
 
-    /// Opens a regular file.
+    /// Opens a regular file; by the path of a self-test, the program's own byte.
     ///
     /// # Errors
     /// [`CatalogError`].
     pub async fn open(&self, path: &CatalogPath) -> Result<OpenFile, CatalogError> {
+        if path.is_self_test() {
+            let own = self.own_byte.as_ref().ok_or_else(|| CatalogError::NotFound { path: path.clone() })?;
+            return own_byte::open(own).map_err(|source| CatalogError::Io { source });
+        }
         if self.opens_at_once.load(Ordering::Relaxed) {
             let began = Instant::now();
             let open = self.root.open_file_at_once(path);

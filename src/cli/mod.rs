@@ -26,6 +26,7 @@ mod place;
 mod plot;
 mod progress;
 mod qr;
+mod self_test;
 mod server;
 mod share;
 mod show;
@@ -104,6 +105,7 @@ Commands:
   token, sessions, sign-in    let scripts and browsers in, and out again
   audit                       who did what, and whether that record is whole
   serve, check, config        run the server; say what is wrong; show the settings
+  self-test                   try the whole way with a share of one byte
   nginx-config                what nginx is told, where it sends the bytes
   backup, restore             keep what it knows; bring it back
   healthcheck, openapi        for containers and for programs
@@ -182,6 +184,9 @@ enum Command {
     /// Say everything that is wrong with the settings, and try what they name
     #[command(after_help = "Example: portcullis check /srv/nas")]
     Check(check::CheckArgs),
+    /// Try the whole way: the running server shares one byte, fetches it and closes it
+    #[command(after_help = "Example: portcullis self-test")]
+    SelfTest(self_test::SelfTestArgs),
     /// Show every setting, its value and who set it
     #[command(after_help = "Example: portcullis config --json | jq '.settings[] | select(.is_set)'")]
     Config(config::ConfigArgs),
@@ -344,6 +349,7 @@ async fn ask(command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         Command::Sessions(command) => access::sessions(command, terminal).await,
         Command::Audit(args) => audit::run(args, terminal).await,
         Command::Check(args) => Ok(check::run(&args, terminal).await),
+        Command::SelfTest(args) => self_test::run(&args.server.client()?, &args, terminal).await,
         Command::Config(args) => config::run(&args, terminal),
         Command::NginxConfig(args) => nginx_config::run(&args, terminal),
         Command::Backup(args) => backup::backup(&args, terminal),

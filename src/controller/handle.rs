@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::slot::Answer;
 use super::{Change, ControllerError, MAX_LIVING, MAX_MESSAGE_BYTES, MAX_NOTE_BYTES, NewShare, Parts, View};
-use crate::catalog::{Catalog, Digests};
+use crate::catalog::{Catalog, CatalogError, Digests};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::share::{
-    CatalogPath, Event, Fact, Limits, Looker, Moment, Outcome, Policy, Reach, Recipient, Refused, Share, ShareId, SharedFile, State,
+    CatalogPath, Event, Fact, Limits, Looker, Moment, Outcome, Policy, PolicyRequest, Reach, Recipient, Refused, Share, ShareId, SharedFile,
+    State,
     TokenId, Transfer, TransferId,
 };
 use crate::store::audit::AuditEntry;
@@ -174,6 +175,10 @@ impl Shared {
     }
 
     async fn pin(&self, path: &CatalogPath) -> Result<SharedFile, ControllerError> {
+        if path.is_self_test() {
+            // It is no owner's file.
+            return Err(CatalogError::NotFound { path: path.clone() }.into());
+        }
         let identity = self.catalog.open(path).await?.identity;
         self.digests.want(path, identity);
         Ok(SharedFile { path: path.clone(), identity })
@@ -216,6 +221,29 @@ impl Handle {
         let changes = self.watch();
         let view = shared.ask(|answer| Command::Create { share: Box::new(share), facts, line, answer }).await?;
         self.when_open(view, changes).await
+    }
+
+    /// Makes the share of a self-test under an id that was chosen before: the program's own byte, for one download, by these limits,
+    /// with the audit line of who wants it. Does not wait for its way in; [`Handle::created`] does.
+    ///
+    /// # Errors
+    /// As [`Handle::create_noted`].
+    pub async fn create_self_test(&self, id: ShareId, limits: Limits, line: AuditEntry) -> Result<Arc<View>, ControllerError> {
+        let shared = &self.0;
+        self.may_begin()?;
+        let now = shared.clock.now();
+        let wish = PolicyRequest { expires_in_seconds: Some(limits.max_tunnel.as_secs()), ..PolicyRequest::default() };
+        let policy = Policy::new(wish, limits, now)?;
+        let path = CatalogPath::self_test();
+        let file = SharedFile { identity: shared.catalog.open(&path).await?.identity, path };
+        let (share, facts) = Share::new(id, random::token_id(), file, policy, None, now);
+        shared.ask(|answer| Command::Create { share: Box::new(share), facts, line: Some(line), answer }).await
+    }
+
+    /// Returns the self-tests that are not closed.
+    pub fn living_self_tests(&self) -> Vec<ShareId> {
+        let living = self.0.living.read().expect("nobody panics while holding the views");
+        living.values().filter(|view| view.share.file.is_self_test()).map(|view| view.share.id).collect()
     }
 
     /// Returns the share that an earlier attempt made under an id, as [`Handle::create`] answers; `None` where there is none.
@@ -355,11 +383,17 @@ impl Handle {
         self.0.living.read().expect("nobody panics while holding the views").get(&id).cloned()
     }
 
-    /// Returns every share that is not closed, newest first.
+    /// Returns every share of an owner's that is not closed, newest first: a self-test is none.
     pub fn living(&self) -> Vec<Arc<View>> {
-        let mut views: Vec<_> = self.0.living.read().expect("nobody panics while holding the views").values().cloned().collect();
+        let mut views = self.all_living();
+        views.retain(|view| !view.share.file.is_self_test());
         views.sort_unstable_by_key(|view| std::cmp::Reverse((view.share.created.wall, view.share.id)));
         views
+    }
+
+    /// Returns everything that is not closed, in any order.
+    pub(super) fn all_living(&self) -> Vec<Arc<View>> {
+        self.0.living.read().expect("nobody panics while holding the views").values().cloned().collect()
     }
 
     /// Returns a page of closed shares, newest made first: those of them that `query` wants.

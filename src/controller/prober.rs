@@ -144,7 +144,7 @@ impl Prober {
 
     /// Looks at everything there is, where it is not known what was missed.
     fn take_stock(&mut self) {
-        let living = self.controller.living();
+        let living = self.controller.all_living();
         let lives: HashSet<ShareId> = living.iter().map(|view| view.share.id).collect();
         let gone = self.watched.values().map(|watched| watched.subject).filter(|it| !it.after_close && !lives.contains(&it.share));
         for subject in gone.collect::<Vec<Subject>>() {

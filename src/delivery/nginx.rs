@@ -237,10 +237,14 @@ impl Nginx {
             // What of the connection is the answer's could not be told.
             return Err("Please ask one thing after the other.\n");
         }
-        let sighting = self.connections.sockets.look_steadily(via.local, via.peer).map_err(|error| {
-            tracing::warn!(%error, "Could not look at a connection of nginx's");
-            NOT_NOW
-        })?;
+        let seen = || {
+            self.connections.sockets.look_steadily(via.local, via.peer).map_err(|error| {
+                tracing::warn!(%error, "Could not look at a connection of nginx's");
+                NOT_NOW
+            })
+        };
+        // The byte of a self-test lies in our memory, where nginx cannot find it: we send it, and nginx passes it on.
+        let sighting = if pass.file.is_self_test() { None } else { seen()? };
         if pass.pace.is_some() && sighting.is_some() {
             // nginx limits each request by itself: only one of them at a time keeps to what all of them may have.
             let alone = async {

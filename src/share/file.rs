@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 const MAX_PATH_BYTES: usize = 4096;
 /// The longest single name, in bytes: `NAME_MAX` of every file system in use.
 const MAX_NAME_BYTES: usize = 255;
+/// Where the byte of a self-test lies, as a text: no file of the NAS is shared by this path.
+pub const SELF_TEST_PATH: &str = ".portcullis/self-test.txt";
 /// Bytes that are not UTF-8 are written as U+EF80..=U+EFFF in texts (the byte plus U+EF00), a private-use block.
 const ESCAPE: u32 = 0xEF00;
 
@@ -39,6 +41,16 @@ impl CatalogPath {
     /// Returns the root itself, which is a folder and never a file.
     pub fn root() -> Self {
         Self(Box::new([]))
+    }
+
+    /// Returns the path under which the program itself has one byte, to try the whole way with.
+    pub fn self_test() -> Self {
+        Self(SELF_TEST_PATH.as_bytes().into())
+    }
+
+    /// Returns whether it is that path: what is shared by it is a self-test, and no share of an owner's.
+    pub fn is_self_test(&self) -> bool {
+        *self.0 == *SELF_TEST_PATH.as_bytes()
     }
 
     /// Parses the text form, as it stands in JSON. The empty text is the root.
@@ -182,6 +194,11 @@ pub struct SharedFile {
 }
 
 impl SharedFile {
+    /// Returns whether it is the byte of a self-test, which no list of an owner's shares has.
+    pub fn is_self_test(&self) -> bool {
+        self.path.is_self_test()
+    }
+
     /// Returns the length in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.identity.size_bytes
@@ -261,6 +278,17 @@ mod tests {
     fn names_that_only_look_dangerous_are_fine() {
         for text in ["...", "..a", "-rf", "a b", "C:\\x", "%2e%2e", "a\nb", "\u{202E}gpj.exe", "ʻ", "café.txt"] {
             assert_eq!(CatalogPath::parse(text).unwrap().to_text(), text);
+        }
+    }
+
+    #[test]
+    fn only_one_path_is_that_of_a_self_test() {
+        assert!(CatalogPath::self_test().is_self_test());
+        assert_eq!(CatalogPath::parse(SELF_TEST_PATH), Ok(CatalogPath::self_test()));
+        for other in
+            ["", "self-test.txt", ".portcullis", ".portcullis/self-test", ".portcullis/self-test.txt/x", ".Portcullis/self-test.txt"]
+        {
+            assert!(!CatalogPath::parse(other).unwrap().is_self_test(), "{other}");
         }
     }
 

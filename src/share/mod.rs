@@ -31,7 +31,7 @@ mod reach;
 mod transfer;
 
 pub use coverage::{ByteRange, Coverage, Evidence, MAX_RANGES};
-pub use file::{CatalogPath, FileIdentity, InvalidPath, SharedFile, for_display};
+pub use file::{CatalogPath, FileIdentity, InvalidPath, SELF_TEST_PATH, SharedFile, for_display};
 pub use folded::Folded;
 pub use ids::{InvalidId, RequestId, ShareId, TokenId, TransferId};
 pub use lifecycle::{

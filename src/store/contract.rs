@@ -51,6 +51,7 @@ macro_rules! every_promise {
             events_are_found_by_what_is_asked,
             the_latest_steady_instant_never_goes_back,
             shares_are_found_by_a_part_of_their_path,
+            a_self_test_is_in_no_page_and_in_no_statistics,
             shares_are_found_by_how_they_closed,
             shares_are_found_by_when_they_were_made_whatever_the_wall_clock_did,
             events_are_found_by_time_whatever_the_wall_clock_did,

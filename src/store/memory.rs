@@ -197,7 +197,8 @@ fn is_wanted(record: &Record, query: &EventQuery) -> bool {
 }
 
 fn is_share_wanted(share: &Share, query: &ShareQuery) -> bool {
-    query.closed.is_none_or(|closed| share.is_closed() == closed)
+    !share.file.is_self_test()
+        && query.closed.is_none_or(|closed| share.is_closed() == closed)
         && query.outcome.is_none_or(|outcome| share.is_closed() && share.outcome() == Some(outcome))
         && query.path_contains.as_ref().is_none_or(|text| folded(&share.file.path.to_text()).contains(&folded(text)))
         && query.since.is_none_or(|since| share.created.wall >= since)

@@ -202,7 +202,7 @@ pub trait Store: Send + Sync + 'static {
     /// Returns every share that is not closed, oldest first: what a restart takes up again.
     fn living(&self) -> BoxFuture<'_, Result<Vec<Share>, StoreError>>;
 
-    /// Returns a page of shares, newest made first.
+    /// Returns a page of owners' shares, newest made first: self-tests are not among them.
     fn shares(&self, query: ShareQuery) -> BoxFuture<'_, Result<Vec<Share>, StoreError>>;
 
     /// Returns a page of the event log, in order.

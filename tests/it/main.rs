@@ -40,6 +40,7 @@ mod previews;
 mod protocol;
 mod race;
 mod resume;
+mod self_test;
 mod slow_reader;
 mod special_files;
 mod swaps;

@@ -6,7 +6,7 @@
 //!
 //! * `shares.rs`, `pages.rs`, `export.rs`, `transfers.rs`, `files.rs`, `events.rs`, `stream.rs`, `stats.rs`: what is shared and was.
 //! * `session.rs`, `sessions.rs`, `tokens.rs`, `audit.rs`: who comes in, and what they did. `health.rs`: whether all is well.
-//! * `operate.rs`: the settings, and what is wrong with the machine.
+//! * `operate.rs`, `self_test.rs`: the settings, what is wrong with the machine, and a try of the whole way.
 //! * `openapi.rs`: the description of all that, and `docs.rs`: the same as a page.
 //! * `wire.rs`: the JSON of answers. `body.rs`: the JSON of requests. `once.rs`: `Idempotency-Key`. `serve.rs`: the loop.
 
@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::controller::Handle;
 use crate::delivery::Prefix;
 use crate::delivery::nginx::Nginx;
+use crate::self_test::SelfTest;
 use crate::share::Moment;
 use crate::store::{Scope, Store};
 
@@ -51,6 +52,7 @@ mod openapi;
 mod pages;
 mod patient;
 mod query;
+mod self_test;
 mod serve;
 mod session;
 mod sessions;
@@ -127,6 +129,8 @@ pub struct OwnerSettings {
     pub nginx: Option<Arc<Nginx>>,
     /// Who tells what this program was told, and what it found of the machine.
     pub operator: Arc<dyn operate::Operator>,
+    /// Tries the whole way that a share goes.
+    pub self_test: Arc<SelfTest>,
 }
 
 impl OwnerSide {
@@ -258,6 +262,7 @@ fn routes() -> Vec<Route> {
         route(Method::DELETE, "/api/v1/tokens/{id}", ADMIN, tokens::revoke).does("token.revoke"),
         route(Method::GET, "/api/v1/settings", ADMIN, operate::settings),
         route(Method::GET, "/api/v1/check", ADMIN, operate::check),
+        route(Method::POST, "/api/v1/self-test", SHARE, self_test::run).does(self_test::ACTION),
         route(Method::GET, "/api/v1/audit", ADMIN, audit::list),
         route(Method::GET, "/api/v1/audit/verify", ADMIN, audit::verify),
         route(Method::POST, "/generate-link", SHARE, legacy::generate_link).does("share.create"),

@@ -319,7 +319,8 @@ impl Live {
             (None, Some(_)) => None,
             (None, None) => self.side.controller.show(touched.share).await?,
         };
-        if let Some(view) = view {
+        // A self-test is no share of an owner's; its lines are enough.
+        if let Some(view) = view.filter(|view| !view.share.file.is_self_test()) {
             *piece += &event("share", None, &self.share_json(&view));
         }
         Ok(())

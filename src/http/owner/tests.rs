@@ -39,6 +39,7 @@ use crate::share::{FileIdentity, Limits, Steady, Timestamp};
 use crate::store::memory::MemoryStore;
 use crate::token::{Key, Keys, random};
 use crate::tunnel::fake::Fake;
+use crate::tunnel::probe::guest::{Guest, Here, Public};
 
 const LIMITS: Limits =
     Limits { max_tunnel: Duration::from_secs(7200), stall_timeout: Duration::from_secs(300), grace_period: Duration::from_secs(60) };
@@ -92,9 +93,11 @@ async fn scene_over(store: Arc<dyn Store>, change: impl FnOnce(&mut OwnerSetting
     tasks.spawn(controller.run(shutdown.clone()));
     tasks.spawn(catalog.clone().run(shutdown.clone()));
     let token = random::secret();
+    let here = Here { address: SocketAddr::from(([127, 0, 0, 1], 1)), is_tls: false, is_tunnelled: false };
     let mut settings = OwnerSettings {
         nginx: None,
         operator: Arc::new(Nobody),
+        self_test: Arc::new(SelfTest::new(handle.clone(), Guest::new(Public::Nowhere, here), None)),
         auth: Auth::Token,
         owner_token: SecretDigest::of(&token),
         hosts: vec!["files.example".to_owned()],

@@ -312,6 +312,9 @@ fn evidence_word(evidence: Evidence) -> &'static str {
         Evidence::HandedOver => "handed_over",
         Evidence::Acknowledged => "acknowledged",
         Evidence::Confirmed => "confirmed",
+    }
+}
+
 impl ActiveJson {
     fn new(view: &View, transfer: &Transfer) -> Self {
         Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{close, decide, file, id, new_share, open_share, seconds};
 use crate::share::{CatalogPath, Event, Moment, Outcome, Share, SharedFile, Steady, Timestamp};
-use crate::store::{EventQuery, Save, ShareQuery, Size, Store};
+use crate::store::{Day, EventQuery, Save, ShareQuery, Size, Store};
 
 /// Saves a share of a file, made at two times by the two clocks.
 async fn made(store: &dyn Store, n: u64, path: &[u8], steady: i64, wall: i64) -> Share {
@@ -39,6 +39,28 @@ pub(in crate::store) async fn shares_are_found_by_a_part_of_their_path(store: Ar
     assert_eq!(by("*").await, NONE);
     assert_eq!(by("' OR 1=1 --").await, NONE);
     assert_eq!(by(&CatalogPath::from_bytes(b"\xff\n\x1b H").unwrap().to_text()).await, [1]);
+}
+
+pub(in crate::store) async fn a_self_test_is_in_no_page_and_in_no_statistics(store: Arc<dyn Store>) {
+    let mut test = made(&*store, 1, CatalogPath::self_test().as_bytes(), 1, 1).await;
+    made(&*store, 2, b"film.mkv", 2, 2).await;
+    assert_eq!(found(&*store, ShareQuery::default()).await, [2]);
+    assert_eq!(found(&*store, ShareQuery { path_contains: Some("self-test".to_owned()), ..Default::default() }).await, [0; 0]);
+    // It is taken up again by a restart, and known by its id.
+    let living: Vec<_> = store.living().await.unwrap().iter().map(|share| share.id).collect();
+    assert_eq!(living, [id(1), id(2)]);
+    store.save(decide(&mut test, Event::TunnelOpened, seconds(3))).await.unwrap();
+    close(&*store, &mut test, seconds(4)).await;
+    for query in [
+        ShareQuery { closed: Some(true), ..Default::default() },
+        ShareQuery { outcome: Some(Outcome::Revoked), ..Default::default() },
+        ShareQuery { since: Some(Timestamp(0)), until: Some(Timestamp(1)), ..Default::default() },
+    ] {
+        assert_eq!(found(&*store, query.clone()).await, [0; 0], "{query:?}");
+    }
+    assert!(store.share(id(1)).await.unwrap().is_some_and(|share| share.is_closed()));
+    let stats = store.stats(Day(-1), Day(1)).await.unwrap();
+    assert_eq!((stats.made, stats.outcomes), (1, Vec::new()));
 }
 
 pub(in crate::store) async fn shares_are_found_by_how_they_closed(store: Arc<dyn Store>) {

@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::refused;
-use crate::share::{Share, Timestamp};
+use crate::share::{SELF_TEST_PATH, Share, Timestamp};
 use crate::store::{EventQuery, Record, ShareQuery, StoreError, folded, page_limit};
 
 /// How far apart the notes lie of where in the event log a time first came: a search by time begins at most so many
@@ -80,6 +80,7 @@ fn shares_sql(connection: &Connection, query: &ShareQuery) -> rusqlite::Result<O
     if let Some(text) = &query.path_contains {
         sql.add(" AND instr(path_folded, ?) > 0", [Value::from(folded(text))]);
     }
+    sql.add(" AND path_folded <> ?", [Value::from(folded(SELF_TEST_PATH))]);
     sql.add(" ORDER BY created_ms DESC, id DESC LIMIT ?", [Value::from(page_limit(query.limit) as i64)]);
     Ok(Some(sql))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Day, DayStats, MAX_STATS_DAYS, Stats, TOP, Tally};
-use crate::share::{Fact, TransferEnd};
+use crate::share::{Fact, SELF_TEST_PATH, TransferEnd};
 
 /// How many different files, and how many different networks, are told apart in a day; what comes after them is counted
 /// together. More than a household shares in a day.
@@ -152,6 +152,10 @@ impl Count {
 
 /// Returns what a line of the log about a share of `path` adds to the tallies of its day.
 pub(in crate::store) fn ticks_of(fact: &Fact, path: &str) -> Vec<Tick> {
+    if path == SELF_TEST_PATH {
+        // It is no share of an owner's.
+        return Vec::new();
+    }
     let tick = |kind, name: &str, times, bytes: u64| Tick { kind, name: name.to_owned(), count: Count { times, bytes: bytes.min(MOST) } };
     match fact {
         Fact::Created => vec![tick(Kind::Count, MADE, 1, 0)],

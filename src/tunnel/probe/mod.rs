@@ -6,7 +6,9 @@
 //! has its own patience, and its own [`Obstacle`].
 //!
 //! * `resolve.rs`: the name in the public DNS. `visit.rs`: one connection, TLS and one question.
+//! * `guest.rs`: goes the whole way of a recipient, from the page to the bytes, for a self-test.
 
+pub mod guest;
 mod resolve;
 mod visit;
 
@@ -138,8 +140,12 @@ impl From<Unprobed> for Miss {
 
 /// Connects to the first address that takes a connection.
 async fn connect(addresses: &[SocketAddr]) -> Option<TcpStream> {
+    connect_within(addresses, CONNECT_TIMEOUT).await
+}
+
+async fn connect_within(addresses: &[SocketAddr], patience: Duration) -> Option<TcpStream> {
     for address in addresses {
-        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        match timeout(patience, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => tracing::debug!(%address, %error, "No connection to {address}"),
             Err(_) => tracing::debug!(%address, "No connection to {address} in time"),

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::share::Obstacle;
 
@@ -65,33 +67,43 @@ impl Tls {
 
     /// Asks over a connection that was taken; returns the answer's status and what it holds.
     pub(super) async fn ask(&self, stream: TcpStream, question: &Question<'_>) -> Result<(StatusCode, Bytes), Obstacle> {
-        let name = ServerName::try_from(question.name.trim_matches(['[', ']']).to_owned()).map_err(|_| Obstacle::NameUnknown)?;
-        let stream = match timeout(HANDSHAKE_TIMEOUT, self.0.connect(name, stream)).await {
-            Ok(Ok(stream)) => stream,
+        let stream = self.seal(stream, question.name).await?;
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = question.path.parse().map_err(|_| Obstacle::OtherAnswer)?;
+        let host = HeaderValue::from_str(question.authority).map_err(|_| Obstacle::NameUnknown)?;
+        request.headers_mut().insert(HOST, host);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(question.accept));
+        let (parts, body) = timeout(ANSWER_TIMEOUT, answer(stream, request)).await.unwrap_or(Err(Obstacle::NoAnswer))?.into_parts();
+        Ok((parts.status, body))
+    }
+
+    /// Shakes hands with whoever a name's certificate is of.
+    pub(super) async fn seal(&self, stream: TcpStream, name: &str) -> Result<TlsStream<TcpStream>, Obstacle> {
+        let its = ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(|_| Obstacle::NameUnknown)?;
+        match timeout(HANDSHAKE_TIMEOUT, self.0.connect(its, stream)).await {
+            Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "No handshake with {}", question.name);
-                return Err(met_in_handshake(&error));
+                tracing::debug!(%error, "No handshake with {name}");
+                Err(met_in_handshake(&error))
             }
-            Err(_) => return Err(Obstacle::NoAnswer),
-        };
-        timeout(ANSWER_TIMEOUT, answer(stream, question)).await.unwrap_or(Err(Obstacle::NoAnswer))
+            Err(_) => Err(Obstacle::NoAnswer),
+        }
     }
 }
 
-async fn answer(stream: tokio_rustls::client::TlsStream<TcpStream>, question: &Question<'_>) -> Result<(StatusCode, Bytes), Obstacle> {
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.method_mut() = Method::GET;
-    *request.uri_mut() = question.path.parse().map_err(|_| Obstacle::OtherAnswer)?;
-    let host = HeaderValue::from_str(question.authority).map_err(|_| Obstacle::NameUnknown)?;
-    request.headers_mut().insert(HOST, host);
-    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(question.accept));
+/// Asks over a connection and reads the whole answer.
+pub(super) async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Empty<Bytes>>,
+) -> Result<Response<Bytes>, Obstacle> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| met(&error))?;
     let mut tasks = JoinSet::new();
     // It ends with the set; what breaks it is told to whoever reads the answer.
     tasks.spawn(async move { drop(connection.await) });
     let (parts, body) = sender.send_request(request).await.map_err(|error| met(&error))?.into_parts();
     let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|_| Obstacle::NoAnswer)?;
-    Ok((parts.status, body.to_bytes()))
+    Ok(Response::from_parts(parts, body.to_bytes()))
 }
 
 /// Says what a handshake that failed means.

@@ -43,6 +43,22 @@ fn check_of_the_way_in(server: &Server) -> Value {
     server.api("GET", "/health", None).expect_status(200).json()["checks"]["tunnel"].clone()
 }
 
+#[test]
+#[ignore = "needs the lab (tests/lab/build)"]
+fn a_self_test_goes_through_funnel_or_says_that_nobody_looked_from_outside() {
+    let lab = Lab::start();
+    for way in WAYS {
+        for (setup, by) in [(watched(&lab, way), "public"), (beside(&lab, way).set("SSL_CERT_FILE", lab.ca_file()), "local")] {
+            let server = setup.start();
+            let verdict = server.api("POST", "/api/v1/self-test", None).expect_status(200).json();
+            assert_eq!((&verdict["passed"], &verdict["by"]), (&true.into(), &by.into()), "{way}: {verdict:#}");
+            assert_eq!(verdict["evidence"], "handed_over", "a tunnel's kernel took it");
+            let note = verdict["note"].as_str().unwrap_or_default();
+            assert_eq!(note.contains("Nobody could look at"), by == "local", "{way}: {note}");
+        }
+    }
+}
+
 const ALARMS: &str = "portcullis_closed_doors_answering_total";
 
 #[test]

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::OPERATING;
-use super::operation::{Operation, get};
-use super::schema::{object, one_of, text};
+use super::operation::{Operation, get, post};
+use super::schema::{flag, list_of, object, one_of, or_null, text, whole};
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -30,6 +30,16 @@ pub(super) fn operations() -> Vec<Operation> {
                  and none within five seconds of another: whoever asks then gets the same answer.",
             )
             .answers(200, "CheckAnswer", "What was found."),
+        post("/api/v1/self-test", "Try the whole way of a share")
+            .of(OPERATING)
+            .about(
+                "Opens a real share of one byte, fetches it as a recipient would, closes it, and looks that nothing of it answers any more. It lives for a \
+                 minute at the most and is in no list. A step that fails is in the answer, and the steps behind it are left out; what was opened is closed all \
+                 the same. Takes half a minute at the most.",
+            )
+            .may_take(json!({ "type": "object", "additionalProperties": false }))
+            .answers_json(200, verdict(), "What came of it.")
+            .problem(409, "A self-test runs already (`self_test_running`)."),
         get("/openapi.json", "Read this description").of(OPERATING).answers_json(
             200,
             json!({ "type": "object" }),
@@ -52,6 +62,23 @@ fn health(path: &'static str) -> Operation {
         .about("What is checked, and why something is not well, is told with a credential only.")
         .answers(200, "Health", "It can.")
         .answers(503, "Health", "It cannot: the store or the files cannot be had.")
+}
+
+/// What a self-test says.
+fn verdict() -> Value {
+    let step = object([
+        ("name", one_of(&["made", "opened", "page", "redeemed", "fetched", "counted", "closed", "refused"]), "Which."),
+        ("duration_ms", whole(0), "How long it took."),
+        ("ok", flag(), "Whether it was taken."),
+        ("problem", or_null(text()), "Why not, and what to do about it, as a sentence."),
+    ]);
+    object([
+        ("passed", flag(), "Whether each step was taken."),
+        ("by", one_of(&["public", "local"]), "By the public name, or where this machine does not get there to its own listener."),
+        ("evidence", or_null(one_of(&["handed_over", "acknowledged", "confirmed"])), "How sure it is that the byte arrived."),
+        ("note", or_null(text()), "What was not tried, and why, as sentences."),
+        ("steps", list_of(step, 0, 8), "Those that were taken, in order."),
+    ])
 }
 
 /// What the health check says.

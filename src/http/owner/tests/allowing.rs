@@ -55,6 +55,7 @@ pub(super) fn decided() -> Vec<(&'static str, &'static str, &'static str)> {
             &[
                 ("POST", "/api/v1/shares"),
                 ("DELETE", "/api/v1/shares"),
+                ("POST", "/api/v1/self-test"),
                 ("DELETE", "/api/v1/shares/{id}"),
                 ("POST", "/api/v1/shares/{id}/extend"),
                 ("POST", "/api/v1/shares/{id}/reopen"),

@@ -195,3 +195,25 @@ async fn what_health_finds_is_told_with_what_to_do_about_it() {
     assert!(files["fix"].as_str().unwrap().contains("Mount the NAS again"), "{files}");
     std::fs::rename(&gone, scene.folder.path()).unwrap();
 }
+
+#[tokio::test]
+async fn a_self_test_whose_way_in_fails_says_so_and_is_in_no_list() {
+    let scene = scene().await;
+    *scene.tunnel.opening.lock().unwrap() = Mood::FailsForGood;
+    let verdict = scene.call("POST", "/api/v1/self-test").await.expect(200).json();
+    let steps: Vec<_> = verdict["steps"].as_array().unwrap().iter().map(|step| (&step["name"], &step["ok"])).collect();
+    assert_eq!(steps, [(&json!("made"), &json!(true)), (&json!("opened"), &json!(false)), (&json!("closed"), &json!(true))]);
+    assert_eq!(verdict["passed"], false);
+    *scene.tunnel.opening.lock().unwrap() = Mood::Works;
+    let verdict = scene.call("POST", "/api/v1/self-test").await.expect(200).json();
+    // Nobody serves recipients here, and nobody could look from outside.
+    let problem = verdict["steps"][2]["problem"].as_str().unwrap();
+    assert!(problem.contains("own port for recipients does not answer"), "{verdict:#}");
+    assert_eq!(
+        (&verdict["by"], &verdict["steps"][3]["name"], &verdict["steps"][3]["ok"]),
+        (&json!("local"), &json!("closed"), &json!(true))
+    );
+    let shares = scene.call("GET", "/api/v1/shares").await.expect(200).json();
+    assert_eq!(shares["shares"], json!([]));
+    scene.call("POST", "/api/v1/self-test").json(r#"{"a":1}"#).await.expect_problem(422, "unknown_field");
+}
