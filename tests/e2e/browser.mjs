@@ -25,7 +25,7 @@ export class Browser {
       // Chromium's own sandbox does not work for root, nor in most containers.
       args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-background-networking', ...args],
     });
-    browser.pages = [];
+    [browser.pages, browser.allowed] = [[], []];
     browser.ends = [];
     await browser.#followDownloads();
     return browser;
@@ -72,6 +72,11 @@ export class Browser {
     return page;
   }
 
+  /** Lets every page's faults pass that look so. */
+  allow(pattern) {
+    this.allowed.push(pattern);
+  }
+
   /** Waits for the one download to come to its end; returns `completed` or `canceled`. */
   async end() {
     await until('the download ends', () => this.ends.length > 0);
@@ -115,7 +120,7 @@ export class Browser {
   /** Ends it. Fails where something went wrong on a page that its test has not allowed, also where no test looked. */
   async stop() {
     await this.context.close();
-    const faults = this.pages.flatMap((page) => page.faults.filter((fault) => !page.allowed.some((allowed) => allowed.test(fault))));
+    const faults = this.pages.flatMap((page) => page.faults.filter((fault) => ![...page.allowed, ...this.allowed].some((allowed) => allowed.test(fault))));
     if (faults.length > 0) throw new Error(`on the pages went wrong:\n${faults.join('\n')}`);
   }
 }

@@ -19,7 +19,8 @@ export { until };
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 
-async function freePort() {
+/** Returns a port that nobody listens at. */
+export async function freePort() {
   const server = net.createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();
