@@ -17,9 +17,8 @@ use crate::catalog::{Catalog, CatalogError, Digests};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::share::{
-    CatalogPath, Event, Fact, Limits, Looker, Moment, Outcome, Policy, PolicyRequest, Reach, Recipient, Refused, Share, ShareId, SharedFile,
-    State,
-    TokenId, Transfer, TransferId,
+    CatalogPath, Event, Fact, Limits, Looker, Moment, Outcome, Policy, PolicyRequest, Reach, Recipient, Refused, Share, ShareId,
+    SharedFile, State, TokenId, Transfer, TransferId,
 };
 use crate::store::audit::AuditEntry;
 use crate::store::{ShareQuery, Store, StoreError};
