@@ -242,7 +242,7 @@ export default {
     "lines": "Was geschah",
     "all_lines": "Im Protokoll zeigen",
     "outcomes": {
-      "completed": "Zugestellt",
+      "completed": "Geliefert",
       "expired": "Abgelaufen",
       "timed_out": "Zeit war um",
       "stalled": "Stockte",
@@ -261,16 +261,16 @@ export default {
     "from_to": "{from} bis {to}, Tage in UTC",
     "figures": "In Zahlen",
     "made": "Freigaben",
-    "delivered": "zugestellt",
-    "success": "der beendeten Freigaben zugestellt",
+    "delivered": "geliefert",
+    "success": "der beendeten Freigaben geliefert",
     "speed": "mittleres Tempo",
     "none": "noch keins",
     "empty": "In dieser Zeit wurde nichts geteilt. Sobald eine Datei geteilt ist, wird hier gezählt.",
-    "bytes_per_day": "Zugestellt pro Tag",
-    "bytes_per_week": "Zugestellt pro Woche",
+    "bytes_per_day": "Geliefert pro Tag",
+    "bytes_per_week": "Geliefert pro Woche",
     "bytes_summary": "{total} insgesamt; am meisten, {most}, am {when}.",
     "success_rate": "Erfolgsquote",
-    "success_summary": "{percent} % der beendeten Freigaben wurden zugestellt.",
+    "success_summary": "{percent} % der beendeten Freigaben wurden geliefert.",
     "median_speed": "Mittleres Tempo",
     "speed_summary": "{speed}/s über die ganze Zeit.",
     "no_value": "{when}: nichts",
@@ -284,7 +284,7 @@ export default {
     "as_table": "Als Tabelle",
     "how_to_read": "Die Pfeiltasten führen von Tag zu Tag.",
     "value": "Wert",
-    "delivered_bytes": "Zugestellt"
+    "delivered_bytes": "Geliefert"
   },
   "log": {
     "tabs": "Protokolle",
@@ -297,7 +297,7 @@ export default {
       "share": "Türen",
       "transfer": "Downloads",
       "share_closed": "Geschlossen",
-      "share_delivered": "Zugestellt"
+      "share_delivered": "Geliefert"
     },
     "only_share": "Nur {name}",
     "show_all": "Alle Freigaben zeigen",
@@ -317,7 +317,7 @@ export default {
       "share_extended": "Mehr Zeit, bis {time}",
       "share_reopened": "Noch einmal geteilt",
       "share_undone": "Das Schließen wurde zurückgenommen: Derselbe Link gilt wieder",
-      "share_delivered": "Alles wurde zugestellt",
+      "share_delivered": "Alles wurde geliefert",
       "share_closing": "Die Tür schließt: {outcome}",
       "share_closed": "Die Tür ist zu: {outcome}",
       "transfer_redeemed": "Jemand hat den Knopf gedrückt",
@@ -476,7 +476,7 @@ export default {
       "page": "Seite gesehen",
       "redeemed": "Knopf gedrückt",
       "fetched": "Byte geholt",
-      "counted": "Als zugestellt gezählt",
+      "counted": "Als geliefert gezählt",
       "closed": "Tür geschlossen",
       "refused": "Link danach tot"
     }
