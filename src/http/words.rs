@@ -12,7 +12,7 @@ mod units;
 
 use std::time::Duration;
 
-pub use catalogue::{Counted, Phrase, Words, pages_words, text_named, words};
+pub use catalogue::{Counted, Phrase, RecipientWords, Words, pages_words, text_named, words};
 pub use language::Language;
 
 use crate::share::{
@@ -320,7 +320,8 @@ fn percent_of(transfer: &Transfer, share: &Share) -> u8 {
     transfer.percent(share.file.size_bytes())
 }
 
-fn eta_text(words: &Words, eta: Duration) -> String {
+/// Says how long something still takes, as well as that can be known.
+pub fn eta_text(words: &Words, eta: Duration) -> String {
     let says = &words.state;
     match eta.as_secs() {
         0..10 => says.few_seconds_left.text().to_owned(),

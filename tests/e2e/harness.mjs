@@ -175,6 +175,8 @@ class CuttingProxy {
     client.on('close', () => { upstream.destroy(); this.clients.delete(client); });
     client.pipe(upstream);
     upstream.on('end', () => client.end());
+    // Nobody is there: whoever asks is told so, and need not wait.
+    upstream.on('error', () => client.destroy());
     upstream.on('data', (data) => {
       const part = data.subarray(0, Math.min(this.left, data.length));
       this.left -= part.length;

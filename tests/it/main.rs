@@ -30,6 +30,7 @@ mod lab;
 mod life;
 mod live;
 mod load;
+mod mine;
 mod names;
 mod nginx;
 mod operate;

@@ -197,7 +197,8 @@ fn a_recipient_may_watch_their_own_transfer_from_its_beginning_to_its_end() {
     assert!(bytes.is_sorted() && seen.len() >= 3, "{seen:#?}");
     assert!(seen.iter().any(|event| event["state"] == "transferring" && event["eta_seconds"].is_u64()), "{seen:#?}");
     let whole = json!({
-        "state": "completed", "delivered_bytes": 300_000, "size_bytes": 300_000, "percent": 100, "bytes_per_second": 0, "eta_seconds": null,
+        "state": "completed", "title": "Delivered, all of it.", "text": "300 kB of 300 kB", "delivered_bytes": 300_000,
+        "size_bytes": 300_000, "percent": 100, "evidence": "acknowledged", "bytes_per_second": 0, "eta_seconds": null,
     });
     assert_eq!(seen.last(), Some(&whole));
     // Whoever comes later reads the end; a client of 1.0 without chunks.

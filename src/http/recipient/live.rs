@@ -1,5 +1,5 @@
 //! A transfer's own progress as Server-Sent Events, for whoever holds its URL: `progress` whenever something changed, at
-//! most twice a second, until it is over. The pages need no script and do not use it; a recipient's own tools may.
+//! most twice a second, until it is over, with what a page says of it in the reader's language. The pages work without it.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -9,12 +9,14 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::{RecipientPages, page, pages, silence, with_headers};
+use super::mine::{self, Told};
+use super::pages::Reader;
+use super::{RecipientPages, page, silence, with_headers};
 use crate::controller::View;
 use crate::delivery::{Live, Streamed};
 use crate::http::words;
@@ -80,12 +82,14 @@ pub(super) async fn live(
     State(pages): State<RecipientPages>,
     Extension(streams): Extension<Streams>,
     live: Option<Extension<Live>>,
+    headers: HeaderMap,
 ) -> Response {
+    let reader = Reader::of(&headers);
     let Some(Extension(Live(share, transfer))) = live else { return silence().await };
     match pages.controller.show(share).await {
         Ok(Some(view)) if view.share.transfer(transfer).is_some() => {}
-        Ok(_) => return page(pages::gone()),
-        Err(_) => return page(pages::a_moment()),
+        Ok(_) => return page(reader.gone()),
+        Err(_) => return page(reader.a_moment()),
     }
     let Some(place) = streams.enter(transfer) else {
         let wait = [(header::RETRY_AFTER, HeaderValue::from_static("15"))];
@@ -94,7 +98,7 @@ pub(super) async fn live(
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
-    let follow = Follow { pages, share, transfer, looks, said: None, said_at: now, ends: now + LIFETIME, _place: place };
+    let follow = Follow { pages, reader, share, transfer, looks, said: None, said_at: now, ends: now + LIFETIME, _place: place };
     let body = Body::from_stream(futures_util::stream::unfold(Some(follow), |follow| async move {
         let (text, follow) = follow?.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(text)), follow))
@@ -112,6 +116,7 @@ pub(super) async fn live(
 /// One stream.
 struct Follow {
     pages: RecipientPages,
+    reader: Reader,
     share: ShareId,
     transfer: TransferId,
     looks: Interval,
@@ -133,7 +138,7 @@ impl Follow {
             let view = self.pages.controller.show(self.share).await.ok()??;
             // A share that was opened again, or has counted it among the others, knows nothing of it.
             let transfer = view.share.transfer(self.transfer)?;
-            let event = progress(&view, transfer);
+            let event = progress(self.reader, &view, transfer);
             let is_over = transfer.ended.is_some();
             if self.said.as_ref() != Some(&event) {
                 (self.said, self.said_at) = (Some(event.clone()), now);
@@ -150,18 +155,19 @@ impl Follow {
     }
 }
 
-fn progress(view: &View, transfer: &Transfer) -> String {
+fn progress(reader: Reader, view: &View, transfer: &Transfer) -> String {
     let size_bytes = view.share.file.size_bytes();
-    let delivered_bytes = transfer.coverage.covered_bytes();
-    let bytes_per_second = if transfer.is_active() { view.speeds.get(&transfer.id).copied().unwrap_or(0) } else { 0 };
-    let eta_seconds = (size_bytes.saturating_sub(delivered_bytes) + bytes_per_second.saturating_sub(1)).checked_div(bytes_per_second);
+    let Told { title, text } = mine::told(reader, view, transfer);
     let data = json!({
         "state": words::transfer_state(transfer),
-        "delivered_bytes": delivered_bytes,
+        "title": title,
+        "text": text,
+        "delivered_bytes": transfer.coverage.covered_bytes(),
         "size_bytes": size_bytes,
         "percent": transfer.percent(size_bytes),
-        "bytes_per_second": bytes_per_second,
-        "eta_seconds": eta_seconds,
+        "evidence": transfer.coverage.weakest_evidence(),
+        "bytes_per_second": mine::speed(view, transfer),
+        "eta_seconds": mine::eta_seconds(view, transfer),
     });
     format!("event: progress\ndata: {data}\n\n")
 }

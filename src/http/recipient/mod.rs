@@ -3,22 +3,26 @@
 //! A link's GET and HEAD spend nothing, whoever asks: chat previews, mail scanners and prefetchers all fetch links. A
 //! browser gets a page with a button whose POST redeems. Command-line clients that are known to be that get the bytes at
 //! the link itself: curl, which follows no redirect unless it is told to, in the very answer, the others by redirect; so
-//! does `?dl=1`. Everything that is not a genuine link, or a canary that is out, is met with silence.
+//! does `?dl=1`. Whoever redeemed by a browser is known by a cookie when they come back (`mine.rs`). Everything that is not a genuine link, or a canary that is out, is met with silence.
 
 mod live;
+mod mine;
 pub mod pages;
 mod who;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use serde_json::json;
+use tower_http::compression::CompressionLayer;
 
-use self::pages::Page;
+use self::pages::{Page, Reader};
 use crate::clock::Clock;
-use crate::controller::{ControllerError, Handle, View, name_in_link};
+use crate::controller::{ControllerError, Handle, View};
 use crate::delivery::{NoBytes, Peer, SendBytes, Silence};
 use crate::share::{Moment, Outcome, Recipient, Refused, Share, TransferEnd};
 use crate::token::{Keys, TransferSecret, Verified};
@@ -49,6 +53,8 @@ pub fn router(pages: RecipientPages) -> axum::Router {
         .route("/{share}/live/{transfer}", get(live::live).layer(Extension(live::Streams::new())))
         .fallback(silence)
         .method_not_allowed_fallback(silence)
+        // Nothing that a stranger chooses stands in a page beside what is secret in it, so how well it is compressed tells nothing.
+        .layer(CompressionLayer::new().gzip(true))
         .with_state(pages)
 }
 
@@ -85,23 +91,27 @@ async fn link(
     if wants_bytes && let Some(secret) = pages.controller.rejoin(verified.share, verified.link, &recipient, who::resumes(&headers)).await {
         return pages.to_transfer(way, &uri, verified, secret).await;
     }
+    let reader = Reader::of(&headers);
     let (view, may) = match pages.controller.offer(verified.share, verified.link, peer.address).await {
         Ok(Some(offer)) => offer,
-        Ok(None) => return page(pages::gone()),
+        Ok(None) => return page(reader.gone()),
         Err(error) => {
             tracing::warn!(%error, "Could not look a link up");
-            return page(pages::a_moment());
+            return page(reader.a_moment());
         }
     };
+    if !wants_bytes && let Some(about_theirs) = pages.page_of_mine(reader, &view, may, &headers, up(&uri)) {
+        return page(about_theirs);
+    }
     if !wants_bytes && let Some(by) = who::looker(&method, &headers) {
         pages.controller.looked(&view, verified.link, by);
     }
     match may {
-        Err(refused) => page(page_of(&refused, &view.share)),
-        Ok(()) if wants_bytes => pages.redeem(way, &uri, verified, recipient).await,
+        Err(refused) => page(page_of(reader, &refused, &view.share)),
+        Ok(()) if wants_bytes => pages.redeem(way, &uri, verified, recipient, reader).await,
         Ok(()) => {
             let token = uri.path().split('/').nth(2).unwrap_or_default();
-            page(pages::ready(&offer(&view, pages.clock.now(), form_action(&uri, token))))
+            page(reader.ready(&offer(&view, pages.clock.now(), format!("{}{token}", up(&uri)))))
         }
     }
 }
@@ -109,31 +119,44 @@ async fn link(
 /// POST of a link: the button.
 async fn redeem(State(pages): State<RecipientPages>, Extension(peer): Extension<Peer>, uri: Uri, headers: HeaderMap) -> Response {
     let Some(verified) = pages.verify(&uri) else { return silence().await };
-    pages.redeem(Way::Redirect(StatusCode::SEE_OTHER), &uri, verified, recipient(&peer, &headers)).await
+    let way = if who::wants_json(&headers) { Way::Told } else { Way::Redirect(StatusCode::SEE_OTHER) };
+    // Whoever presses the button again goes on with what is theirs.
+    if mine::has_cookie(&headers)
+        && let Ok(Some((view, may))) = pages.controller.offer(verified.share, verified.link, peer.address).await
+        && !matches!(may, Err(Refused::Replaced | Refused::NotAllowed))
+        && let Some(secret) = pages.goes_on(&view, &headers)
+    {
+        return pages.to_transfer(way, &uri, verified, secret).await;
+    }
+    pages.redeem(way, &uri, verified, recipient(&peer, &headers), Reader::of(&headers)).await
 }
 
 /// A transfer's URL when it gets no bytes. Otherwise `delivery` answers it and it does not come here.
-async fn no_bytes(State(pages): State<RecipientPages>, why: Option<Extension<NoBytes>>) -> Response {
+async fn no_bytes(State(pages): State<RecipientPages>, why: Option<Extension<NoBytes>>, headers: HeaderMap) -> Response {
+    let reader = Reader::of(&headers);
     let (share, transfer) = match why {
         Some(Extension(NoBytes::Over(share, transfer))) => (share, transfer),
-        Some(Extension(NoBytes::NotAllowed)) => return page(pages::not_for_this_network()),
+        Some(Extension(NoBytes::NotAllowed)) => return page(reader.not_for_this_network()),
         None => return silence().await,
     };
     let view = match pages.controller.show(share).await {
         Ok(Some(view)) => view,
-        Ok(None) => return page(pages::gone()),
-        Err(_) => return page(pages::a_moment()),
+        Ok(None) => return page(reader.gone()),
+        Err(_) => return page(reader.a_moment()),
     };
-    if let Some(outcome) = view.share.outcome() {
-        return page(page_of_outcome(outcome));
-    }
     // Of those that are over some are remembered only as a number.
-    let Some(transfer) = view.share.transfer(transfer) else { return page(pages::gone()) };
-    page(match transfer.ended.map(|(end, _)| end) {
-        Some(TransferEnd::Completed) => pages::used(),
-        Some(TransferEnd::Stalled) => pages::stalled(),
-        Some(TransferEnd::Stopped | TransferEnd::Cut) => pages::revoked(),
-        Some(TransferEnd::NeverBegan) | None => pages::a_moment(),
+    let Some(transfer) = view.share.transfer(transfer) else {
+        return page(view.share.outcome().map_or(reader.gone(), |outcome| reader.ended(outcome)));
+    };
+    let end = transfer.ended.map(|(end, _)| end);
+    if let Some(outcome) = view.share.outcome().filter(|_| end != Some(TransferEnd::Completed)) {
+        return page(reader.ended(outcome));
+    }
+    page(match end {
+        Some(TransferEnd::Completed) => reader.delivered(&mine::delivered(&view, transfer, None)),
+        Some(TransferEnd::Stalled) => reader.ended(Outcome::Stalled),
+        Some(TransferEnd::Stopped | TransferEnd::Cut) => reader.ended(Outcome::Revoked),
+        Some(TransferEnd::NeverBegan) | None => reader.a_moment(),
     })
 }
 
@@ -144,6 +167,8 @@ enum Way {
     Redirect(StatusCode),
     /// In the answer itself.
     Here,
+    /// The answer tells a script where they are.
+    Told,
 }
 
 impl RecipientPages {
@@ -154,31 +179,37 @@ impl RecipientPages {
         self.keys.verify(token).ok().filter(|verified| verified.share.as_str() == share)
     }
 
-    async fn redeem(&self, way: Way, uri: &Uri, verified: Verified, recipient: Recipient) -> Response {
+    async fn redeem(&self, way: Way, uri: &Uri, verified: Verified, recipient: Recipient, reader: Reader) -> Response {
         match self.controller.redeem(verified.share, verified.link, recipient).await {
             Ok(secret) => self.to_transfer(way, uri, verified, secret).await,
             Err(ControllerError::Refused(refused)) => match self.controller.show(verified.share).await {
-                Ok(Some(view)) => page(page_of(&refused, &view.share)),
-                Ok(None) | Err(_) => page(pages::a_moment()),
+                Ok(Some(view)) => page(page_of(reader, &refused, &view.share)),
+                Ok(None) | Err(_) => page(reader.a_moment()),
             },
-            Err(ControllerError::UnknownShare(_)) => page(pages::gone()),
+            Err(ControllerError::UnknownShare(_)) => page(reader.gone()),
             Err(error) => {
                 tracing::warn!(share.id = %verified.share, %error, "Could not redeem a link");
-                page(pages::a_moment())
+                page(reader.a_moment())
             }
         }
     }
 
     /// Leads to the transfer; its own URL is told relative to the link's: it holds below whatever prefix a proxy puts before us.
     async fn to_transfer(&self, way: Way, uri: &Uri, verified: Verified, secret: TransferSecret) -> Response {
-        let name = match self.controller.show(verified.share).await {
-            Ok(Some(view)) => name_in_link(&view.share),
-            Ok(None) | Err(_) => String::new(),
+        let (url, is_https) = match self.controller.show(verified.share).await {
+            Ok(Some(view)) => {
+                (mine::bytes_url(up(uri), &view.share, secret), view.url.as_ref().is_some_and(|url| url.starts_with("https:")))
+            }
+            Ok(None) | Err(_) => (format!("{}get/{}/", up(uri), secret.expose()), false),
         };
-        let up = if uri.path().split('/').count() > 3 { "../" } else { "" };
-        let location = HeaderValue::try_from(format!("{up}get/{}/{name}", secret.expose())).expect("it is hexadecimal and percent-encoded");
+        let location = HeaderValue::try_from(&url).expect("it is hexadecimal and percent-encoded");
+        let cookie = [(header::SET_COOKIE, mine::cookie(secret, is_https))];
         match way {
-            Way::Redirect(status) => with_headers((status, [(header::LOCATION, location)]).into_response()),
+            Way::Redirect(status) => with_headers((status, cookie, [(header::LOCATION, location)]).into_response()),
+            Way::Told => {
+                let live = format!("{}live/{}", up(uri), secret.expose());
+                with_headers((cookie, Json(json!({ "transfer": url, "live": live }))).into_response())
+            }
             Way::Here => {
                 let mut response = [(header::CONTENT_LOCATION, location)].into_response();
                 response.extensions_mut().insert(SendBytes(secret));
@@ -188,18 +219,16 @@ impl RecipientPages {
     }
 }
 
-/// Returns where a link's form leads, relative to the page's own URL.
-fn form_action(uri: &Uri, token: &str) -> String {
-    if uri.path().split('/').count() > 3 { format!("../{token}") } else { token.to_owned() }
+/// Returns what leads from a link's URL to its folder, where its transfers are.
+fn up(uri: &Uri) -> &'static str {
+    if uri.path().split('/').count() > 3 { "../" } else { "" }
 }
 
 fn offer(view: &View, now: Moment, form_action: String) -> pages::Offer {
     let share = &view.share;
     let ends_in = share.expires.steady.since(now.steady);
     pages::Offer {
-        name: share.file.path.name_for_display(),
-        size_bytes: share.file.size_bytes(),
-        sha256: view.sha256,
+        file: mine::file(view),
         ends: now.wall.plus(ends_in),
         ends_in,
         // A tab or a bell means nothing here; a new line does.
@@ -215,40 +244,29 @@ fn recipient(peer: &Peer, headers: &HeaderMap) -> Recipient {
     Recipient { address: peer.address.map(|address| address.to_string()), agent: agent.unwrap_or_default() }
 }
 
-fn page_of(refused: &Refused, share: &Share) -> Page {
+fn page_of(reader: Reader, refused: &Refused, share: &Share) -> Page {
     match refused {
-        Refused::NotStarted => pages::not_yet(share.policy.starts.map(|at| at.wall)),
-        Refused::NotOpen | Refused::TooManyRequests | Refused::Crowded => pages::a_moment(),
-        Refused::Expired => pages::expired(),
-        Refused::Running { max_downloads } => pages::running(*max_downloads),
-        Refused::Spent => pages::used(),
-        Refused::NotAllowed => pages::not_for_this_network(),
-        Refused::Closed(outcome) => page_of_outcome(*outcome),
+        Refused::NotStarted => reader.not_yet(share.policy.starts.map(|at| at.wall)),
+        Refused::NotOpen | Refused::TooManyRequests | Refused::Crowded => reader.a_moment(),
+        Refused::Expired => reader.ended(Outcome::Expired),
+        Refused::Running { max_downloads } => reader.running(*max_downloads),
+        Refused::Spent => reader.used(),
+        Refused::NotAllowed => reader.not_for_this_network(),
+        Refused::Closed(outcome) => reader.ended(*outcome),
         Refused::Replaced
         | Refused::UnknownTransfer
         | Refused::TransferOver(_)
         | Refused::NotClosed
         | Refused::UndoTooLate
-        | Refused::UndoAfterBytes => pages::gone(),
-    }
-}
-
-fn page_of_outcome(outcome: Outcome) -> Page {
-    match outcome {
-        Outcome::Completed => pages::used(),
-        Outcome::Expired | Outcome::TimedOut => pages::expired(),
-        Outcome::Stalled => pages::stalled(),
-        Outcome::Revoked => pages::revoked(),
-        Outcome::SourceChanged => pages::source_changed(),
-        Outcome::Failed => pages::gone(),
+        | Refused::UndoAfterBytes => reader.gone(),
     }
 }
 
 fn page(page: Page) -> Response {
     let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::OK);
-    let mut response = (status, axum::response::Html(page.html)).into_response();
-    let policy = HeaderValue::from_static(pages::content_security_policy());
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    let language = [(header::CONTENT_LANGUAGE, page.language.code()), (header::VARY, "Accept-Language, Cookie")];
+    let mut response = (status, language, axum::response::Html(page.html)).into_response();
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, page.policy);
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }

@@ -1,24 +1,32 @@
-//! The pages that recipients see: one card, one sentence, at most one button.
+//! The pages that recipients see, in their language: one card, one sentence, at most one button.
 //!
-//! Every page is whole by itself: no script, no other file, nothing from another host, under [`MAX_PAGE_BYTES`]. A link is
-//! fetched by chat previews and mail scanners too, so what they read (title and OpenGraph) never tells a file's name.
-//! maud escapes whatever is put into a page; only the style and the logo, which are ours, are written as they are.
+//! Every page is whole by itself: no other file, nothing from another host, under [`MAX_PAGE_BYTES`], and it works without a
+//! script. A link is fetched by chat previews and mail scanners too, so what they read (title and OpenGraph) never tells a
+//! file's name. maud escapes whatever is put into a page; only the style, the script and the drawings, which are ours, are
+//! written as they are.
+
+mod icon;
+mod inline;
+mod kind;
 
 use std::time::Duration;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use http::{HeaderMap, HeaderValue};
+use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
-use crate::http::words::{duration_text, size_text, time_text};
-use crate::share::Timestamp;
+use crate::http::words::{Counted, Language, Phrase, RecipientWords, Words, words};
+use crate::share::{Outcome, Timestamp};
 
-/// The most that a page may weigh: it must show at once on a bad mobile connection. The tests hold it.
-pub const MAX_PAGE_BYTES: usize = 15_000;
+/// The most that a page may weigh as it is, with the longest name and message; over the wire it is less than half of that, since
+/// every browser takes it compressed. It must show at once on a bad mobile connection. The tests hold it.
+pub const MAX_PAGE_BYTES: usize = 18_000;
 
-const STYLE: &str = concat!(include_str!("../../../web/shared/tokens.css"), include_str!("../../../web/recipient/page.css"));
+/// How often a page without a script asks again by itself, in seconds.
+const ASK_AGAIN_SECONDS: u32 = 5;
+/// So many digits of a checksum stand together, for whoever compares it by eye.
+const DIGITS_OF_GROUP: usize = 8;
+
 const LOGO: &str = include_str!("../../../web/shared/logo.svg");
-/// Allows the one inline style by its digest (a test computes it), forms to where the page came from, and nothing else.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-oJHadDEEW6qCLULEUXe+J5Fza14IAVxjXhuDwjWZ2SE='; \
-     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What a recipient's browser is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,17 +35,28 @@ pub struct Page {
     pub status: u16,
     /// The whole document.
     pub html: String,
+    /// In which language it is written.
+    pub language: Language,
+    /// Its `Content-Security-Policy`.
+    pub policy: HeaderValue,
 }
 
-/// What the page of a link that works tells.
+/// The file that a link is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// The file's name, without control and direction characters.
+pub struct File {
+    /// Its name, without control and direction characters.
     pub name: String,
     /// Its length.
     pub size_bytes: u64,
     /// Its SHA-256, where it is known.
     pub sha256: Option<[u8; 32]>,
+}
+
+/// What the page of a link that works tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// What it offers.
+    pub file: File,
     /// When the link ends, by the wall clock.
     pub ends: Timestamp,
     /// How long that is from now.
@@ -52,192 +71,379 @@ pub struct Offer {
     pub form_action: String,
 }
 
-/// Returns the value of `Content-Security-Policy` for every page of this module.
-pub fn content_security_policy() -> &'static str {
-    CONTENT_SECURITY_POLICY
+/// What the reader is told of their own transfer while it is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mine {
+    /// What they download.
+    pub file: File,
+    /// Where it stands, as the live stream says it.
+    pub state: &'static str,
+    /// The same in a sentence.
+    pub title: String,
+    /// How far it is, in words.
+    pub text: String,
+    /// How many bytes have arrived.
+    pub delivered_bytes: u64,
+    /// Where its bytes are: a relative URL.
+    pub bytes: String,
+    /// Where its progress is told: a relative URL.
+    pub live: String,
 }
 
-/// Offers the file with one button.
-pub fn ready(offer: &Offer) -> Page {
-    let now = Timestamp(offer.ends.0.saturating_sub(i64::try_from(offer.ends_in.as_millis()).unwrap_or(i64::MAX)));
-    let works = match offer.downloads {
-        Some(1) => "This link works once.".to_owned(),
-        Some(n) => format!("This link works for {n} downloads in all."),
-        None => "This link works as often as you like, until it ends.".to_owned(),
-    };
-    let body = html! {
-        h1 { bdi { (offer.name) } }
-        p.size { (size_text(offer.size_bytes)) }
-        @if let Some(message) = &offer.message {
-            blockquote { (message) }
+/// What the reader is told of their own transfer once all of it has arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// What they have.
+    pub file: File,
+    /// Whether a proxy took it and nobody knows more: it is called sent.
+    pub is_only_sent: bool,
+    /// Where, until when and from when on (the last is now) it may be fetched once more: a relative URL.
+    pub again: Option<(String, Timestamp, Timestamp)>,
+}
+
+/// What is drawn above a sentence, and in which mood.
+type Sign = (&'static str, Mood);
+
+/// The colour of a page's sign.
+#[derive(Debug, Clone, Copy)]
+enum Mood {
+    Ready,
+    Good,
+    Quiet,
+    Careful,
+}
+
+impl Mood {
+    fn class(self) -> &'static str {
+        match self {
+            Self::Ready => "sign",
+            Self::Good => "sign good",
+            Self::Quiet => "sign quiet",
+            Self::Careful => "sign careful",
         }
-        form method="post" action=(offer.form_action) { button { "Download" } }
-        p { (works) " If the download is cut off, it can go on from where it stopped." }
-        p.hint { "Open for " (rough_duration_text(offer.ends_in)) " more, until " (time_text(offer.ends, now)) "."
-            @if let Some(limit) = offer.max_bytes_per_second { " The sender lets it go at " (size_text(limit)) "/s at most." }
+    }
+}
+
+/// Who reads a page: what is written depends on their language.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader {
+    language: Language,
+    words: &'static Words,
+}
+
+impl Reader {
+    /// Finds out from a request's headers.
+    pub fn of(headers: &HeaderMap) -> Self {
+        Self::in_language(Language::of(headers))
+    }
+
+    /// Somebody who reads this language.
+    pub fn in_language(language: Language) -> Self {
+        Self { language, words: words(language) }
+    }
+
+    /// Returns what is said in their language.
+    pub fn words(self) -> &'static Words {
+        self.words
+    }
+
+    fn says(self) -> &'static RecipientWords {
+        &self.words.recipient
+    }
+
+    /// Offers the file with one button.
+    pub fn ready(self, offer: &Offer) -> Page {
+        let (says, units) = (self.says(), &self.words.units);
+        let now = Timestamp(offer.ends.0.saturating_sub(i64::try_from(offer.ends_in.as_millis()).unwrap_or(i64::MAX)));
+        let works = match offer.downloads {
+            Some(n) => says.works.of(n.into()),
+            None => says.works_often.text().to_owned(),
+        };
+        let open_for = says.open_for.fill(&[("duration", &units.rough_duration(offer.ends_in)), ("time", &HERE)]);
+        let limit = offer.max_bytes_per_second.map(|bytes| says.speed_limit.fill(&[("speed", &units.size(bytes))]));
+        let body = html! {
+            (sign((icon::FILE, Mood::Ready)))
+            (self.name_of(&offer.file))
+            @if let Some(message) = &offer.message {
+                blockquote { p.hint { (says.from_sender) } (message) }
+            }
+            form method="post" action=(offer.form_action) { button { (says.download) } }
+            p { (works) " " (says.resumable) }
+            p.hint { (with_time(&open_for, offer.ends, &units.time(offer.ends, now)))
+                @if let Some(limit) = limit { " " (limit) }
+            }
+            details {
+                summary { (says.details) }
+                (self.facts_of(&offer.file))
+                (self.check(&offer.file))
+            }
+        };
+        self.page(200, says.title.text(), With::Script, &body)
+    }
+
+    /// Says that every use is taken and a download still runs, which is not the reader's.
+    pub fn running(self, max_downloads: u32) -> Page {
+        let says = self.says();
+        self.notice(409, (icon::MOVING, Mood::Quiet), &says.running.of(max_downloads.into()), says.running_hint.text())
+    }
+
+    /// Shows the reader their own transfer, which is under way.
+    pub fn mine(self, mine: &Mine) -> Page {
+        let says = self.says();
+        let has_begun = mine.state != "redeemed";
+        let body = html! {
+            (sign((icon::MOVING, Mood::Ready)))
+            section data-live=(mine.live) data-lost=(says.mine_lost) {
+                h1 tabindex="-1" { (mine.title) }
+                p.file { bdi { (mine.file.name) } }
+                progress max=(mine.file.size_bytes.max(1)) value=(mine.delivered_bytes) aria-label=(says.progress) {}
+                p.line { (mine.text) }
+                p.unseen role="status" {}
+                noscript { p.hint { (says.mine_reload) } }
+                // The script takes it away while the download runs.
+                div.idle {
+                    p.hint { (says.mine_hint) }
+                    a.button.quiet href=(mine.bytes) data-later=(says.from_the_start) {
+                        (if has_begun { &says.from_the_start } else { &says.start })
+                    }
+                    p.hint { (says.spends_nothing) }
+                }
+            }
+        };
+        self.page(200, says.title.text(), With::Script, &body)
+    }
+
+    /// Says that all of it has arrived.
+    pub fn delivered(self, delivered: &Delivered) -> Page {
+        let (says, units) = (self.says(), &self.words.units);
+        let (sentence, hint) = if delivered.is_only_sent { (&says.sent, &says.sent_hint) } else { (&says.delivered, &says.delivered_hint) };
+        let body = html! {
+            (sign((icon::DONE, Mood::Good)))
+            h1 tabindex="-1" { (sentence) }
+            p.file { bdi { (delivered.file.name) } " · " (units.size(delivered.file.size_bytes)) }
+            p { (hint) }
+            (self.check(&delivered.file))
+            @if let Some((url, until, now)) = &delivered.again {
+                p.hint { (with_time(&says.again_until.fill(&[("time", &HERE)]), *until, &units.time(*until, *now))) }
+                a.button.quiet href=(url) { (says.again) }
+            }
+            details {
+                summary { (says.details) }
+                (self.facts_of(&delivered.file))
+            }
+        };
+        self.page(200, says.title.text(), With::Script, &body)
+    }
+
+    /// Says that every use is spent.
+    pub fn used(self) -> Page {
+        self.notice(410, (icon::DONE, Mood::Quiet), self.says().used.text(), self.says().used_hint.text())
+    }
+
+    /// Says how the share ended.
+    pub fn ended(self, outcome: Outcome) -> Page {
+        let says = self.says();
+        let (sign, hint) = match outcome {
+            Outcome::Completed => return self.used(),
+            Outcome::Failed => return self.gone(),
+            Outcome::Expired | Outcome::TimedOut => ((icon::CLOCK, Mood::Quiet), &says.expired_hint),
+            Outcome::Stalled => ((icon::PAUSE, Mood::Careful), &says.stalled_hint),
+            Outcome::Revoked => ((icon::LOCK, Mood::Quiet), &says.another_link),
+            Outcome::SourceChanged => ((icon::CHANGED, Mood::Careful), &says.changed_hint),
+        };
+        self.notice(410, sign, self.outcome_text(outcome), hint.text())
+    }
+
+    /// Says in one sentence how a share ended.
+    pub fn outcome_text(self, outcome: Outcome) -> &'static str {
+        let says = self.says();
+        match outcome {
+            Outcome::Completed => &says.used,
+            Outcome::Expired | Outcome::TimedOut => &says.expired,
+            Outcome::Stalled => &says.stalled,
+            Outcome::Revoked => &says.revoked,
+            Outcome::SourceChanged => &says.changed,
+            Outcome::Failed => &says.gone,
         }
-        details {
-            summary { "Details" }
+        .text()
+    }
+
+    /// Says that the link begins to work later.
+    pub fn not_yet(self, starts: Option<Timestamp>) -> Page {
+        let says = self.says();
+        let body = html! {
+            (sign((icon::CLOCK, Mood::Ready)))
+            h1 { (says.not_yet) }
+            p {
+                @match starts {
+                    // The date always stands there: the page may be read much later than it was made.
+                    Some(starts) => {
+                        (with_time(&says.not_yet_until.fill(&[("time", &HERE)]), starts, &self.words.units.time(starts, Timestamp(i64::MIN))))
+                    }
+                    None => (says.not_yet_later),
+                }
+            }
+        };
+        self.page(403, says.not_yet.text(), if starts.is_some() { With::Script } else { With::Nothing }, &body)
+    }
+
+    /// Says that the link is for others. Nothing else is told of it.
+    pub fn not_for_this_network(self) -> Page {
+        self.notice(403, (icon::ELSEWHERE, Mood::Quiet), self.says().not_here.text(), self.says().not_here_hint.text())
+    }
+
+    /// Says that the file cannot be reached for a moment, and asks again by itself.
+    pub fn a_moment(self) -> Page {
+        let says = self.says();
+        let body = html! {
+            (sign((icon::DOTS, Mood::Quiet)))
+            h1 { (says.a_moment) }
+            p { (says.a_moment_hint) }
+            p.hint { (says.nothing_used) }
+        };
+        self.page(503, says.a_moment_title.text(), With::Refresh, &body)
+    }
+
+    /// Says that the link does not work, without a reason.
+    pub fn gone(self) -> Page {
+        self.notice(410, (icon::UNLINKED, Mood::Quiet), self.says().gone.text(), self.says().another_link.text())
+    }
+
+    fn notice(self, status: u16, drawn: Sign, sentence: &str, hint: &str) -> Page {
+        let body = html! {
+            (sign(drawn))
+            h1 tabindex="-1" { (sentence) }
+            p { (hint) }
+        };
+        self.page(status, sentence, With::Nothing, &body)
+    }
+
+    /// The file's name, its length and what sort it is.
+    fn name_of(self, file: &File) -> Markup {
+        html! {
+            h1 { bdi { (file.name) } }
+            p.file { (kind::kind_text(self.words, &file.name)) " · " (self.words.units.size(file.size_bytes)) }
+        }
+    }
+
+    /// What only some want to know.
+    fn facts_of(self, file: &File) -> Markup {
+        let says = self.says();
+        let how = says.command_line_how.fill(&[("command", &HERE)]);
+        let (before, behind) = how.split_once(HERE).unwrap_or((&how, ""));
+        html! {
             dl {
-                dt { "Exact size" }
-                dd { (grouped(offer.size_bytes)) @if offer.size_bytes == 1 { " byte" } @else { " bytes" } }
-                @if let Some(digest) = &offer.sha256 {
-                    dt { "Checksum (SHA-256)" }
-                    dd { code { (hexadecimal(digest)) } }
+                dt { (says.exact_size) }
+                dd { (self.words.units.exact_size(file.size_bytes)) }
+                @if let Some(digest) = &file.sha256 {
+                    dt { (says.checksum) }
+                    // Between the groups stands no space, so that what is copied is the checksum.
+                    dd { code.sum { @for group in hexadecimal(digest).as_bytes().chunks(DIGITS_OF_GROUP) { i { (Digits(group)) } } } }
                 }
-                dt { "On a command line" }
-                dd { "curl, wget and aria2 download from the link itself: " code.command { "curl -OJ" } " and the link between quotes." }
+                dt { (says.command_line) }
+                dd { (before) code.command { "curl -OJ" } (behind) }
             }
         }
-    };
-    page(200, "A file for you", None, &body)
-}
+    }
 
-/// Says that every use is taken and a download still runs.
-pub fn running(max_downloads: u32) -> Page {
-    let sentence = match max_downloads {
-        1 => "This link is for one download and it is running right now.".to_owned(),
-        n => format!("This link is for {n} downloads. All are taken, and one is running right now."),
-    };
-    let hint = "If it is yours, look in your browser’s list of downloads: one that was cut off goes on from there. \
-                If it is not, ask the sender.";
-    notice(409, &sentence, hint)
-}
-
-/// Says that every use is spent.
-pub fn used() -> Page {
-    notice(
-        410,
-        "This link has been used.",
-        "It worked for a limited number of downloads. If you still need the file, ask the sender for a new link.",
-    )
-}
-
-/// Says that the time is up.
-pub fn expired() -> Page {
-    notice(410, "This link has expired.", "It was open for a limited time. If you still need the file, ask the sender for a new link.")
-}
-
-/// Says that the owner closed the share.
-pub fn revoked() -> Page {
-    notice(410, "The sender closed this link.", "If you still need the file, ask the sender for a new link.")
-}
-
-/// Says that the share closed because its bytes stopped.
-pub fn stalled() -> Page {
-    notice(
-        410,
-        "The download stopped for too long, and the link was closed.",
-        "No data arrived for several minutes. Ask the sender for a new link, and try on a better connection if you can.",
-    )
-}
-
-/// Says that the file is not what was offered any more.
-pub fn source_changed() -> Page {
-    notice(
-        410,
-        "The file changed at the sender’s side, and the link was closed.",
-        "What you may have received is incomplete: please delete it, and ask the sender for a new link.",
-    )
-}
-
-/// Says that the link begins to work later.
-pub fn not_yet(starts: Option<Timestamp>) -> Page {
-    // The date always stands there: the page may be read much later than it was made.
-    let hint = match starts {
-        Some(starts) => format!("It opens on {}. Come back then.", time_text(starts, Timestamp(i64::MIN))),
-        None => "Come back later.".to_owned(),
-    };
-    notice(403, "This link is not open yet.", &hint)
-}
-
-/// Says that the link is for others. Nothing else is told of it.
-pub fn not_for_this_network() -> Page {
-    notice(
-        403,
-        "This link is for another network.",
-        "The sender lets it work from certain networks only, as an office or a home. Open it there, or ask the sender.",
-    )
-}
-
-/// Says that the file cannot be reached for a moment, and asks again by itself.
-pub fn a_moment() -> Page {
-    let body = html! {
-        h1 { "One moment, please." }
-        p { "The sender’s side is getting ready. This page tries again in a few seconds." }
-        p.hint { "Nothing has been used up." }
-    };
-    page(503, "One moment", Some(5), &body)
-}
-
-/// Says that the link does not work, without a reason.
-pub fn gone() -> Page {
-    notice(410, "This link no longer works.", "If you still need the file, ask the sender for a new link.")
-}
-
-/// Answers a request that makes no sense; `sentence` says what is wrong with it.
-pub fn bad_request(sentence: &str) -> Page {
-    notice(400, sentence, "Please open the link again, exactly as it was sent to you.")
-}
-
-fn notice(status: u16, sentence: &str, hint: &str) -> Page {
-    let body = html! {
-        h1 { (sentence) }
-        p { (hint) }
-    };
-    page(status, sentence, None, &body)
-}
-
-/// Puts `body` into the frame of every page. `title` must not tell a file's name.
-fn page(status: u16, title: &str, refresh_seconds: Option<u32>, body: &Markup) -> Page {
-    let document = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) }
-                meta name="robots" content="noindex, nofollow, noarchive";
-                meta name="referrer" content="no-referrer";
-                meta name="color-scheme" content="light dark";
-                meta name="format-detection" content="telephone=no";
-                meta property="og:title" content="A file for you";
-                meta property="og:description" content="Open the link to see what was sent to you.";
-                meta property="og:type" content="website";
-                @if let Some(seconds) = refresh_seconds { meta http-equiv="refresh" content=(seconds); }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                main {
-                    header { (PreEscaped(LOGO)) span { "A file sent to you directly, with Portcullis" } }
-                    (body)
-                }
+    /// The place where the script offers to compare a file, with the words that it says; nothing where there is nothing to
+    /// compare it with.
+    fn check(self, file: &File) -> Markup {
+        let says = &self.says().check;
+        let (missing, too_long) = (texts(&says.missing), texts(&says.too_long));
+        html! {
+            @if let Some(digest) = &file.sha256 {
+                section.check data-sha256=(hexadecimal(digest)) data-size=(file.size_bytes) data-title=(says.title) data-how=(says.how)
+                    data-choose=(says.choose) data-checking=(says.checking) data-cancel=(says.cancel) data-same=(says.same)
+                    data-missing=(missing) data-too-long=(too_long) data-differs=(says.differs) data-unreadable=(says.unreadable) {}
             }
         }
-    };
-    Page { status, html: document.into_string() }
-}
+    }
 
-/// Writes what is left of a link's time; whoever reads a page does not need the seconds.
-fn rough_duration_text(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 => "less than a minute".to_owned(),
-        _ => duration_text(Duration::from_secs(seconds / 60 * 60)),
+    /// Puts `body` into the frame of every page. `title` must not tell a file's name.
+    fn page(self, status: u16, title: &str, with: With, body: &Markup) -> Page {
+        let says = self.says();
+        let document = html! {
+            (DOCTYPE)
+            html lang=(self.language.code()) {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (title) }
+                    meta name="robots" content="noindex, nofollow, noarchive";
+                    meta name="referrer" content="no-referrer";
+                    meta name="color-scheme" content="light dark";
+                    meta name="format-detection" content="telephone=no";
+                    meta property="og:title" content=(says.title);
+                    meta property="og:description" content=(says.preview);
+                    meta property="og:type" content="website";
+                    @if with == With::Refresh { meta http-equiv="refresh" content=(ASK_AGAIN_SECONDS); }
+                    style { (PreEscaped(&*inline::STYLE)) }
+                }
+                body {
+                    main { (body) }
+                    footer { (PreEscaped(LOGO)) span { (says.header) } }
+                    @if with == With::Script { script type="module" { (PreEscaped(&*inline::SCRIPT)) } }
+                }
+            }
+        };
+        let policy = inline::content_security_policy(with == With::Script);
+        Page { status, html: document.into_string(), language: self.language, policy }
     }
 }
 
-/// Writes a number with its digits in threes.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+/// What a page has beside its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum With {
+    Nothing,
+    Script,
+    /// It asks again by itself.
+    Refresh,
+}
+
+/// Stands in a sentence for what is marked up in it; no catalogue has it.
+const HERE: char = '\u{0}';
+
+impl Render for Phrase {
+    fn render_to(&self, into: &mut String) {
+        self.text().render_to(into);
     }
-    text
+}
+
+/// Some hexadecimal digits.
+struct Digits<'a>(&'a [u8]);
+
+impl Render for Digits<'_> {
+    fn render_to(&self, into: &mut String) {
+        into.extend(self.0.iter().copied().map(char::from));
+    }
+}
+
+/// A sentence with a time in it, which the script shows in the reader's own zone.
+fn with_time(sentence: &str, at: Timestamp, text: &str) -> Markup {
+    let (before, behind) = sentence.split_once(HERE).unwrap_or((sentence, ""));
+    let machine = jiff::Timestamp::from_millisecond(at.0).map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    html! {
+        (before)
+        @match machine {
+            Ok(machine) => time datetime=(machine) { (text) },
+            // Only a clock far outside of every calendar has none.
+            Err(_) => (text),
+        }
+        (behind)
+    }
+}
+
+fn sign((drawing, mood): Sign) -> Markup {
+    html! {
+        svg class=(mood.class()) viewBox="0 0 24 24" aria-hidden="true" { (PreEscaped(drawing)) }
+    }
+}
+
+/// Writes both forms of a text for the script, with a bar between them.
+fn texts(counted: &Counted) -> String {
+    let (one, other) = counted.texts();
+    format!("{one}|{other}")
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -76,6 +76,11 @@ fn is_preview(agent: &str) -> bool {
     PREVIEWS.iter().any(|part| agent.contains(part))
 }
 
+/// Returns whether a script asks, which wants to be told where the transfer is and not to be led there.
+pub(super) fn wants_json(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).is_some_and(|accepted| accepted.as_bytes() == b"application/json")
+}
+
 fn asks_for_bytes(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair == "dl=1"))
 }

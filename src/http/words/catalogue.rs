@@ -98,6 +98,11 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Returns the texts for one and for any other number, as they stand.
+    pub fn texts(&self) -> (&str, &str) {
+        (self.one.text(), self.other.text())
+    }
+
     /// Fills in the number as `{n}`.
     pub fn of(&self, n: u64) -> String {
         self.of_written(n, &n)
@@ -118,6 +123,7 @@ pub struct Words {
     pub policy: PolicyWords,
     pub reach: ReachWords,
     pub looks: LooksWords,
+    pub recipient: RecipientWords,
 }
 
 macro_rules! section {
@@ -167,6 +173,35 @@ section! {
 section! {
     /// Who looked at the page of its link.
     LooksWords { previews: Counted, once: Phrase, twice: Phrase, times: Phrase }
+}
+
+section! {
+    /// The recipient's pages.
+    RecipientWords {
+        header: Phrase, title: Phrase, preview: Phrase, download: Phrase, works: Counted, works_often: Phrase, resumable: Phrase,
+        open_for: Phrase, speed_limit: Phrase, from_sender: Phrase, details: Phrase, exact_size: Phrase, checksum: Phrase,
+        command_line: Phrase, command_line_how: Phrase, another_link: Phrase, running: Counted, running_hint: Phrase,
+        mine_starting: Phrase, mine_running: Phrase, mine_paused: Phrase, mine_cut: Phrase, mine_lost: Phrase, mine_hint: Phrase,
+        mine_reload: Phrase, progress: Phrase, start: Phrase, from_the_start: Phrase, spends_nothing: Phrase, delivered: Phrase,
+        delivered_hint: Phrase, sent: Phrase, sent_hint: Phrase, again_until: Phrase, again: Phrase, used: Phrase, used_hint: Phrase,
+        expired: Phrase, expired_hint: Phrase, revoked: Phrase, stalled: Phrase, stalled_hint: Phrase, changed: Phrase,
+        changed_hint: Phrase, not_yet: Phrase, not_yet_until: Phrase, not_yet_later: Phrase, not_here: Phrase, not_here_hint: Phrase,
+        a_moment_title: Phrase, a_moment: Phrase, a_moment_hint: Phrase, nothing_used: Phrase, gone: Phrase,
+        kind: KindWords, check: CheckWords,
+    }
+}
+
+section! {
+    /// What sort of file it is.
+    KindWords: pdf image video audio text document table slides book archive disk program font file named
+}
+
+section! {
+    /// Comparing a file with its checksum.
+    CheckWords {
+        title: Phrase, how: Phrase, choose: Phrase, checking: Phrase, cancel: Phrase, same: Phrase, missing: Counted, too_long: Counted,
+        differs: Phrase, unreadable: Phrase,
+    }
 }
 
 #[cfg(test)]
