@@ -343,6 +343,7 @@ export default {
       "session_sign_in": "Hat sich angemeldet",
       "session_sign_out": "Hat sich abgemeldet",
       "session_link": "Hat einen Anmeldelink erstellt",
+      "session_refused": "Wollte sich anmelden",
       "session_revoke": "Hat einen Browser abgemeldet",
       "token_create": "Hat ein API-Token erstellt",
       "token_revoke": "Hat ein API-Token widerrufen",

@@ -343,6 +343,7 @@ export default {
       "session_sign_in": "Signed in",
       "session_sign_out": "Signed out",
       "session_link": "Made a sign-in link",
+      "session_refused": "Tried to sign in",
       "session_revoke": "Signed a browser out",
       "token_create": "Made an API token",
       "token_revoke": "Revoked an API token",

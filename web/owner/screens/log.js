@@ -192,15 +192,17 @@ class LogScreen extends HTMLElement {
     const isSession = line.action.startsWith('session.');
     // A session's own name says nothing to people.
     const target = isShare
-      ? element('a', { href: addressOf('log', { share: line.target }) }, this.#names.element(line.target))
+      ? element('a', { href: addressOf('log', { share: line.target }), title: displayText(line.detail) }, this.#names.element(line.target))
       : !isSession && displayText(line.target);
+    // Of what was made or closed it is the path, of which the name is there already.
+    const isSaid = isShare && !isRefused && /^share\.(create|close|reopen)$/.test(line.action);
     const detail = line.action === 'session.sign_in' && !isRefused ? agentText(line.detail) : displayText(line.detail);
     return element('li', { class: 'log-line', 'data-seq': String(line.seq) },
       sign(isRefused ? 'bad' : actionSign(line.action), isRefused ? 'is-bad' : ''),
       element('div', { class: 'log-text' },
         element('p', {}, isRefused ? `${known}: ${log.refused}` : known),
         factLine(target, say(log.by, { who: displayText(line.who) }), line.from && say(log.from, { address: displayText(line.from) }),
-          line.detail && element('span', { lang: 'en', title: displayText(line.detail) }, detail))),
+          line.detail && !isSaid && element('span', { lang: 'en', title: displayText(line.detail) }, detail))),
       timeAgo(line.at));
   }
 
