@@ -122,6 +122,15 @@ test('the history is found by how it ended and by name, opens to what happened, 
   await page.close();
 });
 
+test('what ends meanwhile comes into the history by itself', { skip }, async () => {
+  const share = await server.share('other.pdf');
+  const page = await opened(english, 'history?query=other', '.row-share');
+  const shown = await page.locator('.row-share').count();
+  await server.api('DELETE', `/shares/${share.id}`);
+  await until('it is on the list', async () => await page.locator('.row-share').count() === shown + 1);
+  await page.close();
+});
+
 test('a history that cannot be loaded says why, and comes with the next try', { skip }, async () => {
   const page = await opened(english, 'log', '.log-line');
   page.allow(/net::ERR_FAILED/);

@@ -42,6 +42,8 @@ class HistoryScreen extends HTMLElement {
   #cursor = null;
   /** @type {Set<string>} */
   #shown = new Set();
+  /** @type {Set<string>} the ends that the list has taken in, or does not want: none of them has it loaded twice */
+  #considered = new Set();
   #timer = 0;
   #settling = 0;
   #onShare = (/** @type {Event} */ event) => this.#heard(/** @type {CustomEvent} */ (event).detail);
@@ -55,6 +57,7 @@ class HistoryScreen extends HTMLElement {
 
   connectedCallback() {
     if (this.childElementCount === 0) this.#build();
+    for (const share of this.#book.closed.values()) this.#considered.add(endOf(share));
     this.#book.addEventListener('share', this.#onShare);
   }
 
@@ -102,7 +105,8 @@ class HistoryScreen extends HTMLElement {
 
   /** Loads the list anew once a share ended that is not on it, but never under the hands of who reads. @param {Share} share */
   #heard(share) {
-    if (share.state !== 'closed' || this.#shown.has(share.id)) return;
+    if (share.state !== 'closed' || this.#considered.has(endOf(share))) return;
+    this.#considered.add(endOf(share));
     clearTimeout(this.#settling);
     this.#settling = setTimeout(() => {
       const isAtRest = this.#shown.size <= PAGE && !this.querySelector('[aria-expanded="true"]') && !this.#list.contains(document.activeElement);
@@ -146,7 +150,10 @@ class HistoryScreen extends HTMLElement {
   #add({ shares, next_cursor: cursor }) {
     this.#cursor = cursor;
     const fresh = shares.filter(({ id }) => !this.#shown.has(id));
-    for (const { id } of fresh) this.#shown.add(id);
+    for (const share of fresh) {
+      this.#shown.add(share.id);
+      this.#considered.add(endOf(share));
+    }
     this.#list.append(...fresh.map((share) => this.#row({ ...share, received: Date.now() })));
     const n = this.#shown.size;
     this.#found.textContent = n === 0 ? '' : cursor ? say(words.history.found_or_more, { n }) : say(words.history.found, { n });
@@ -250,6 +257,11 @@ class HistoryScreen extends HTMLElement {
       element('div', {}, element('h3', {}, history.lines), lines.box,
         element('a', { class: 'small', href: addressOf('log', { share: share.id }) }, history.all_lines)));
   }
+}
+
+/** Names the end of a share: one that is opened again ends again. @param {import('../share-book.js').Share} share */
+function endOf({ id, closed_at: at }) {
+  return `${id} ${at}`;
 }
 
 customElements.define('history-screen', HistoryScreen);
