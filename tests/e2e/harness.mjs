@@ -19,6 +19,14 @@ export { until };
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 
+/** Ends all of them, whatever fails, and then fails where one did. What was never started may be among them. */
+export async function stopAll(...all) {
+  const ends = [];
+  for (const one of all) ends.push(...await Promise.allSettled([one?.stop()]));
+  const wrong = ends.find(({ status }) => status === 'rejected');
+  if (wrong) throw wrong.reason;
+}
+
 /** Returns a port that nobody listens at. */
 export async function freePort() {
   const server = net.createServer().listen(0, '127.0.0.1');
