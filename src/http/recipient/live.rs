@@ -20,7 +20,7 @@ use super::{RecipientPages, page, silence, with_headers};
 use crate::controller::View;
 use crate::delivery::{Live, Streamed};
 use crate::http::words;
-use crate::share::{ShareId, Transfer, TransferId};
+use crate::share::{ShareId, Transfer, TransferEnd, TransferId};
 
 /// How many of these streams run at once over all shares; each holds a connection, and looks twice a second.
 const MAX_STREAMS: usize = 256;
@@ -158,8 +158,11 @@ impl Follow {
 fn progress(reader: Reader, view: &View, transfer: &Transfer) -> String {
     let size_bytes = view.share.file.size_bytes();
     let Told { title, text } = mine::told(reader, view, transfer);
+    // For the owner it spent nothing; whoever waits for it is to know that the door closed, and that waiting is no use.
+    let never_began = matches!(transfer.ended, Some((TransferEnd::NeverBegan, _)));
+    let state = if never_began && view.share.outcome().is_some() { "cut" } else { words::transfer_state(transfer) };
     let data = json!({
-        "state": words::transfer_state(transfer),
+        "state": state,
         "title": title,
         "text": text,
         "delivered_bytes": transfer.coverage.covered_bytes(),
