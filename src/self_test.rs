@@ -336,11 +336,11 @@ async fn until<T>(
         }
         loop {
             match changes.recv().await {
-                Ok(change) if change.view.share.id == id => match wanted(&change.view) {
-                    Some(found) => return Ok(found),
-                    None => {}
-                },
-                Ok(_) => {}
+                Ok(change) => {
+                    if let Some(found) = Some(&change.view).filter(|view| view.share.id == id).and_then(|view| wanted(view)) {
+                        return Ok(found);
+                    }
+                }
                 // What was missed is looked up.
                 Err(RecvError::Lagged(_)) => break,
                 Err(RecvError::Closed) => return Err("Portcullis is stopping.".to_owned()),
