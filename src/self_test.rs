@@ -336,11 +336,12 @@ async fn until<T>(
         }
         loop {
             match changes.recv().await {
-                Ok(change) => {
-                    if let Some(found) = Some(&change.view).filter(|view| view.share.id == id).and_then(|view| wanted(view)) {
+                Ok(change) if change.view.share.id == id => {
+                    if let Some(found) = wanted(&change.view) {
                         return Ok(found);
                     }
                 }
+                Ok(_) => {}
                 // What was missed is looked up.
                 Err(RecvError::Lagged(_)) => break,
                 Err(RecvError::Closed) => return Err("Portcullis is stopping.".to_owned()),

@@ -278,12 +278,12 @@ impl Handle {
         self.act(id, Event::Revoked).await
     }
 
-    /// Closes every share that lives, several at once. Returns how many it closed; doing it twice is fine.
+    /// Closes every share that lives, a self-test too, several at once. Returns how many it closed; doing it twice is fine.
     ///
     /// # Errors
     /// The first [`ControllerError`] of any of them; each is tried all the same, and what could not be saved is shut.
     pub async fn revoke_all(&self) -> Result<usize, ControllerError> {
-        let open: Vec<ShareId> = self.living().iter().filter(|view| view.share.outcome().is_none()).map(|view| view.share.id).collect();
+        let open: Vec<ShareId> = self.all_living().iter().filter(|view| view.share.outcome().is_none()).map(|view| view.share.id).collect();
         let closing = open.len();
         let closed = stream::iter(open).map(|id| self.revoke(id)).buffer_unordered(CLOSE_AT_ONCE).collect::<Vec<_>>().await;
         closed.into_iter().collect::<Result<Vec<_>, _>>().map(|_| closing)
