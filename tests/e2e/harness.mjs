@@ -179,7 +179,9 @@ class CuttingProxy {
   #serve(client, port) {
     const upstream = net.connect(port, '127.0.0.1');
     this.clients.add(client);
-    for (const socket of [client, upstream]) socket.on('error', () => {});
+    client.on('error', () => {});
+    // A reset is passed on as one: by that the server cuts what was revoked.
+    upstream.on('error', () => client.resetAndDestroy());
     client.on('close', () => { upstream.destroy(); this.clients.delete(client); });
     client.pipe(upstream);
     upstream.on('end', () => client.end());
