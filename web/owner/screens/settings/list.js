@@ -60,18 +60,25 @@ function row(setting) {
       reloads ? settings.reloads : settings.restart));
 }
 
+/** Returns whether a secret was made on the first run: nobody set it, and its origin is told in other words. @param {Setting} setting */
+function isMade({ is_secret: isSecret, origin, origin_text: text }) {
+  return isSecret && origin === 'default' && text !== origin;
+}
+
 /** @param {Setting} setting */
-function valueOf({ value, is_secret: isSecret, is_set: isSet, origin }) {
+function valueOf(setting) {
   const { settings } = words;
-  if (isSecret) return element('em', {}, !isSet ? settings.no_value : origin === 'default' ? settings.secret_made : settings.secret_set);
+  const { value, is_secret: isSecret, is_set: isSet } = setting;
+  if (isSecret) return element('em', {}, isMade(setting) ? settings.secret_made : isSet ? settings.secret_set : settings.no_value);
   if (value === null || value === '') return element('em', { class: 'muted' }, settings.no_value);
   return element('code', {}, displayText(value));
 }
 
 /** @param {Setting} setting */
-function originOf({ origin, origin_text: text, is_secret: isSecret, is_set: isSet, by_file: byFile }) {
+function originOf(setting) {
   const { origins } = words.settings;
-  const name = isSecret && isSet && origin === 'default' ? 'itself' : origin;
+  const { origin, origin_text: text, by_file: byFile } = setting;
+  const name = isMade(setting) ? 'itself' : origin;
   const said = Object.hasOwn(origins, name) ? origins[/** @type {keyof typeof origins} */ (name)] : text;
   // Which file and line, or which variable names the secret's file.
   const where = origin === 'file' && text !== origin ? text : byFile;

@@ -6,7 +6,7 @@ import { rankBar } from '../../../shared/plot.js';
 import { say, words } from '../../../shared/words.js';
 import { Pane, section, sign } from '../parts.js';
 
-/** @typedef {{passed: boolean, by: 'public'|'local', steps: {name: string, duration_ms: number, ok: boolean, problem: string|null}[]}} Verdict */
+/** @typedef {{passed: boolean, by: 'public'|'local', note?: string|null, steps: {name: string, duration_ms: number, ok: boolean, problem: string|null}[]}} Verdict */
 
 export function selfTestSection() {
   const { selftest } = words;
@@ -41,11 +41,12 @@ function verdictText({ passed, by, steps }) {
 /** @param {Verdict} verdict */
 function shown(verdict) {
   const { selftest } = words;
-  const { passed, steps } = verdict;
+  const { passed, steps, note } = verdict;
   const longest = Math.max(1, ...steps.map(({ duration_ms: ms }) => ms));
   const whole = steps.reduce((sum, { duration_ms: ms }) => sum + ms, 0);
   return [
     element('p', { class: 'verdict' }, sign(passed ? 'good' : 'bad', passed ? 'is-good' : 'is-bad'), element('strong', {}, verdictText(verdict))),
+    note ? element('p', { class: 'small', lang: 'en' }, note) : '',
     element('ol', { class: 'ranks steps' }, ...steps.map(({ name, ok, duration_ms: ms, problem }) => element('li', {},
       element('p', { class: 'rank-name' }, sign(ok ? 'good' : 'bad', ok ? 'is-good' : 'is-bad'), stepText(name),
         element('span', { class: 'unseen' }, `, ${ok ? selftest.ok : selftest.wrong}`)),

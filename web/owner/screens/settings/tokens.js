@@ -13,6 +13,8 @@ import { Pane, ask, factLine, focusHeading, section, sign } from '../parts.js';
  *   last_used_at: string|null}} Token
  */
 
+/** What a token may do, the least first. */
+const SCOPES = /** @type {const} */ (['read', 'share', 'admin']);
 const DAY_SECONDS = 24 * 3600;
 /** For how many days a token may be made; the last choice has no end. */
 const LIVES = [7, 30, 90, 365];
@@ -37,12 +39,12 @@ export function tokensSection() {
 function form(made, load) {
   const { settings } = words;
   const name = element('input', { id: 'token-name', required: true, maxLength: MAX_NAME, autocomplete: 'off', spellcheck: false });
-  const scope = element('select', { id: 'token-scope' }, ...Object.entries(settings.scopes).map(([value, text]) => element('option', { value }, text)));
+  const scope = element('select', { id: 'token-scope' }, ...SCOPES.map((value) => element('option', { value }, settings.scopes[value])));
   const life = element('select', { id: 'token-life' },
     ...LIVES.map((days) => element('option', { value: String(days * DAY_SECONDS) }, days === 365 ? words.stats.year : say(words.stats.days, { n: days }))),
     element('option', { value: '' }, settings.for_ever));
-  life.selectedIndex = 2;
-  scope.selectedIndex = 1;
+  life.value = String(90 * DAY_SECONDS);
+  scope.value = 'share';
   const button = element('button', { class: 'button' }, settings.token_create);
   const error = element('p', { class: 'error', role: 'alert', hidden: true });
   let key = newKey();
