@@ -126,7 +126,7 @@ fn the_recipient_reads_what_the_sender_has_to_say() {
     assert_eq!((share["message"].as_str(), share["note"].as_str()), (Some(message), Some("for me alone")));
     let page = server.fetch("GET", &offer.link, &[BROWSER]).expect("an answer").expect_status(200).text();
     let shown = "Hello Ann,\n&lt;b&gt;our film&lt;/b&gt; from https://example.org &amp; co. ❤";
-    assert!(page.contains(&format!("<blockquote>{shown}</blockquote>")), "{page}");
+    assert!(page.contains(&format!("</p>{shown}</blockquote>")), "{page}");
     assert!(!page.contains("for me alone") && !page.contains("<a "), "{page}");
     assert!(page.contains("The sender lets it go at 2.0 MB/s at most."), "{page}");
 }
@@ -246,6 +246,9 @@ fn who_may_watch_and_how_many_at_once_is_bounded() {
     server.revoke(&offer.id);
     for mut client in watching.into_iter().chain([late]) {
         let rest = String::from_utf8(client.read_to_close(crate::harness::SOON)).expect("text");
-        assert!(rest.contains(r#""state":"cut""#) && rest.ends_with("0\r\n\r\n"), "{rest}");
+        assert!(
+            rest.contains(r#""state":"cut""#) && rest.contains("The sender closed this link.") && rest.ends_with("0\r\n\r\n"),
+            "{rest}"
+        );
     }
 }

@@ -154,8 +154,9 @@ pub(super) fn told(reader: Reader, view: &View, transfer: &Transfer) -> Told {
         Some(TransferEnd::Completed) => says.delivered.text(),
         Some(TransferEnd::Stalled) => says.stalled.text(),
         Some(TransferEnd::Stopped) => says.revoked.text(),
-        Some(TransferEnd::Cut) => view.share.outcome().map_or(says.gone.text(), |outcome| reader.outcome_text(outcome)),
-        Some(TransferEnd::NeverBegan) => says.gone.text(),
+        Some(TransferEnd::Cut | TransferEnd::NeverBegan) => {
+            view.share.outcome().map_or(says.gone.text(), |outcome| reader.outcome_text(outcome))
+        }
     };
     let size_bytes = view.share.file.size_bytes();
     let (bytes, size) = (words.units.size(transfer.coverage.covered_bytes()), words.units.size(size_bytes));

@@ -26,8 +26,6 @@ const ASK_AGAIN_SECONDS: u32 = 5;
 /// So many digits of a checksum stand together, for whoever compares it by eye.
 const DIGITS_OF_GROUP: usize = 8;
 
-const LOGO: &str = include_str!("../../../web/shared/logo.svg");
-
 /// What a recipient's browser is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -382,7 +380,7 @@ impl Reader {
                 }
                 body {
                     main { (body) }
-                    footer { (PreEscaped(LOGO)) span { (says.header) } }
+                    footer { svg viewBox="0 0 24 24" aria-hidden="true" { (PreEscaped(icon::LOGO)) } span { (says.header) } }
                     @if with == With::Script { script type="module" { (PreEscaped(&*inline::SCRIPT)) } }
                 }
             }

@@ -1,5 +1,7 @@
 //! One quiet drawing for each state, 24 by 24, in the colour of the text around it. A page holds one.
 
+/// What stands in `web/shared/logo.svg`; a page's style says how it is drawn.
+pub(super) const LOGO: &str = "<path d=\"M3 21.5V11a9 9 0 0 1 18 0v10.5M9 3v13.5l-.8 2M15 3v13.5l.8 2M3 9h18M3 14.5h18\"/>";
 /// A sheet of paper with an arrow down: a file that waits.
 pub(super) const FILE: &str =
     "<path d=\"M14 3H7a2 2 0 0 0-2 2v14a2 2 0 0 0 2 2h10a2 2 0 0 0 2-2V8zM14 3v5h5M12 11v6m-2.5-2.5L12 17l2.5-2.5\"/>";
@@ -23,3 +25,11 @@ pub(super) const ELSEWHERE: &str =
     "<circle cx=\"12\" cy=\"12\" r=\"9\"/><path d=\"M3 12h18M12 3c-3 3-3 15 0 18 3-3 3-15 0-18M4 4l16 16\"/>";
 /// Three dots.
 pub(super) const DOTS: &str = "<circle cx=\"12\" cy=\"12\" r=\"9\"/><path d=\"M8 12v.01m4-.01v.01m4-.01v.01\"/>";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_logo_is_that_of_the_owners_page() {
+        assert!(include_str!("../../../../web/shared/logo.svg").contains(super::LOGO));
+    }
+}

@@ -66,6 +66,10 @@ fn push_lean(text: &mut String, line: &str, needs_space: fn(char, char) -> bool)
             Some(open) if open == letter => None,
             unchanged => unchanged,
         };
+        // No statement and no declaration needs to be ended where its block ends.
+        if quote.is_none() && letter == '}' && text.ends_with(';') {
+            text.pop();
+        }
         if quote.is_some() || letter != ' ' || rest.peek().is_some_and(|behind| needs_space(before, *behind)) {
             text.push(letter);
             before = letter;
@@ -94,7 +98,7 @@ mod tests {
                     return b - -c + ' a , b ';\n}\n\nimport { b } from './b.js';\n";
         assert_eq!(
             lean(&[file, "const x = new A(1, `c = ${d} `);"], separates_in_script),
-            "function a(b,c){return b- -c+' a , b ';}const x=new A(1,`c = ${d} `);"
+            "function a(b,c){return b- -c+' a , b '}const x=new A(1,`c = ${d} `);"
         );
     }
 
@@ -102,7 +106,7 @@ mod tests {
     fn what_only_readers_of_a_style_need_is_left_out() {
         let file = "/* A comment */\n.a .b:hover, .c > d { color: #fff; border: 1px solid; content: \" : \"; }\n@media (min-width: 1px) and (a) { b { c: d e; } }\n";
         let lean = lean(&[file], separates_in_style);
-        assert_eq!(lean, ".a .b:hover,.c > d{color:#fff;border:1px solid;content:\" : \";}@media (min-width:1px) and (a){b{c:d e;}}");
+        assert_eq!(lean, ".a .b:hover,.c > d{color:#fff;border:1px solid;content:\" : \"}@media (min-width:1px) and (a){b{c:d e}}");
     }
 
     #[test]
