@@ -65,7 +65,8 @@ export class SharesPanel {
     wanted.forEach((card, index) => {
       if (box.children[index] !== card) box.insertBefore(card, box.children[index] ?? null);
     });
-    if (last) box.append(last);
+    // A list has items alone.
+    if (last) box.append(element('div', { role: 'listitem' }, last));
   }
 
   /** @param {import('./share-book.js').Share} share */
