@@ -104,7 +104,11 @@ function follow(/** @type {HTMLElement} */ mine) {
   };
   function again() {
     if (!mine.isConnected || tries >= TRIES) return;
-    if (tries > 0) part('h1').textContent = part('[role=status]').textContent = String(mine.dataset.lost);
+    if (tries > 0) {
+      part('h1').textContent = part('[role=status]').textContent = String(mine.dataset.lost);
+      // How fast it was, it is no more.
+      mine.dataset.now = part('.line').textContent = '';
+    }
     tries += 1;
     setTimeout(() => look().catch(again), PAUSE);
   }
