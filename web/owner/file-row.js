@@ -72,8 +72,8 @@ function title(entry, showsPlace, fact, onclick) {
   const name = element('span', { class: onclick ? 'name opens' : 'name', dir: 'auto', title: displayText(entry.name), onclick }, ...text);
   const badge = entry.changing && element('span', { class: 'badge', title: words.find.changing_why }, words.find.changing);
   const facts = [showsPlace ? displayText(parentPath(entry.path)) || words.find.all : null, fact].filter((part) => part !== null);
-  const where = facts.length > 0 && element('span', { class: 'where', dir: 'auto' }, facts.join(' · '));
-  return element('span', { class: 'title' }, element('span', { class: 'first' }, name, badge), where);
+  const where = (badge || facts.length > 0) && element('span', { class: 'where', dir: 'auto' }, badge, facts.join(' · '));
+  return element('span', { class: 'title' }, name, where);
 }
 
 /** @param {Entry} entry */

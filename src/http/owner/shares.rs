@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fast_qr::QRBuilder;
+use fast_qr::{ECL, QRBuilder};
 use fast_qr::convert::Builder;
 use fast_qr::convert::svg::SvgBuilder;
 use futures_util::{StreamExt, stream};
@@ -345,7 +345,8 @@ pub(super) async fn qr(State(side): State<Arc<OwnerSide>>, Path(id): Path<String
     let view = view_of(&side, share_id(&id)?).await?;
     let no_link = || Problem::new(StatusCode::CONFLICT, "no_link", "This share is closed and has no link.");
     let url = view.url.clone().ok_or_else(no_link)?;
-    let code = QRBuilder::new(url).build().map_err(|_| {
+    // A screen is not scratched: with the least correction the squares are larger, and cameras read it from further away.
+    let code = QRBuilder::new(url).ecl(ECL::L).build().map_err(|_| {
         Problem::new(StatusCode::CONFLICT, "link_too_long", "The link is too long for a QR code; the name of the file is very long.")
     })?;
     let svg = SvgBuilder::default().margin(QR_MARGIN).to_str(&code);
