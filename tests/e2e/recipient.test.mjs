@@ -5,6 +5,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 
 import { Browser, screen, Server, shot, show, until } from './harness.mjs';
+import { isBehindNginx } from './nginx.mjs';
 
 const SIZE = 9 * 1024 * 1024 + 4321;
 /** What the browser's console says where a connection broke. */
@@ -159,12 +160,16 @@ test('without JavaScript too they come back to their own download, and nothing m
   assert.match(await link.getAttribute('href'), /^\.\.\/get\/[0-9a-f]{32}\//);
   await link.click();
   assert.equal(await browser.end(), 'completed');
-  assert.equal(await browser.end(), 'completed');
+  // Behind nginx the two share the limit in another way, and the end of the share may come before that of the second.
+  if (!isBehindNginx()) assert.equal(await browser.end(), 'completed');
   assert.equal(await browser.sha256('holiday film.mkv'), digest);
   assert.equal((await server.closed(share.id)).transfers, 1);
 }));
 
-test('a download that the end of the server cut goes on, and the page knows', () => withBrowser(async (browser) => {
+// What nginx has begun to send goes on without the server.
+const skip = isBehindNginx() && 'nginx goes on sending';
+
+test('a download that the end of the server cut goes on, and the page knows', { skip }, () => withBrowser(async (browser) => {
   const share = await shareWithChecksum(SLOW);
   const page = await browser.open(share.url);
   page.allow(LOST);
