@@ -160,7 +160,7 @@ test('without JavaScript too they come back to their own download, and nothing m
   assert.match(await link.getAttribute('href'), /^\.\.\/get\/[0-9a-f]{32}\//);
   await link.click();
   assert.equal(await browser.end(), 'completed');
-  // Behind nginx the two share the limit in another way, and the end of the share may come before that of the second.
+  // Behind nginx a limit of speed holds by one connection at a time: the second waits, and the end of the share may come before its own.
   if (!isBehindNginx()) assert.equal(await browser.end(), 'completed');
   assert.equal(await browser.sha256('holiday film.mkv'), digest);
   assert.equal((await server.closed(share.id)).transfers, 1);
