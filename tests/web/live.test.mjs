@@ -90,3 +90,20 @@ test('a page that is not looked at does not listen, and asks now and then while 
   document.dispatchEvent(new Event('visibilitychange'));
   assert.equal(Stream.opened.length, 2);
 });
+
+test('what is known may be over when the connection breaks, and when somebody looks again', async () => {
+  const shares = book();
+  const heard = [];
+  for (const name of ['stale', 'resynced']) shares.addEventListener(name, () => heard.push(name));
+  new Live(shares, () => {}).start();
+  Stream.opened[0].play('open', null);
+  await settled();
+  Stream.opened[0].play('error', null);
+  document.hidden = true;
+  document.dispatchEvent(new Event('visibilitychange'));
+  document.hidden = false;
+  document.dispatchEvent(new Event('visibilitychange'));
+  Stream.opened[1].play('open', null);
+  await settled();
+  assert.deepEqual(heard, ['resynced', 'stale', 'stale', 'resynced']);
+});

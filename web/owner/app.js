@@ -49,7 +49,7 @@ async function start() {
       dialog.offer(entries);
     },
   });
-  book.addEventListener('change', () => showDoors(book));
+  showDoors(book);
   byId('close-all').addEventListener('click', () => askToCloseAll(book));
 
   places.start();
@@ -59,8 +59,24 @@ async function start() {
   new Live(book, showConnection).start();
 }
 
-/** Says in one sentence whether anything can be reached. @param {ShareBook} book */
+/** Says in one sentence whether anything can be reached. It is a promise: it stands only where that is known. @param {ShareBook} book */
 function showDoors(book) {
+  let isKnown = false;
+  const show = () => isKnown && tellDoors(book);
+  for (const name of ['change', 'share']) book.addEventListener(name, show);
+  book.addEventListener('resynced', () => {
+    isKnown = true;
+    show();
+  });
+  book.addEventListener('stale', () => {
+    isKnown = false;
+    byId('doors').className = 'unknown';
+    byId('doors').textContent = words.shell.doors_unknown;
+  });
+}
+
+/** @param {ShareBook} book */
+function tellDoors(book) {
   const doors = byId('doors');
   // One that is to open later is no way in yet.
   const open = [...book.living.values()].filter((share) => share.state !== 'scheduled').length;

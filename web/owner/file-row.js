@@ -47,7 +47,11 @@ function shareableRow(entry, actions, showsPlace) {
   const name = displayText(entry.name);
   const box = element('input', {
     type: 'checkbox', class: 'key', checked: actions.isSelected(entry), 'aria-label': `${name}, ${sizeText(entry.size_bytes)}`, title: say(words.find.select_named, { name }),
-    onchange: () => actions.select(entry, box.checked),
+    onchange: () => {
+      actions.select(entry, box.checked);
+      // There may be too many.
+      box.checked = actions.isSelected(entry);
+    },
   });
   const share = element('button', {
     type: 'button', class: 'button small', tabIndex: -1, 'data-do': 'share', 'aria-label': say(words.find.share_named, { name }), onclick: () => actions.share(entry, share),

@@ -152,7 +152,8 @@ export class FileBrowser {
 
   /** @param {KeyboardEvent} event */
   async #searchKey(event) {
-    if (event.isComposing) return;
+    // A key that is held presses once.
+    if (event.isComposing || (event.repeat && event.key === 'Enter')) return;
     const { search } = this.#boxes;
     if (event.key === 'ArrowDown') {
       event.preventDefault();
@@ -175,14 +176,16 @@ export class FileBrowser {
     }
   }
 
-  /** Enter shares what is selected, or else this row. The box itself takes Space. @param {KeyboardEvent} event */
+  /** Enter shares all that is selected where this row is among it, or else this row. The box itself takes Space. @param {KeyboardEvent} event */
   #rowKey(event) {
     const from = /** @type {HTMLElement} */ (event.target);
-    if (event.key !== 'Enter' || !from.matches('input.key')) return;
+    if (event.key !== 'Enter' || !(from instanceof HTMLInputElement) || !from.matches('input.key')) return;
     event.preventDefault();
+    if (event.repeat) return;
     const selected = this.#selection.entries;
     const does = event.shiftKey ? 'options' : 'share';
-    if (selected.length === 0) /** @type {HTMLElement|null} */ (from.closest('.row')?.querySelector(`[data-do=${does}]`))?.click();
+    // What was selected elsewhere is not what stands here: a row that is not among it goes by itself.
+    if (!from.checked) /** @type {HTMLElement|null} */ (from.closest('.row')?.querySelector(`[data-do=${does}]`))?.click();
     else if (event.shiftKey) this.#doing.options(selected);
     else this.#doing.share(selected, from);
   }

@@ -30,8 +30,13 @@ export class Live {
    * that went on listening would leave none for the seventh, so those ask from time to time.
    */
   start() {
-    document.addEventListener('visibilitychange', () => (document.hidden ? this.#rest() : this.#connect()));
-    addEventListener('offline', () => this.#onConnection(false));
+    document.addEventListener('visibilitychange', () => {
+      if (document.hidden) return this.#rest();
+      // What happened while nobody looked is not known yet.
+      this.#book.dispatchEvent(new Event('stale'));
+      this.#connect();
+    });
+    addEventListener('offline', () => this.#lost());
     addEventListener('online', () => !document.hidden && this.#connect());
     if (document.hidden) this.#rest();
     else this.#connect();
@@ -49,9 +54,15 @@ export class Live {
     source.addEventListener('log', (event) => this.#book.dispatchEvent(new CustomEvent('log', { detail: JSON.parse(event.data) })));
     source.addEventListener('resync', () => this.#resync());
     source.addEventListener('error', () => {
-      this.#onConnection(false);
+      this.#lost();
       if (source.readyState === EventSource.CLOSED) this.#connectLater();
     });
+  }
+
+  /** Tells that what the book holds may be over. */
+  #lost() {
+    this.#book.dispatchEvent(new Event('stale'));
+    this.#onConnection(false);
   }
 
   #disconnect() {
@@ -75,7 +86,7 @@ export class Live {
       this.#failures = 0;
       this.#onConnection(true);
     } catch {
-      this.#onConnection(false);
+      this.#lost();
       this.#connectLater();
     }
   }

@@ -1,10 +1,14 @@
 // The files that are picked to be shared together, and the bar that does it.
 
 import { element } from '../shared/dom.js';
+import { displayText } from '../shared/format.js';
 import { say, words } from '../shared/words.js';
+import { toast } from './toast.js';
 
 /** The server's own bound on `paths`. */
 const MAX_SELECTED = 100;
+/** How many of them are named in the bar. */
+const MAX_NAMED = 3;
 
 /** @typedef {import('./file-row.js').Entry} Entry */
 
@@ -46,6 +50,7 @@ export class Selection {
   set(entry, isSelected) {
     if (!isSelected) this.#entries.delete(entry.path);
     else if (this.#entries.size < MAX_SELECTED) this.#entries.set(entry.path, entry);
+    else toast(say(words.find.most_selected, { n: MAX_SELECTED }), { isError: true });
     this.#show();
   }
 
@@ -59,7 +64,8 @@ export class Selection {
   #show() {
     const n = this.#entries.size;
     this.#bar.hidden = n === 0;
-    this.#count.textContent = n === 0 ? '' : say(words.find.selected, { n });
+    const names = this.entries.slice(0, MAX_NAMED).map((entry) => displayText(entry.name));
+    this.#count.textContent = n === 0 ? '' : `${say(words.find.selected, { n })}: ${names.join(', ')}${n > MAX_NAMED ? ' …' : ''}`;
     this.#share.textContent = say(words.find.share_selected, { n });
   }
 }

@@ -28,7 +28,7 @@ const MAX_LIVING = 500;
 /** How many closed ones the page shows at most; whoever looks for one from long ago asks the API. */
 const MAX_CLOSED = 1000;
 
-/** Dispatches `change` whenever the set of shares changed, and `share` (with `detail`) for each share that did. */
+/** Dispatches `change` whenever the set of shares changed or was loaded, `stale` when what it holds may be over, and `share` (with `detail`) for each share that did. */
 export class ShareBook extends EventTarget {
   /** @type {Map<string, Share>} newest first */
   living = new Map();

@@ -13,10 +13,13 @@ import { toast } from './toast.js';
 
 /** How long a door may take to open before nobody waits any more for its link to be copied; a browser forgets the press before. */
 const LINK_TIMEOUT_MS = 20_000;
+/** Within how long the same press again is one by mistake. */
+const TWICE_MS = 2_000;
 
 export class Sharing {
   #book;
   #onMade;
+  #last = { paths: '', key: '', until: 0 };
 
   /**
    * @param {import('./share-book.js').ShareBook} book
@@ -36,11 +39,17 @@ export class Sharing {
   async now(entries, from) {
     if (from.getAttribute('aria-busy') === 'true') return false;
     from.setAttribute('aria-busy', 'true');
+    // Pressed twice by mistake, or again since the answer was lost, it is the same wish and makes one share.
+    const paths = JSON.stringify(entries.map((entry) => entry.path));
+    if (paths !== this.#last.paths || Date.now() > this.#last.until) this.#last = { paths, key: newKey(), until: Infinity };
+    const last = this.#last;
     try {
-      await this.make(entries, {}, newKey());
+      await this.make(entries, {}, last.key);
+      last.until = Date.now() + TWICE_MS;
       return true;
     } catch (error) {
-      const { message } = /** @type {Error} */ (error);
+      const { message, status } = /** @type {Error & {status?: number}} */ (error);
+      if (status !== 0) last.until = 0;
       toast(message, { isError: true });
       return false;
     } finally {
@@ -65,9 +74,11 @@ export class Sharing {
     this.#onMade(shares, copied);
     const [first] = shares;
     const about = shares.length === 1 ? ` ${sentenceOfShare(first)}` : '';
-    const done = !copied ? words.share.not_copied : shares.length === 1 ? words.share.copied : say(words.share.copied_links, { n: shares.length });
-    announce(`${shares.map((share) => displayText(share.name)).join(', ')}: ${done}${about}`);
-    toast(done + about);
+    const links = (await coming)?.split('\n').length ?? 0;
+    const done = !copied ? words.share.not_copied : shares.length === 1 ? words.share.copied : say(words.share.copied_links, { n: links });
+    const names = shares.map((share) => displayText(share.name));
+    announce(`${names.join(', ')}: ${done}${about}`);
+    toast(`${names[0]}${names.length > 1 ? ' …' : ''}: ${done}${about}`);
     if (refusals.length > 0) toast(say(words.share.some_failed, { n: refusals.length, why: refusals[0].message }), { isError: true });
   }
 

@@ -51,8 +51,9 @@ async function redeem(/** @type {SubmitEvent} */ event) {
     const answer = await fetch(form.action, { method: 'POST', headers: { accept: 'application/json' }, signal: AbortSignal.timeout(PATIENCE) });
     to = answer.ok && new URL((await answer.json()).transfer, answer.url).href;
   } catch {
-    // Nobody answered: the browser itself says what it finds.
-    return form.submit();
+    // Perhaps it was done and only the answer was lost: the page knows. Where nobody answers, the browser itself says what it finds.
+    await look().catch(() => form.submit());
+    return document.querySelector('form')?.submit();
   }
   await look().catch(() => to || location.reload());
   if (to) location.assign(to);

@@ -140,7 +140,10 @@ export default {
     "busy": "Niemand hat aus dem Internet nachgesehen: Zu viele Freigaben öffneten oder schlossen zugleich."
   },
   "looks": {
-    "previews": { "one": "1 Vorschau hat geschaut, niemand hat es genommen.", "other": "{n} Vorschauen haben geschaut, niemand hat es genommen." },
+    "previews": {
+      "one": "1 Vorschau hat geschaut, niemand hat es genommen.",
+      "other": "{n} Vorschauen haben geschaut, niemand hat es genommen."
+    },
     "once": "Einmal angesehen, noch nicht heruntergeladen.",
     "twice": "Zweimal angesehen, noch nicht heruntergeladen.",
     "times": "{n}-mal angesehen, noch nicht heruntergeladen."
@@ -172,7 +175,8 @@ export default {
     "press_copy": "Strg+C drücken",
     "cancel": "Abbrechen",
     "done": "Fertig",
-    "more": "Mehr"
+    "more": "Mehr",
+    "doors_unknown": "Was offen ist, ist gerade nicht bekannt."
   },
   "sign_in": {
     "title": "Anmelden",
@@ -558,7 +562,8 @@ export default {
       "one": "{n} Datei teilen",
       "other": "{n} Dateien teilen"
     },
-    "clear": "Aufheben"
+    "clear": "Aufheben",
+    "most_selected": "Höchstens {n} Dateien werden zusammen geteilt."
   },
   "share": {
     "open_doors": "Offene Türen",

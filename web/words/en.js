@@ -140,7 +140,10 @@ export default {
     "busy": "Nobody looked from the internet: too many shares opened or closed at once."
   },
   "looks": {
-    "previews": { "one": "1 preview looked, nobody took it.", "other": "{n} previews looked, nobody took it." },
+    "previews": {
+      "one": "1 preview looked, nobody took it.",
+      "other": "{n} previews looked, nobody took it."
+    },
     "once": "Looked at once, not downloaded yet.",
     "twice": "Looked at twice, not downloaded yet.",
     "times": "Looked at {n} times, not downloaded yet."
@@ -172,7 +175,8 @@ export default {
     "press_copy": "Press Ctrl+C",
     "cancel": "Cancel",
     "done": "Done",
-    "more": "More"
+    "more": "More",
+    "doors_unknown": "It is not known at the moment what is open."
   },
   "sign_in": {
     "title": "Sign in",
@@ -558,7 +562,8 @@ export default {
       "one": "Share {n} file",
       "other": "Share {n} files"
     },
-    "clear": "Clear"
+    "clear": "Clear",
+    "most_selected": "At most {n} files are shared together."
   },
   "share": {
     "open_doors": "Open doors",
