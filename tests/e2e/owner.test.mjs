@@ -109,6 +109,31 @@ test('the main job is done by keyboard alone: three letters and Enter', async ()
   await page.close();
 });
 
+test('a key that is pressed twice makes one share, and a row shares itself and not what was selected elsewhere', async () => {
+  const page = await signedIn();
+  const living = async () => (await server.api('GET', '/shares?state=living')).shares.map((share) => share.name).sort();
+  await page.fill('#search', 'clip 21');
+  await until('it is found', async () => (await page.locator('#list .row').count()) > 0);
+  await page.focus('#search');
+  for (let n = 0; n < 3; n += 1) await page.keyboard.press('Enter');
+  await card(page, 'clip 21.mp4').waitFor();
+  await page.keyboard.press('ArrowDown');
+  await until('the row has the focus', () => page.evaluate(() => document.activeElement.matches('#list input')));
+  await page.keyboard.press('Space');
+  await page.getByText('1 file selected: clip 21.mp4').waitFor();
+  await page.fill('#search', 'clip 22');
+  await until('another is found', async () => /clip 22/.test(await page.locator('#list .row').first().textContent()));
+  await page.focus('#search');
+  await page.keyboard.press('ArrowDown');
+  await until('its row has the focus', () => page.evaluate(() => /clip 22/.test(document.activeElement.closest('.row')?.textContent)));
+  await page.keyboard.press('Enter');
+  await card(page, 'clip 22.mp4').waitFor();
+  assert.deepEqual(await living(), ['clip 21.mp4', 'clip 22.mp4']);
+  await server.api('DELETE', '/shares');
+  assert.deepEqual(page.faults, []);
+  await page.close();
+});
+
 test('a door that nobody went through closes at once, and opens again with the same link', async () => {
   const share = await server.share('films/clip 7.mp4');
   const page = await signedIn();
