@@ -201,7 +201,7 @@ fn a_file_is_found_by_what_it_is_and_once_it_was_shared_without_looking() {
     assert_eq!(here["entries"][0]["changing"], false);
     let folder = &ask("/api/v1/files")["entries"][0];
     assert_eq!((&folder["path"], &folder["files"], &folder["total_bytes"]), (&json!("films"), &json!(3), &json!(2530)));
-    assert_eq!(server.api("GET", "/api/v1/files?kind=films", None).expect_status(400).json()["code"], "bad_query");
+    assert_eq!(server.api("GET", "/api/v1/files?kind=films", None).expect_status(422).json()["code"], "bad_query");
 
     server.revoke(&server.share("films/cover.jpg").id);
     let (id, _) = (server.share("films/holiday.mkv").id, server.share("films/holiday.mkv"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{OriginalUri, Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -60,7 +60,7 @@ pub(super) async fn list(State(side): State<Arc<OwnerSide>>, Query(params): Quer
     let path = CatalogPath::parse(params.path.as_deref().unwrap_or_default())?;
     let limit = limit(params.limit.as_deref(), DEFAULT_ENTRIES, MAX_ENTRIES)?;
     let sort = sort(given(&params.sort))?;
-    let (filter, everywhere) = wanted(&params).map_err(|problem| problem.with_status(StatusCode::BAD_REQUEST))?;
+    let (filter, everywhere) = wanted(&params)?;
     let now = side.clock.now();
     if let Some(text) = given(&params.query).map(str::trim).filter(|text| !text.is_empty()) {
         return search(&side, &path, text, filter, limit).await;

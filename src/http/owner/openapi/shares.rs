@@ -36,9 +36,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .query("changed_since", text(), "Only what changed then or later: a day in UTC as `2026-11-01`, or a time as `2026-11-01T18:00:00Z`.")
             .pages(200, MAX_ENTRIES)
             .answers(200, "Files", "The entries.")
-            .problem(400, "A filter or `everywhere` cannot be taken (`bad_query`), or the query cannot be read (`bad_request`).")
             .problem(404, "There is no such folder (`unknown_file`).")
-            .problem(422, "The path, the sort or the limit cannot be taken, or it is a file."),
+            .problem(422, "A filter, `everywhere`, the path, the sort or the limit cannot be taken, or it is a file."),
         get("/api/v1/files/{*path}", "Show a file or a folder")
             .of(FILES)
             .about("What it is, and for a file its checksum once it is known. Asking has it computed.")
