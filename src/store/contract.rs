@@ -57,6 +57,7 @@ macro_rules! every_promise {
             events_are_found_by_time_whatever_the_wall_clock_did,
             its_size_is_known,
             stats_say_what_happened_on_which_days,
+            stats_say_of_each_day_how_shares_closed_and_how_fast_transfers_were,
             a_day_begins_at_midnight_utc_also_before_1970,
             a_refused_save_is_not_counted,
             stats_are_the_fold_of_the_whole_log,

@@ -54,7 +54,7 @@ pub struct Stats {
 }
 
 /// What happened in a day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DayStats {
     /// Which day.
     pub day: Day,
@@ -64,6 +64,18 @@ pub struct DayStats {
     pub completed: u64,
     /// How many bytes arrived, over the transfers that ended on it.
     pub delivered_bytes: u64,
+    /// How many shares closed on it, by outcome as the event log names it, most first.
+    pub outcomes: Vec<(String, u64)>,
+    /// The speed that half of the transfers stayed below which completed on it, in bytes per second; good to 5 %. `None`: none
+    /// completed whose speed is known.
+    pub median_bytes_per_second: Option<u64>,
+}
+
+impl DayStats {
+    /// Returns what there is to say of a day on which nothing happened.
+    pub fn nothing(day: Day) -> Self {
+        Self { day, made: 0, completed: 0, delivered_bytes: 0, outcomes: Vec::new(), median_bytes_per_second: None }
+    }
 }
 
 /// How often something was downloaded.

@@ -72,6 +72,12 @@ struct DayJson {
     made: u64,
     completed: u64,
     delivered_bytes: u64,
+    /// How many shares closed.
+    closed: u64,
+    /// How many closed how.
+    outcomes: HashMap<String, u64>,
+    /// Half of the transfers that completed were slower; `null`: none completed of which the speed is known.
+    median_bytes_per_second: Option<u64>,
 }
 
 /// How often a file was downloaded.
@@ -113,9 +119,9 @@ fn span(params: &Params, today: Day) -> Result<(Day, Day), Problem> {
 }
 
 fn json_of(from: Day, to: Day, stats: Stats) -> StatsJson {
-    let closed = stats.outcomes.iter().map(|(_, count)| count).sum();
+    let closed = closed(&stats.outcomes);
     let completed = stats.outcomes.iter().filter(|(outcome, _)| outcome == Outcome::Completed.as_str()).map(|(_, count)| count).sum();
-    let known: HashMap<Day, DayStats> = stats.days.iter().map(|day| (day.day, *day)).collect();
+    let mut known: HashMap<Day, DayStats> = stats.days.into_iter().map(|day| (day.day, day)).collect();
     StatsJson {
         from: day(from),
         to: day(to),
@@ -133,10 +139,15 @@ fn json_of(from: Day, to: Day, stats: Stats) -> StatsJson {
             median_bytes_per_second: stats.median_bytes_per_second,
             p95_bytes_per_second: stats.p95_bytes_per_second,
         },
-        days: (from.0..=to.0).map(|number| day_json(Day(number), known.get(&Day(number)))).collect(),
+        days: (from.0..=to.0).map(|number| day_json(Day(number), known.remove(&Day(number)))).collect(),
         top_files: stats.top_files.into_iter().map(file_json).collect(),
         networks: stats.networks.into_iter().map(network_json).collect(),
     }
+}
+
+/// Returns how many closed, one way or the other.
+fn closed(outcomes: &[(String, u64)]) -> u64 {
+    outcomes.iter().map(|(_, count)| count).sum()
 }
 
 /// Returns how many of a hundred, to the nearest.
@@ -145,12 +156,17 @@ fn percent(part: u64, whole: u64) -> Option<u64> {
     (part * 200 + whole).checked_div(whole * 2).map(|percent| u64::try_from(percent).unwrap_or(100))
 }
 
-fn day_json(number: Day, stats: Option<&DayStats>) -> DayJson {
+fn day_json(number: Day, stats: Option<DayStats>) -> DayJson {
+    let stats = stats.unwrap_or_else(|| DayStats::nothing(number));
+    let DayStats { day: number, made, completed, delivered_bytes, outcomes, median_bytes_per_second } = stats;
     DayJson {
         day: day(number),
-        made: stats.map_or(0, |stats| stats.made),
-        completed: stats.map_or(0, |stats| stats.completed),
-        delivered_bytes: stats.map_or(0, |stats| stats.delivered_bytes),
+        made,
+        completed,
+        delivered_bytes,
+        closed: closed(&outcomes),
+        outcomes: outcomes.into_iter().collect(),
+        median_bytes_per_second,
     }
 }
 

@@ -32,8 +32,11 @@ pub(in crate::store) async fn stats_say_what_happened_on_which_days(store: Arc<d
     assert_eq!(all.outcomes, [("completed".to_owned(), 1), ("stalled".to_owned(), 1)]);
     let near = |told: Option<u64>, exact: f64| (told.unwrap() as f64 - exact).abs() / exact < 0.05;
     assert!(near(all.median_bytes_per_second, 2000.0) && near(all.p95_bytes_per_second, 3000.0), "{all:?}");
-    let of_day = |day, made, completed, delivered_bytes| DayStats { day: Day(day), made, completed, delivered_bytes };
-    assert_eq!(all.days, [of_day(10, 1, 0, 0), of_day(11, 1, 1, 4000), of_day(12, 0, 1, 4000)]);
+    // Speeds and outcomes are told of below.
+    let of_day = |day, made, completed, delivered_bytes| DayStats { made, completed, delivered_bytes, ..DayStats::nothing(Day(day)) };
+    let counted = |day: &DayStats| of_day(day.day.0, day.made, day.completed, day.delivered_bytes);
+    let days: Vec<DayStats> = all.days.iter().map(counted).collect();
+    assert_eq!(days, [of_day(10, 1, 0, 0), of_day(11, 1, 1, 4000), of_day(12, 0, 1, 4000), of_day(13, 0, 0, 0)]);
     let tally = |name: &str, downloads, delivered_bytes| Tally { name: name.to_owned(), downloads, delivered_bytes };
     assert_eq!(all.top_files, [tally("film.mkv", 1, 5000), tally("song.flac", 1, 3000)]);
     assert_eq!(all.networks, [tally("203.0.113.0/24", 2, 7000), tally("198.51.100.0/24", 0, 1000)]);
@@ -41,6 +44,39 @@ pub(in crate::store) async fn stats_say_what_happened_on_which_days(store: Arc<d
     let one_day = store.stats(Day(11), Day(11)).await.unwrap();
     assert_eq!((one_day.made, one_day.completed, one_day.outcomes, one_day.delivered_bytes), (1, 1, vec![], 4000));
     assert_eq!(store.stats(Day(14), Day(99)).await.unwrap(), Stats::default());
+}
+
+pub(in crate::store) async fn stats_say_of_each_day_how_shares_closed_and_how_fast_transfers_were(store: Arc<dyn Store>) {
+    let share = named(1, "film.mkv", 9);
+    put(&*store, &share, vec![Fact::Created], day(1)).await;
+    // More than two blocks of days, the first and the last of them cut.
+    let (first, last) = (10, 99);
+    let speed_on = |day: i64| 1000 + day.unsigned_abs() * 100;
+    for n in first..=last {
+        let outcome = if n % 3 == 0 { Outcome::Expired } else { Outcome::Completed };
+        put(&*store, &share, vec![Fact::Closed { outcome }, Fact::Closed { outcome: Outcome::Completed }], day(n)).await;
+        // The median is the middle one of three; one that stalled has no part in it.
+        let transfers = [(TransferEnd::Completed, 1), (TransferEnd::Completed, speed_on(n)), (TransferEnd::Completed, 10_000_000)];
+        let transfers = transfers.into_iter().chain([(TransferEnd::Stalled, 7)]);
+        let facts = transfers.map(|(end, bytes)| ended(end, bytes, Some(1000), "203.0.113.0/24")).collect();
+        put(&*store, &share, facts, day(n)).await;
+    }
+
+    let stats = store.stats(Day(first), Day(last)).await.unwrap();
+    let told: Vec<i64> = stats.days.iter().map(|day| day.day.0).collect();
+    assert_eq!(told, (first..=last).collect::<Vec<_>>());
+    for of_day in &stats.days {
+        let n = of_day.day.0;
+        let outcomes: &[(&str, u64)] = if n % 3 == 0 { &[("completed", 1), ("expired", 1)] } else { &[("completed", 2)] };
+        let said: Vec<(&str, u64)> = of_day.outcomes.iter().map(|(outcome, times)| (outcome.as_str(), *times)).collect();
+        assert_eq!(said, outcomes, "day {n}");
+        let (median, exact) = (of_day.median_bytes_per_second.unwrap() as f64, speed_on(n) as f64);
+        assert!((median - exact).abs() / exact < 0.05, "day {n}: {median} is told, {exact} is true");
+    }
+    // The days add up to what is told of them all.
+    assert_eq!(stats.outcomes, [("completed".to_owned(), 150), ("expired".to_owned(), 30)]);
+    let (median, exact) = (stats.median_bytes_per_second.unwrap() as f64, speed_on(54) as f64);
+    assert!((median - exact).abs() / exact < 0.05, "{median} is told, {exact} is true");
 }
 
 pub(in crate::store) async fn a_day_begins_at_midnight_utc_also_before_1970(store: Arc<dyn Store>) {

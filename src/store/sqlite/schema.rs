@@ -168,6 +168,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
         body   TEXT NOT NULL
     ) STRICT;
 ",
+    "
+    -- Outcomes and speeds are counted by the day alone.
+    DELETE FROM tally WHERE kind IN ('outcome of 32', 'speed of 32');
+",
 ];
 
 /// Brings the file to this version's tables, or says why it cannot be used.

@@ -10,8 +10,8 @@ use crate::share::{Fact, SELF_TEST_PATH, TransferEnd};
 pub(in crate::store) const MAX_NAMES_A_DAY: usize = 200;
 /// The same for a block of days.
 const MAX_NAMES_A_BLOCK: usize = 1000;
-/// How many days are counted together besides each by itself, so that a year adds up from a dozen blocks and the days at
-/// its ends: within 100 ms, however much happened.
+/// How many days files and networks are counted together besides each by itself, so that a year of them adds up from a
+/// dozen blocks and the days at its ends: within 100 ms, however much happened.
 const BLOCK_DAYS: i64 = 32;
 /// The most that a tally counts: what a backend's signed numbers hold.
 const MOST: u64 = i64::MAX as u64;
@@ -48,15 +48,13 @@ pub(in crate::store) struct Series {
 }
 
 impl Series {
-    /// Every one. Lines are counted by the day alone: an answer tells of each.
-    pub(in crate::store) const ALL: [Self; 9] = [
+    /// Every one. Lines, outcomes and speeds are counted by the day alone: an answer tells of each.
+    pub(in crate::store) const ALL: [Self; 7] = [
         Self { kind: Kind::Count, span: Span::Day },
         Self { kind: Kind::Outcome, span: Span::Day },
         Self { kind: Kind::Speed, span: Span::Day },
         Self { kind: Kind::File, span: Span::Day },
         Self { kind: Kind::Network, span: Span::Day },
-        Self { kind: Kind::Outcome, span: Span::Block },
-        Self { kind: Kind::Speed, span: Span::Block },
         Self { kind: Kind::File, span: Span::Block },
         Self { kind: Kind::Network, span: Span::Block },
     ];
@@ -65,12 +63,10 @@ impl Series {
     pub(in crate::store) fn as_str(self) -> &'static str {
         match (self.kind, self.span) {
             (Kind::Count, _) => "count",
-            (Kind::Outcome, Span::Day) => "outcome",
-            (Kind::Speed, Span::Day) => "speed",
+            (Kind::Outcome, _) => "outcome",
+            (Kind::Speed, _) => "speed",
             (Kind::File, Span::Day) => "file",
             (Kind::Network, Span::Day) => "network",
-            (Kind::Outcome, Span::Block) => "outcome of 32",
-            (Kind::Speed, Span::Block) => "speed of 32",
             (Kind::File, Span::Block) => "file of 32",
             (Kind::Network, Span::Block) => "network of 32",
         }
@@ -103,7 +99,7 @@ impl Series {
     pub(in crate::store) fn wanted(self, from: Day, to: Day) -> Vec<(Day, Day)> {
         let first_block = Day((from.0 + BLOCK_DAYS - 1).div_euclid(BLOCK_DAYS) * BLOCK_DAYS);
         let behind_blocks = Day((to.0 + 1).div_euclid(BLOCK_DAYS) * BLOCK_DAYS);
-        let has_blocks = self.kind != Kind::Count && first_block < behind_blocks;
+        let has_blocks = matches!(self.kind, Kind::File | Kind::Network) && first_block < behind_blocks;
         let ranges = match (self.span, has_blocks) {
             (Span::Day, false) => vec![(from, to)],
             (Span::Day, true) => vec![(from, Day(first_block.0 - 1)), (behind_blocks, to)],
@@ -253,11 +249,19 @@ pub(in crate::store) fn longest(from: Day, to: Day) -> (Day, Day) {
 #[derive(Debug, Default)]
 pub(in crate::store) struct Adder {
     stats: Stats,
-    days: BTreeMap<Day, DayStats>,
-    outcomes: BTreeMap<String, u64>,
-    speeds: BTreeMap<u16, u64>,
+    days: BTreeMap<Day, DayAdder>,
     files: HashMap<String, Count>,
     networks: HashMap<String, Count>,
+}
+
+/// Adds up one day.
+#[derive(Debug, Default)]
+struct DayAdder {
+    made: u64,
+    completed: u64,
+    delivered_bytes: u64,
+    outcomes: BTreeMap<String, u64>,
+    speeds: BTreeMap<u16, u64>,
 }
 
 impl Adder {
@@ -265,15 +269,19 @@ impl Adder {
     pub(in crate::store) fn add(&mut self, kind: Kind, day: Day, name: &str, count: Count) {
         match kind {
             Kind::Count => self.count(day, name, count),
-            Kind::Outcome => *self.outcomes.entry(name.to_owned()).or_default() += count.times,
-            Kind::Speed => *self.speeds.entry(name.parse().unwrap_or(0)).or_default() += count.times,
+            Kind::Outcome => *self.day(day).outcomes.entry(name.to_owned()).or_default() += count.times,
+            Kind::Speed => *self.day(day).speeds.entry(name.parse().unwrap_or(0)).or_default() += count.times,
             Kind::File => add_to(&mut self.files, name, count),
             Kind::Network => add_to(&mut self.networks, name, count),
         }
     }
 
+    fn day(&mut self, day: Day) -> &mut DayAdder {
+        self.days.entry(day).or_default()
+    }
+
     fn count(&mut self, day: Day, name: &str, count: Count) {
-        let (all, of_day) = (&mut self.stats, self.days.entry(day).or_insert(DayStats { day, made: 0, completed: 0, delivered_bytes: 0 }));
+        let (all, of_day) = (&mut self.stats, self.days.entry(day).or_default());
         match name {
             MADE => (all.made, of_day.made) = (all.made + count.times, of_day.made + count.times),
             REDEEMED => all.redeemed += count.times,
@@ -289,18 +297,40 @@ impl Adder {
 
     /// Returns the answer.
     pub(in crate::store) fn finish(self) -> Stats {
-        let mut outcomes: Vec<(String, u64)> = self.outcomes.into_iter().collect();
-        outcomes.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+        let (mut outcomes, mut speeds) = (BTreeMap::new(), BTreeMap::new());
+        for of_day in self.days.values() {
+            of_day.outcomes.iter().for_each(|(outcome, times)| *outcomes.entry(outcome.clone()).or_default() += times);
+            of_day.speeds.iter().for_each(|(bucket, times)| *speeds.entry(*bucket).or_default() += times);
+        }
         Stats {
-            outcomes,
-            median_bytes_per_second: speed_at(&self.speeds, 50),
-            p95_bytes_per_second: speed_at(&self.speeds, 95),
-            days: self.days.into_values().collect(),
+            outcomes: most_first(outcomes),
+            median_bytes_per_second: speed_at(&speeds, 50),
+            p95_bytes_per_second: speed_at(&speeds, 95),
+            days: self.days.into_iter().map(|(day, of_day)| of_day.finish(day)).collect(),
             top_files: top(self.files),
             networks: top(self.networks),
             ..self.stats
         }
     }
+}
+
+impl DayAdder {
+    fn finish(self, day: Day) -> DayStats {
+        DayStats {
+            day,
+            made: self.made,
+            completed: self.completed,
+            delivered_bytes: self.delivered_bytes,
+            median_bytes_per_second: speed_at(&self.speeds, 50),
+            outcomes: most_first(self.outcomes),
+        }
+    }
+}
+
+fn most_first(outcomes: BTreeMap<String, u64>) -> Vec<(String, u64)> {
+    let mut outcomes: Vec<(String, u64)> = outcomes.into_iter().collect();
+    outcomes.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    outcomes
 }
 
 fn add_to(tallies: &mut HashMap<String, Count>, name: &str, count: Count) {

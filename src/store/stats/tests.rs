@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::fold::MAX_NAMES_A_DAY;
 use super::*;
-use crate::share::{Fact, TransferEnd, TransferId};
+use crate::share::{Fact, Outcome, TransferEnd, TransferId};
 
 fn completed(bytes: u64, duration_ms: u64) -> Fact {
     Fact::Ended {
@@ -68,6 +68,38 @@ fn days_add_up_the_same_whether_in_blocks_or_one_by_one() {
         assert_eq!(files, (bytes, downloads), "{from} to {to}");
         assert_eq!((stats.networks[0].delivered_bytes, stats.networks[0].downloads), (bytes, downloads), "{from} to {to}");
     }
+}
+
+#[test]
+fn outcomes_and_speeds_are_told_day_by_day_whatever_blocks_lie_between() {
+    let mut rollup = Rollup::default();
+    let days = -70..140;
+    for day in days.clone() {
+        rollup.add(Day(day), &Fact::Closed { outcome: Outcome::Completed }, "film.mkv");
+        rollup.add(Day(day), &completed(1000 + day.unsigned_abs(), 1000), "film.mkv");
+    }
+    for (from, to) in [(-70, 139), (-64, -33), (0, 31), (0, 63), (1, 64), (40, 50)] {
+        let stats = rollup.stats(Day(from), Day(to));
+        let told: Vec<i64> = stats.days.iter().map(|day| day.day.0).collect();
+        assert_eq!(told, (from..=to).collect::<Vec<_>>());
+        let is_told = |day: &DayStats| day.outcomes == [("completed".to_owned(), 1)] && day.median_bytes_per_second.is_some();
+        assert!(stats.days.iter().all(is_told), "{from} to {to}: {stats:?}");
+        assert_eq!(stats.outcomes, [("completed".to_owned(), (to - from + 1) as u64)], "{from} to {to}");
+    }
+}
+
+#[test]
+fn a_day_says_how_fast_its_own_transfers_were() {
+    let mut rollup = Rollup::default();
+    rollup.add(Day(1), &Fact::Created, "film.mkv");
+    for speed in [1000, 2000, 4000] {
+        rollup.add(Day(2), &completed(speed, 1000), "film.mkv");
+    }
+    rollup.add(Day(3), &completed(1_000_000, 1000), "film.mkv");
+    let median = |day: &DayStats| day.median_bytes_per_second;
+    let stats = rollup.stats(Day(1), Day(3));
+    let [None, Some(second), Some(third)] = stats.days.iter().map(median).collect::<Vec<_>>()[..] else { panic!("{stats:?}") };
+    assert!((1900..2100).contains(&second) && (950_000..1_050_000).contains(&third), "{second} {third}");
 }
 
 #[test]

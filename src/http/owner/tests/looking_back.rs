@@ -156,13 +156,46 @@ async fn statistics_cover_every_day_that_was_asked_for() {
         json!({ "redeemed": 0, "completed": 0, "given_back": 0, "delivered_bytes": 0, "median_bytes_per_second": null,
                 "p95_bytes_per_second": null })
     );
-    assert_eq!(month["days"][0], json!({ "day": "2026-12-17", "made": 0, "completed": 0, "delivered_bytes": 0 }));
-    assert_eq!(month["days"][29], json!({ "day": "2027-01-15", "made": 2, "completed": 0, "delivered_bytes": 0 }));
+    assert_eq!(
+        month["days"][0],
+        json!({ "day": "2026-12-17", "made": 0, "completed": 0, "delivered_bytes": 0, "closed": 0, "outcomes": {},
+                "median_bytes_per_second": null })
+    );
+    assert_eq!(
+        month["days"][29],
+        json!({ "day": "2027-01-15", "made": 2, "completed": 0, "delivered_bytes": 0, "closed": 1, "outcomes": { "revoked": 1 },
+                "median_bytes_per_second": null })
+    );
     let quiet = scene.call("GET", "/api/v1/stats?from=2026-01-01&to=2026-12-31").await.expect(200).json();
     assert_eq!((&quiet["shares"]["success_percent"], quiet["days"].as_array().unwrap().len()), (&Value::Null, 365));
     for wrong in ["from=2027-01-16", "from=2025-01-01&to=2026-12-31", "to=soon"] {
         scene.call("GET", &format!("/api/v1/stats?{wrong}")).await.expect_problem(422, "bad_query");
     }
+}
+
+#[tokio::test]
+async fn statistics_say_of_each_day_how_fast_its_downloads_were() {
+    let store = Arc::new(MemoryStore::default());
+    let scene = scene_over(store.clone(), |_| {}).await;
+    let share = store.share(closed(&scene, "film.mkv").await.parse().unwrap()).await.unwrap().unwrap();
+    let ended = crate::share::Fact::Ended {
+        transfer: crate::share::TransferId::from_bytes([1; 16]),
+        end: crate::share::TransferEnd::Completed,
+        delivered_bytes: 6000,
+        evidence: None,
+        given_back: false,
+        duration_ms: Some(3000),
+        network: None,
+    };
+    let at = share.created;
+    store.save(crate::store::Save { share: Arc::new(share), facts: vec![ended], at }).await.unwrap();
+
+    let stats = scene.call("GET", "/api/v1/stats").await.expect(200).json();
+    let today = &stats["days"][29];
+    assert_eq!((&today["completed"], &today["closed"], &today["outcomes"]), (&json!(1), &json!(1), &json!({ "revoked": 1 })));
+    let speed = today["median_bytes_per_second"].as_u64().unwrap();
+    assert!((1900..2100).contains(&speed), "{speed}");
+    assert_eq!((&stats["days"][28]["median_bytes_per_second"], &stats["days"][28]["closed"]), (&Value::Null, &json!(0)));
 }
 
 #[tokio::test]

@@ -56,7 +56,9 @@ async fn a_file_of_version_1_gets_statistics_of_its_log() {
     let stats = store.stats(DAY, DAY).await.unwrap();
     assert_eq!((stats.made, stats.redeemed, stats.completed, stats.given_back, stats.delivered_bytes), (2, 2, 2, 0, 200));
     assert_eq!(stats.outcomes, [("revoked".to_owned(), 1)]);
-    assert_eq!(stats.days, [DayStats { day: DAY, made: 2, completed: 2, delivered_bytes: 200 }]);
+    let of_day =
+        DayStats { made: 2, completed: 2, delivered_bytes: 200, outcomes: vec![("revoked".to_owned(), 1)], ..DayStats::nothing(DAY) };
+    assert_eq!(stats.days, [of_day]);
     let tally = |name: &str| Tally { name: name.to_owned(), downloads: 1, delivered_bytes: 100 };
     assert_eq!(stats.top_files, [tally("film/Été.mkv"), tally("song.flac")]);
     // Its lines do not say how long transfers took, nor where they went.
@@ -110,6 +112,36 @@ async fn a_file_of_version_2_keeps_everything_and_marks_logs() {
         assert_eq!(store.log_mark("log".to_owned()).await.unwrap(), is_upgraded.then(|| mark(1)));
         store.put_log_mark("log".to_owned(), mark(1)).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_file_of_version_3_tells_outcomes_and_speeds_by_day_and_keeps_no_blocks_of_them() {
+    let folder = of_version_1();
+    drop(open(folder.path()));
+    // What that version counted besides, each day with its block.
+    let file = from_outside(folder.path());
+    let block = DAY.0 - DAY.0.rem_euclid(32);
+    file.execute_batch(&format!(
+        "INSERT INTO tally (kind, day, name, times, bytes) VALUES ('outcome of 32', {block}, 'revoked', 1, 0), ('speed of 32', {block}, '94', 1, 0),
+             ('speed', {}, '94', 1, 0);
+         PRAGMA user_version = 3;",
+        DAY.0
+    ))
+    .unwrap();
+    drop(file);
+
+    let store = open(folder.path());
+    // Its block lies whole within what is asked for.
+    let stats = store.stats(Day(block), Day(block + 31)).await.unwrap();
+    assert_eq!(stats.outcomes, [("revoked".to_owned(), 1)]);
+    let [of_day] = &stats.days[..] else { panic!("{stats:?}") };
+    assert_eq!((of_day.day, &of_day.outcomes), (DAY, &stats.outcomes));
+    assert_eq!((of_day.median_bytes_per_second, stats.median_bytes_per_second), (Some(101), Some(101)));
+    assert_eq!(stats.top_files.len(), 2);
+    drop(store);
+    let kinds = "SELECT group_concat(DISTINCT kind) FROM tally WHERE kind LIKE '% of 32'";
+    let kinds: String = from_outside(folder.path()).query_row(kinds, [], |row| row.get(0)).unwrap();
+    assert_eq!(kinds, "file of 32");
 }
 
 #[tokio::test]
