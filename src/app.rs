@@ -167,7 +167,7 @@ fn greet(running: &Running, auth: AuthMode) {
         None => lines.push(format!("  Links begin with {}", running.public_url)),
         Some(trouble) => lines.push(format!("  No link works yet: {trouble}")),
     }
-    lines.push("  Ctrl-C stops it and closes every door.".to_owned());
+    lines.push("  Ctrl-C stops it and closes every door; a link that has time left works again at the next start.".to_owned());
     lines.push(String::new());
     // Nobody may be reading.
     let _ = out.write_all(lines.join("\n").as_bytes()).and_then(|()| out.write_all(b"\n"));

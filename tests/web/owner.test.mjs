@@ -31,3 +31,15 @@ test('the speed of the last minute is drawn from left to right, its highest at t
   assert.equal(pointsText(points.slice(1), 60_000), '0.0,1.0 120.0,12.0');
   assert.equal(pointsText([{ at: 0, value: 0 }], 0), '120.0,23.0');
 });
+
+const { reachText } = await import('../../web/owner/link-view.js');
+
+test('a link that works nowhere else says so', () => {
+  for (const here of ['http://127.0.0.1:8001/a/b', 'http://localhost/a', 'http://[::1]:8001/a']) assert.match(reachText(here), /this computer only/, here);
+  for (const home of ['http://192.168.1.4:8001/a', 'http://10.0.0.2/a', 'http://172.20.0.1/a', 'http://nas:8001/a', 'http://nas.local/a', 'http://[fd00::1]/a']) {
+    assert.match(reachText(home), /this network only/, home);
+  }
+  for (const everywhere of ['https://nas.tail1234.ts.net/a', 'https://files.example.org/get/a', 'http://172.32.0.1/a', 'http://[2001:db8::1]/a']) {
+    assert.equal(reachText(everywhere), null, everywhere);
+  }
+});

@@ -66,10 +66,12 @@ function showDoors(book) {
   for (const name of ['change', 'share']) book.addEventListener(name, show);
   book.addEventListener('resynced', () => {
     isKnown = true;
+    byId('living').classList.remove('stale');
     show();
   });
   book.addEventListener('stale', () => {
     isKnown = false;
+    byId('living').classList.add('stale');
     byId('doors').className = 'unknown';
     byId('doors').textContent = words.shell.doors_unknown;
   });
@@ -94,7 +96,7 @@ function askToCloseAll(book) {
     dialog.close();
   } }, words.share.close_all);
   dialog.append(element('p', { id: 'question' }, say(words.share.close_all_asks, { n: book.living.size })),
-    element('div', { class: 'buttons' }, element('button', { type: 'button', class: 'button', onclick: () => dialog.close() }, words.share.keep_open), close));
+    element('div', { class: 'buttons' }, element('button', { type: 'button', class: 'button', onclick: () => dialog.close() }, words.share.keep_all_open), close));
   dialog.addEventListener('close', () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

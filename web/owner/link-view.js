@@ -2,8 +2,8 @@
 
 import { BASE } from '../shared/api.js';
 import { element } from '../shared/dom.js';
-import { displayText, sizeText, timeText } from '../shared/format.js';
-import { say, words } from '../shared/words.js';
+import { displayText, sizeText } from '../shared/format.js';
+import { language, say, words } from '../shared/words.js';
 import { copyField } from './copy-field.js';
 
 /**
@@ -17,10 +17,12 @@ export function linkView(share) {
   const picture = `${BASE}/shares/${encodeURIComponent(share.id)}/qr.svg?until=${encodeURIComponent(share.expires_at)}`;
   const code = element('figure', {},
     // A link to a file with a very long name does not fit into a code.
-    element('img', { src: picture, width: 176, height: 176, alt: words.share.qr, onerror: () => code.remove() }),
+    element('a', { href: picture, target: '_blank', title: words.share.enlarge },
+      element('img', { src: picture, width: 176, height: 176, alt: words.share.qr, onerror: () => code.remove() })),
     element('figcaption', { class: 'muted small' }, words.share.scan));
   return element('div', { class: 'link-view' },
     copyField(words.share.link, url, { isPrimary: true }),
+    reachText(url) && element('p', { class: 'small notice' }, reachText(url)),
     element('div', { class: 'ways' },
       code,
       element('div', {},
@@ -48,10 +50,25 @@ function sendButton(share, url) {
  */
 function mailLink(share, url) {
   const name = displayText(share.name);
-  const end = timeText(new Date(share.expires_at), new Date());
+  const { policy, state } = share;
+  // Whoever reads a mail is elsewhere, and reads it later.
+  const full = (/** @type {string} */ at) => new Date(at).toLocaleString(language, {
+    weekday: 'long', day: 'numeric', month: 'long', hour: '2-digit', minute: '2-digit', timeZoneName: 'short',
+  });
+  const starts = state === 'scheduled' ? policy.starts_at : null;
+  const phrase = /** @type {const} */ (`mail_body_${policy.max_downloads === 1 ? 'once' : 'some'}${starts ? '_from' : ''}`);
+  const text = say(words.share[phrase], { name, size: sizeText(share.size_bytes), start: starts ? full(starts) : '', end: full(share.expires_at) });
   const subject = encodeURIComponent(say(words.share.mail_subject, { name }));
-  const body = encodeURIComponent(`${say(words.share.mail_body, { name, size: sizeText(share.size_bytes), end })}\r\n\r\n${url}\r\n`);
+  const body = encodeURIComponent(`${text}\r\n\r\n${url}\r\n`);
   return element('a', { class: 'button small', href: `mailto:?subject=${subject}&body=${body}` }, words.share.mail);
+}
+
+/** Says where a link is of no use, as far as its address tells; nothing where it may work everywhere. @param {string} url */
+export function reachText(url) {
+  const { hostname } = new URL(url);
+  if (/^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname)) return words.share.only_here;
+  const isHome = /^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|169\.254\.|\[f[cde])/.test(hostname) || /\.(local|lan|home|internal|fritz\.box)$/.test(hostname) || !/[.:]/.test(hostname);
+  return isHome ? words.share.only_home : null;
 }
 
 /** @param {number|null} downloads */

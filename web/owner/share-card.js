@@ -156,7 +156,7 @@ class ShareCard extends HTMLElement {
     const onclick = () => (AT_ONCE.includes(name) ? this.#doAtOnce(name) : this.#opened === name ? this.#shut() : this.#open(name));
     return element('button', {
       type: 'button', class: 'button', 'data-action': name, 'aria-expanded': AT_ONCE.includes(name) ? undefined : String(this.#opened === name), onclick,
-    }, words.share[name]);
+    }, name === 'undo' ? words.share.undo_same : words.share[name]);
   }
 
   /** @param {Action} name */
@@ -296,5 +296,6 @@ function factsText(share) {
   else if (['scheduled', 'opening', 'offered', 'transferring', 'waiting'].includes(share.state)) {
     facts.push(sentenceOfShare(share));
   }
+  if (share.state === 'delivered') facts.push(words.share.again_until);
   return facts.join(' · ');
 }

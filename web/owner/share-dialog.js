@@ -56,6 +56,7 @@ export class ShareDialog {
     });
     const note = element('input', { id: 'note', name: 'note', maxLength: MAX_NOTE_LENGTH, placeholder: words.share.note_hint, autocomplete: 'off' });
     const start = element('input', { id: 'start', name: 'start', type: 'datetime-local', 'aria-describedby': 'start-hint' });
+    const message = element('textarea', { id: 'message', name: 'message', rows: 2, maxLength: MAX_MESSAGE_LENGTH, placeholder: words.share.message_hint });
     const more = moreRules();
     const sentence = element('p', { class: 'sentence', role: 'status' });
     const error = element('p', { class: 'error', role: 'alert', hidden: true });
@@ -65,7 +66,7 @@ export class ShareDialog {
 
     const limit = () => {
       const value = downloads.value();
-      return value === 'any' ? null : Number(value === 'other' ? other.value : value);
+      return value === 'any' ? null : Math.max(1, Number(value === 'other' ? other.value : value));
     };
     const tell = () => {
       other.hidden = other.disabled = downloads.value() !== 'other';
@@ -82,14 +83,14 @@ export class ShareDialog {
       error.hidden = true;
       submit.disabled = true;
       submit.textContent = words.share.opening;
-      const { message, ...rules } = more.read();
       const n = limit();
       const policy = {
         ...(n === null ? { unlimited_downloads: true } : { max_downloads: n }), expires_in_seconds: Number(expiry.value()),
-        ...(start.value && { starts_at: new Date(start.value).toISOString() }), ...rules,
+        ...(start.value && { starts_at: new Date(start.value).toISOString() }), ...more.read(),
       };
       const text = note.value.trim();
-      const wish = { policy, ...(text && { note: text }), ...(message && { message }) };
+      const told = message.value.trim();
+      const wish = { policy, ...(text && { note: text }), ...(told && { message: told }) };
       const written = JSON.stringify(wish);
       if (written !== sent.wish) sent = { wish: written, key: newKey() };
       try {
@@ -109,7 +110,8 @@ export class ShareDialog {
       heading(entries),
       element('p', { class: 'muted' }, sizeText(entries.reduce((sum, entry) => sum + entry.size_bytes, 0))),
       entries.some((entry) => entry.changing) && element('p', { class: 'notice small' }, words.find.changing_why),
-      expiry.box, downloads.box, other,
+      expiry.box, element('p', { class: 'muted small' }, say(words.share.longest, { duration: durationText(longest) })), downloads.box, other,
+      element('label', { for: 'message' }, words.share.message), message,
       element('label', { for: 'note' }, words.share.note), note,
       element('label', { for: 'start' }, words.share.starts), start, element('p', { id: 'start-hint', class: 'muted small' }, words.share.starts_hint),
       element('details', {}, element('summary', {}, words.shell.more), ...more.fields)),
@@ -139,13 +141,11 @@ function chips(name, label, choices, chosen) {
 /** The rules that few links need. */
 function moreRules() {
   const { share } = words;
-  const message = element('textarea', { id: 'message', name: 'message', rows: 2, maxLength: MAX_MESSAGE_LENGTH, placeholder: share.message_hint });
   const speed = element('input', { id: 'speed', name: 'speed', type: 'number', step: 'any', inputMode: 'decimal', placeholder: share.speed_hint });
   const networks = element('input', { id: 'networks', name: 'networks', autocomplete: 'off', placeholder: share.networks_hint });
   const stall = element('select', { id: 'stall', name: 'stall' },
     element('option', { value: 'close' }, share.stall_close), element('option', { value: 'reopen' }, share.stall_reopen));
   const fields = [
-    element('label', { for: 'message' }, share.message), message,
     element('label', { for: 'speed' }, share.speed), speed,
     element('label', { for: 'networks' }, say(share.networks, { n: MAX_NETWORKS })), networks,
     element('label', { for: 'stall' }, share.stall), stall,
@@ -156,7 +156,6 @@ function moreRules() {
       on_stall: stall.value,
       ...(speed.value && { max_bytes_per_second: Math.round(Number(speed.value) * MEGABYTE) }),
       ...(allowed.length > 0 && { allowed_networks: allowed }),
-      message: message.value.trim(),
     };
   };
   return { fields, read };

@@ -144,7 +144,7 @@ export default {
       "one": "1 Vorschau hat geschaut, niemand hat es genommen.",
       "other": "{n} Vorschauen haben geschaut, niemand hat es genommen."
     },
-    "once": "Einmal angesehen, noch nicht heruntergeladen.",
+    "once": "Ein Mal angesehen, noch nicht heruntergeladen.",
     "twice": "Zweimal angesehen, noch nicht heruntergeladen.",
     "times": "{n}-mal angesehen, noch nicht heruntergeladen."
   },
@@ -185,7 +185,7 @@ export default {
     "where": "Wo finde ich es?",
     "where_terminal": "In der Ausgabe beim Start von Portcullis: im Terminal oder durch",
     "where_command": "Auf dem Rechner, auf dem es läuft, gibt dies einen neuen Link aus:",
-    "wrong": "Das war nicht richtig.",
+    "wrong": "Das war nicht richtig. Ein Link von einem früheren Start gilt nicht mehr; der neueste steht dort, wo Portcullis gestartet wurde.",
     "slow": "Zu viele Versuche; bitte kurz warten."
   },
   "screens": {
@@ -468,7 +468,7 @@ export default {
     "about": "Öffnet eine echte Freigabe mit einem Byte, holt es ab wie ein Empfänger, schließt sie und prüft, dass der Link tot ist.",
     "run": "Selbsttest starten",
     "running": "Läuft, höchstens eine halbe Minute …",
-    "passed_public": "Bestanden, über die öffentliche Adresse: Ein Empfänger bekommt eine Datei, und danach kommt niemand mehr hinein.",
+    "passed_public": "Bestanden, über die Adresse der Links: Wer sie erreicht, bekommt eine Datei, und danach kommt niemand mehr hinein.",
     "passed_local": "Auf diesem Rechner bestanden. Ob das Internet es erreicht, wurde nicht versucht.",
     "failed": "Nicht bestanden. Der Schritt „{step}“ ging schief; die Tür ist zu.",
     "whole": "{ms} ms insgesamt",
@@ -626,7 +626,6 @@ export default {
     "send": "Senden …",
     "mail": "E-Mail",
     "mail_subject": "Eine Datei für dich: {name}",
-    "mail_body": "{name} ({size}) kann hier bis {end} heruntergeladen werden:",
     "use_any": "Er gilt für alle, die ihn haben, bis seine Zeit um ist.",
     "use_once": "Für eine Person: Er gilt einmal.",
     "use_times": {
@@ -677,7 +676,18 @@ export default {
     "amount_delivered": "{bytes} ({percent} %) geliefert",
     "amount_sent": "{bytes} ({percent} %) gesendet",
     "all_delivered": "Alles geliefert",
-    "all_sent": "Alles gesendet"
+    "all_sent": "Alles gesendet",
+    "only_here": "Dieser Link gilt nur auf diesem Rechner: BASE_URL auf die Adresse setzen, die die Gegenseite erreicht.",
+    "only_home": "Dieser Link gilt nur in diesem Netz: BASE_URL auf die Adresse setzen, die die Gegenseite erreicht.",
+    "longest": "Hier höchstens {duration} (MAX_TUNNEL_SECONDS).",
+    "again_until": "Bis dahin darf derselbe Download erneut geholt werden; neu kommt niemand hinein.",
+    "enlarge": "Den Code groß zeigen",
+    "keep_all_open": "Offen lassen",
+    "undo_same": "Rückgängig, gleicher Link",
+    "mail_body_once": "{name} ({size}) kann hier einmal bis {end} heruntergeladen werden:",
+    "mail_body_some": "{name} ({size}) kann hier bis {end} heruntergeladen werden:",
+    "mail_body_once_from": "{name} ({size}) kann hier einmal von {start} bis {end} heruntergeladen werden:",
+    "mail_body_some_from": "{name} ({size}) kann hier von {start} bis {end} heruntergeladen werden:"
   },
   "recipient": {
     "header": "Eine Datei, direkt an Sie gesendet mit Portcullis",
@@ -719,7 +729,7 @@ export default {
     "delivered_hint": "Jedes Byte der Datei ist bei Ihnen.",
     "sent": "Gesendet, vollständig.",
     "sent_hint": "Die ganze Datei ist zu Ihnen unterwegs; die Download-Liste Ihres Browsers sagt, wann sie da ist.",
-    "again_until": "Bis {time} können Sie sie noch einmal herunterladen.",
+    "again_until": "Bis {time} können Sie sie von hier aus erneut herunterladen.",
     "again": "Noch einmal herunterladen",
     "used": "Dieser Link wurde schon benutzt.",
     "used_hint": "Er galt für eine begrenzte Zahl von Downloads. Wenn Sie die Datei noch brauchen, bitten Sie um einen neuen Link.",

@@ -144,7 +144,7 @@ export default {
       "one": "1 preview looked, nobody took it.",
       "other": "{n} previews looked, nobody took it."
     },
-    "once": "Looked at once, not downloaded yet.",
+    "once": "Looked at one time, not downloaded yet.",
     "twice": "Looked at twice, not downloaded yet.",
     "times": "Looked at {n} times, not downloaded yet."
   },
@@ -185,7 +185,7 @@ export default {
     "where": "Where do I find it?",
     "where_terminal": "In what Portcullis printed when it started: the terminal, or",
     "where_command": "On the machine it runs on, this prints a fresh link:",
-    "wrong": "That was not right.",
+    "wrong": "That was not right. A link from an earlier start no longer works; the newest one stands where Portcullis was started.",
     "slow": "Too many tries; wait a moment."
   },
   "screens": {
@@ -468,7 +468,7 @@ export default {
     "about": "Opens a real share of one byte, fetches it as a recipient would, closes it, and sees that the link is dead.",
     "run": "Run the self-test",
     "running": "Running, for half a minute at the most…",
-    "passed_public": "Passed, by the public address: a recipient gets a file, and nobody gets in afterwards.",
+    "passed_public": "Passed, by the address that links have: a recipient who reaches it gets a file, and nobody gets in afterwards.",
     "passed_local": "Passed on this machine. Whether the internet reaches it was not tried.",
     "failed": "Not passed. The step “{step}” went wrong; the door is shut.",
     "whole": "{ms} ms in all",
@@ -626,7 +626,6 @@ export default {
     "send": "Send…",
     "mail": "Mail",
     "mail_subject": "A file for you: {name}",
-    "mail_body": "{name} ({size}) can be downloaded here until {end}:",
     "use_any": "It works for everybody who has it, until its time is up.",
     "use_once": "Send it to one person: it works once.",
     "use_times": {
@@ -677,7 +676,18 @@ export default {
     "amount_delivered": "{bytes} ({percent} %) delivered",
     "amount_sent": "{bytes} ({percent} %) sent",
     "all_delivered": "All of it delivered",
-    "all_sent": "All of it sent"
+    "all_sent": "All of it sent",
+    "only_here": "This link works on this computer only: set BASE_URL to the address that the recipient can reach.",
+    "only_home": "This link works in this network only: set BASE_URL to the address that the recipient can reach.",
+    "longest": "At most {duration} here (MAX_TUNNEL_SECONDS).",
+    "again_until": "Until then the same download may be fetched again, and nobody new gets in.",
+    "enlarge": "Show the code in full size",
+    "keep_all_open": "Keep them open",
+    "undo_same": "Undo, same link",
+    "mail_body_once": "{name} ({size}) can be downloaded here, once, until {end}:",
+    "mail_body_some": "{name} ({size}) can be downloaded here until {end}:",
+    "mail_body_once_from": "{name} ({size}) can be downloaded here, once, from {start} until {end}:",
+    "mail_body_some_from": "{name} ({size}) can be downloaded here from {start} until {end}:"
   },
   "recipient": {
     "header": "A file sent to you directly, with Portcullis",
@@ -719,7 +729,7 @@ export default {
     "delivered_hint": "Every byte of the file reached you.",
     "sent": "Sent, all of it.",
     "sent_hint": "The whole file is on its way to you, and your browser’s list of downloads says when it is there.",
-    "again_until": "Until {time} you can download it once more.",
+    "again_until": "Until {time} you can download it again from here.",
     "again": "Download again",
     "used": "This link has been used.",
     "used_hint": "It worked for a limited number of downloads. If you still need the file, ask the sender for a new link.",

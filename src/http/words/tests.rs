@@ -193,7 +193,7 @@ fn previews_are_told_apart_from_people_while_nobody_took_it() {
     for (story, expected) in [
         (looked(1, 0), "1 preview looked, nobody took it."),
         (looked(3, 0), "3 previews looked, nobody took it."),
-        (looked(3, 1), "Looked at once, not downloaded yet."),
+        (looked(3, 1), "Looked at one time, not downloaded yet."),
         (looked(0, 2), "Looked at twice, not downloaded yet."),
         (looked(9, 5), "Looked at 5 times, not downloaded yet."),
         (looked(2, 1).redeemed(1).after(60), "Opened once, not downloaded yet."),
