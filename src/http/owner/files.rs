@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{OriginalUri, Query, State};
-use axum::http::{HeaderValue, header};
+use axum::extract::{Query, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -184,7 +184,8 @@ async fn shared_before(side: &OwnerSide, now: Moment, limit: usize) -> Result<Ve
 }
 
 /// Answers `GET /api/v1/files/{path}`: what a file is, and its checksum once it is known. Asking has it computed.
-pub(super) async fn show(State(side): State<Arc<OwnerSide>>, OriginalUri(uri): OriginalUri) -> Result<Json<Value>, Problem> {
+// Not `OriginalUri`: that still has the prefix of a proxy before it.
+pub(super) async fn show(State(side): State<Arc<OwnerSide>>, uri: Uri) -> Result<Json<Value>, Problem> {
     let path = path_of(uri.path())?;
     let entry = side.catalog.entry(&path).await?;
     let mut answer = serde_json::to_value(EntryJson::new(&entry, side.clock.now(), Vec::new())).expect("an entry is plain JSON");
@@ -209,8 +210,12 @@ async fn checksum(side: &OwnerSide, path: &CatalogPath, identity: FileIdentity) 
 }
 
 /// Reads the path in an address: bytes that are not UTF-8 may stand there as they are or in the form that lists give.
+///
+/// # Errors
+/// [`Problem`] where no path of the catalog stands there, or the address is none of this route.
 pub(super) fn path_of(address: &str) -> Result<CatalogPath, Problem> {
-    let encoded = address.strip_prefix(FILES).unwrap_or_default();
+    // Nothing would be the root folder: whoever asked for a file must not hear about that.
+    let encoded = address.strip_prefix(FILES).ok_or_else(|| Problem::not_found("not_found", "There is nothing at this address."))?;
     let bytes: Vec<u8> = percent_decode_str(encoded).collect();
     Ok(match std::str::from_utf8(&bytes) {
         Ok(text) => CatalogPath::parse(text)?,
@@ -230,6 +235,13 @@ mod tests {
         for climbing in ["%2e%2e/x", "a/../b", "a%2f..%2fb", "%00", "/etc", "a//b"] {
             let problem = path_of(&format!("{FILES}{climbing}")).unwrap_err();
             assert_eq!(problem.code(), "bad_path", "{climbing}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_something_else_is_not_the_root_folder() {
+        for other in ["", "/", "/api/v1/files", "/portcullis/api/v1/files/a", "/api/v1/filesa"] {
+            assert_eq!(path_of(other).unwrap_err().code(), "not_found", "{other}");
         }
     }
 }

@@ -40,6 +40,16 @@ async fn every_route_answers_alike_with_the_path_and_without() {
 }
 
 #[tokio::test]
+async fn a_file_is_itself_with_the_path_and_without() {
+    let scene = scene_below().await;
+    for target in ["/api/v1/files/film.mkv".to_owned(), format!("{BELOW}/api/v1/files/film.mkv")] {
+        let file = scene.call("GET", &target).await.expect(200).json();
+        assert_eq!((file["path"].as_str(), file["kind"].as_str()), (Some("film.mkv"), Some("file")), "{target}");
+    }
+    scene.call("GET", &format!("{BELOW}/api/v1/files/no-such.mkv")).await.expect(404);
+}
+
+#[tokio::test]
 async fn a_browser_signs_in_below_the_path_and_its_cookie_is_for_that_alone() {
     let scene = scene_below().await;
     for way_in in [scene.side.new_sign_in_path(), format!("{BELOW}{}", scene.side.new_sign_in_path())] {
