@@ -109,6 +109,27 @@ fn a_wrong_or_foreign_cookie_is_as_none() {
 }
 
 #[test]
+fn a_cookie_of_what_is_over_hides_none_of_what_goes_on() {
+    let server = Setup::new().start();
+    put(&server, "film.mkv", SIZE);
+    let offer = server.share_with(&json!({ "path": "film.mkv", "policy": { "max_downloads": 3 } }));
+    // As a browser that had followed the link to the bytes has it: for the deeper folder, so it comes first.
+    let (_, _, dead) = redeem_by_script(&server, &offer, &[]);
+    let id = server.transfers(&offer.id)[0]["id"].as_str().unwrap().to_owned();
+    let stopped = server.api("DELETE", &format!("/api/v1/shares/{}/transfers/{id}", offer.id), None);
+    assert!(matches!(stopped.status, 200 | 202 | 204), "{}", stopped.head_text());
+    server.wait_for(&offer.id, "it is stopped", |share| share["transfers"][0]["state"] != "starting");
+    let (transfer, live, living) = redeem_by_script(&server, &offer, &[]);
+    let uses = server.uses(&offer.id);
+    let both = format!("{dead}; {}", living.strip_prefix("Cookie: ").unwrap());
+    let mine = look(&server, &offer, &[&both]).expect_status(200).text();
+    assert!(mine.contains("Your download is starting."), "{mine}");
+    assert_eq!(redeem_by_script(&server, &offer, &[&both]).0, transfer);
+    assert_eq!(redeem_by_script(&server, &offer, &[&both]).1, live);
+    assert_eq!(server.uses(&offer.id), uses, "nothing more is spent");
+}
+
+#[test]
 fn who_comes_back_is_known_after_a_restart_and_when_all_is_over() {
     let mut server = Setup::new().start();
     put(&server, "film.mkv", SIZE);

@@ -36,7 +36,8 @@ fn secrets(headers: &HeaderMap) -> impl Iterator<Item = TransferSecret> + '_ {
     ours.filter_map(|(_, value)| TransferSecret::parse(value.as_bytes()))
 }
 
-/// What a transfer means to the one whose it is.
+/// What a transfer means to the one whose it is; what is of most use to them first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     /// It is under way, or all of it has arrived and it may be fetched once more.
     MayFetch,
@@ -55,20 +56,25 @@ fn standing(share: &Share, transfer: &Transfer, now: Moment) -> Standing {
 }
 
 impl RecipientPages {
-    /// Returns the transfer of a share whose secret the reader's browser keeps, and the secret.
-    fn mine<'view>(&self, view: &'view View, headers: &HeaderMap) -> Option<(&'view Transfer, TransferSecret)> {
+    /// Returns the transfer of a share whose secret the reader's browser keeps, the secret, and where it stands at `now`. A browser sends
+    /// the cookie of the longest path first, and that may be of a transfer that came to nothing: so what goes on is taken before what is
+    /// over, and what arrived before what did not.
+    fn mine<'view>(&self, view: &'view View, headers: &HeaderMap, now: Moment) -> Option<(&'view Transfer, TransferSecret, Standing)> {
         // By their keys, and not by what may be fetched now: so it is known also when it is over, and after a restart.
         let of = |secret: TransferSecret| {
             let transfer = view.share.transfers.iter().find(|transfer| self.keys.transfer_secret(transfer.id) == secret)?;
-            Some((transfer, secret))
+            Some((transfer, secret, standing(&view.share, transfer, now)))
         };
-        secrets(headers).find_map(of)
+        let is_delivered = |transfer: &Transfer| transfer.ended.is_some_and(|(end, _)| end == TransferEnd::Completed);
+        secrets(headers)
+            .filter_map(of)
+            .min_by_key(|(transfer, _, standing)| (*standing, *standing == Standing::Over && !is_delivered(transfer)))
     }
 
     /// Returns the transfer that the reader may fetch from already, so that they need not redeem the link again.
     pub(super) fn goes_on(&self, view: &View, headers: &HeaderMap) -> Option<TransferSecret> {
-        let (transfer, secret) = self.mine(view, headers)?;
-        matches!(standing(&view.share, transfer, self.clock.now()), Standing::MayFetch).then_some(secret)
+        let (_, secret, standing) = self.mine(view, headers, self.clock.now())?;
+        (standing == Standing::MayFetch).then_some(secret)
     }
 
     /// Returns the page about the reader's own transfer, where they have one and it says more than the link's own page. `may`
@@ -85,10 +91,10 @@ impl RecipientPages {
         if let Err(Refused::NotAllowed | Refused::Replaced | Refused::NotStarted) = may {
             return None;
         }
-        let (transfer, secret) = self.mine(view, headers)?;
         let now = self.clock.now();
+        let (transfer, secret, standing) = self.mine(view, headers, now)?;
         let bytes = || bytes_url(up, &view.share, secret);
-        match (standing(&view.share, transfer, now), transfer.ended) {
+        match (standing, transfer.ended) {
             (Standing::MayFetch, None) => {
                 let live = format!("{up}live/{}", secret.expose());
                 let Told { title, text } = told(reader, view, transfer);
