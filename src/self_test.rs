@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -206,7 +206,8 @@ impl Run<'_> {
         let redeemed = async {
             let answer = test.guest.ask(way, Method::POST, &button).await.map_err(|miss| of_miss(miss, &button))?;
             let led = answer.location.filter(|_| answer.status == StatusCode::SEE_OTHER);
-            led.map(|location| resolved(&button, &location)).ok_or_else(|| unexpected("The button", answer.status))
+            let address = led.map(|location| resolved(&button, &location)).ok_or_else(|| unexpected("The button", answer.status))?;
+            if is_beside(&address, &button) { Ok(address) } else { Err(LED_AWAY.to_owned()) }
         };
         let address = self.step(StepName::Redeemed, deadline, redeemed).await?;
         let fetched = async {
@@ -297,6 +298,9 @@ impl Run<'_> {
 
 /// What is said of a step that did not end.
 const TOO_LONG: &str = "It took too long and was given up.";
+/// What is said where the button leads to another host: nothing of where, which whoever answered chose.
+const LED_AWAY: &str = "The button leads to another address than the link's; something else than Portcullis answers, or a proxy before it \
+                        changes where its answers lead.";
 
 async fn opened(controller: &Handle, id: ShareId) -> Result<Arc<View>, Problem> {
     let view = controller.created(id).await.map_err(|error| sentence(&error))?.ok_or("The share is gone.")?;
@@ -377,6 +381,13 @@ fn resolved(page: &str, address: &str) -> String {
     format!("{folder}/{rest}")
 }
 
+/// Returns whether two URLs have the same scheme, host and port. Whoever answers for the link must not send us anywhere else: this machine
+/// may reach what they do not.
+fn is_beside(address: &str, link: &str) -> bool {
+    let origin = |url: &str| url.parse::<Uri>().ok().map(Uri::into_parts).and_then(|parts| parts.scheme.zip(parts.authority));
+    origin(address).is_some_and(|theirs| origin(link) == Some(theirs))
+}
+
 /// Returns the host of a URL, with its port: nothing of the path, which holds the link's secret.
 fn host_of(url: &str) -> &str {
     url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default()
@@ -451,6 +462,27 @@ mod tests {
         assert_eq!(resolved(LINK, "../get/x/y"), "https://files.example.org/below/0123456789/get/x/y");
         assert_eq!(resolved(LINK, "https://b/c"), "https://b/c");
         assert_eq!(resolved(LINK, "/c/d"), "https://files.example.org/c/d");
+    }
+
+    #[test]
+    fn a_transfer_is_only_fetched_where_the_link_is() {
+        for same in
+            ["https://files.example.org/get/x/y", "HTTPS://Files.Example.org/", &resolved(LINK, "../get/x"), &resolved(LINK, "//b/c")]
+        {
+            assert!(is_beside(same, LINK), "{same}");
+        }
+        for other in [
+            "http://files.example.org/get/x/y",
+            "https://files.example.org:8443/get/x/y",
+            "https://files.example.org@127.0.0.1/",
+            "https://user@files.example.org/",
+            "https://files.example.org\\@b/",
+            "https://files.example.org.b/",
+            "https://127.0.0.1/",
+            "get/x?at=https://files.example.org/",
+        ] {
+            assert!(!is_beside(&resolved(LINK, other), LINK), "{other}");
+        }
     }
 
     #[test]

@@ -70,6 +70,31 @@ fn hangs_after(requests: usize, to: SocketAddr) -> (SocketAddr, mpsc::Receiver<S
     (address, told)
 }
 
+/// Stands where links lead, passes requests on to the recipient side, and answers a POST with a redirect.
+fn leads_away(to: SocketAddr, location: String) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
+                head.push(byte[0]);
+            }
+            if head.starts_with(b"POST ") {
+                let answer = format!("HTTP/1.1 303 See Other\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = stream.write_all(answer.as_bytes());
+                continue;
+            }
+            let mut onward = TcpStream::connect(to).unwrap();
+            onward.write_all(&head).unwrap();
+            // Either end may be gone.
+            let _ = std::io::copy(&mut onward, &mut stream);
+        }
+    });
+    address
+}
+
 #[test]
 fn a_self_test_goes_the_whole_way_and_leaves_nothing_open() {
     let server = Setup::new().start();
@@ -138,6 +163,23 @@ fn links_that_lead_to_somebody_else_fail_at_their_page() {
     let (taken, failed) = steps(&verdict);
     assert_eq!(taken, ["made", "opened", "page", "closed", "refused"][..4], "{verdict:#}");
     assert!(failed.is_some_and(|(step, problem)| step == "page" && problem.contains("what stands before Portcullis")), "{verdict:#}");
+    expect_nothing_open(&server);
+}
+
+#[test]
+fn a_self_test_is_not_led_to_another_host() {
+    let setup = Setup::new();
+    // What only this machine reaches.
+    let within = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    within.set_nonblocking(true).unwrap();
+    let at = leads_away(setup.recipient, format!("http://{}/secret", within.local_addr().unwrap()));
+    let server = setup.set("BASE_URL", format!("http://{at}")).start();
+    let verdict = run(&server);
+    let (taken, failed) = steps(&verdict);
+    assert_eq!(taken, ["made", "opened", "page", "redeemed", "closed", "refused"], "{verdict:#}");
+    assert!(failed.is_some_and(|(step, problem)| step == "redeemed" && problem.contains("another address")), "{verdict:#}");
+    let asked = within.accept().map(|(_, from)| from);
+    assert!(asked.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "{asked:?}");
     expect_nothing_open(&server);
 }
 
