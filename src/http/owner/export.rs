@@ -21,7 +21,11 @@ use crate::store::{Day, ShareQuery, StoreError};
 /// How many shares are read at once: some hundreds of kilobytes at the most.
 const PAGE: usize = 200;
 /// What makes a spreadsheet take a cell for something to compute when the cell begins with it.
-const COMPUTED: &[char] = &['=', '+', '-', '@', '\t', '\r', '\n'];
+const FORMULAS: &[char] = &['=', '+', '-', '@'];
+/// What some spreadsheets drop at the beginning of a cell, and then look at what stands behind it.
+const DROPPED: &[char] = &['\t', '\r', '\n'];
+/// Behind what a cell begins for a spreadsheet that separates cells by other than a comma, as a German one does: our quotes are letters to it.
+const SEPARATORS: &[char] = &[';', '\t', '\r', '\n'];
 
 /// In which form a history is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,12 +144,30 @@ impl Export {
     }
 }
 
-/// Writes a line as RFC 4180 has it. No cell begins like a formula: a spreadsheet would run what a stranger called a file.
+/// Writes a line as RFC 4180 has it. No cell begins like a formula, however a spreadsheet splits the line: it would run what a stranger
+/// called a file.
 fn csv_line<const N: usize>(cells: [String; N]) -> Vec<u8> {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    let safe = cells.map(|cell| if cell.starts_with(COMPUTED) { format!("'{cell}") } else { cell });
-    writer.write_record(safe).expect("memory takes every byte");
+    writer.write_record(cells.map(|cell| harmless(&cell))).expect("memory takes every byte");
     writer.into_inner().expect("memory takes every byte")
+}
+
+/// Returns a cell with `'` before each letter by which a spreadsheet would take it, or what stands behind a separator in it, for a formula.
+fn harmless(cell: &str) -> String {
+    let mut safe = String::with_capacity(cell.len() + 1);
+    if cell.starts_with(DROPPED) {
+        safe.push('\'');
+    }
+    let mut is_at_begin = true;
+    for letter in cell.chars() {
+        if is_at_begin && FORMULAS.contains(&letter) {
+            safe.push('\'');
+        }
+        // Blanks and quotes before a formula are left out by some.
+        is_at_begin = SEPARATORS.contains(&letter) || is_at_begin && (letter.is_whitespace() || letter == '"');
+        safe.push(letter);
+    }
+    safe
 }
 
 #[cfg(test)]
@@ -161,8 +183,15 @@ mod tests {
             ("-1", "'-1"),
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\tx", "'\tx"),
-            ("\r=1", "\"'\r=1\""),
-            ("\n=1", "\"'\n=1\""),
+            ("\r=1", "\"'\r'=1\""),
+            ("\n=1", "\"'\n'=1\""),
+            ("a;=cmd|x", "a;'=cmd|x"),
+            ("a; \u{a0}+1;b-1;@x", "a; \u{a0}'+1;b-1;'@x"),
+            ("a;\"=1", "\"a;\"\"'=1\""),
+            ("a\t-1", "a\t'-1"),
+            ("a\n=1", "\"a\n'=1\""),
+            (" \"=1", "\" \"\"'=1\""),
+            ("a;b=c - d", "a;b=c - d"),
             ("a=b", "a=b"),
             ("a,b", "\"a,b\""),
             ("say \"hi\"", "\"say \"\"hi\"\"\""),
