@@ -34,7 +34,7 @@ use self::source::{Source, Variables};
 pub use self::tls::TlsFiles;
 pub use self::values::Secret;
 use self::values::{
-    base_path, base_url, docker_host, funnel_port, host, list, listen, login, network, plain, probe, resolvers, target, word, words,
+    base_path, base_url, docker_host, funnel_port, host, list, listen, login, network, plain, probe, resolvers, target, up_arguments, word,
     yes_or_no,
 };
 use crate::delivery::Prefix;
@@ -284,7 +284,7 @@ impl Config {
                     image: source.required("TAILSCALE_IMAGE", plain),
                     may_pull: source.required("TAILSCALE_PULL", yes_or_no),
                     network: source.optional("TAILSCALE_NETWORK", plain),
-                    up_arguments: source.optional("TAILSCALE_UP_ARGS", words).unwrap_or_default(),
+                    up_arguments: source.optional("TAILSCALE_UP_ARGS", up_arguments).unwrap_or_default(),
                     most: source.count("TAILSCALE_MAX_NODES", 1..=100),
                     state_on_host: source.raw("STATE_DIR_ON_HOST").map(|(path, _)| path.into()),
                 },

@@ -2,10 +2,13 @@
 
 use super::settings::{Form, SETTINGS, Setting};
 use super::source::{Origin, Source};
+use super::values::holds_key;
 use super::{Settings, environment};
 
 /// The secrets that the program makes on its first run where none is given.
 const MADE: [&str; 2] = ["OWNER_TOKEN", "JWT_SECRET"];
+/// What stands for a value that holds a secret where none may stand.
+const HIDDEN: &str = "***";
 
 /// One setting as it holds. It never carries a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +70,9 @@ pub(super) fn of(source: &mut Source<'_>, setting: &'static Setting) -> Describe
         Some((value, origin)) => (Some(value.to_string_lossy().into_owned()), origin),
         None => (default.clone(), Origin::Default),
     };
+    // It is refused there, and yet this describes also what is refused.
+    let value =
+        if name == "TAILSCALE_UP_ARGS" { value.map(|value| if holds_key(&value) { HIDDEN.to_owned() } else { value }) } else { value };
     let chosen_by_itself = || source.file.as_ref().map(|file| file.path.to_string_lossy().into_owned());
     let value = if name == "CONFIG_FILE" { value.or_else(chosen_by_itself) } else { value };
     Described { name, value, is_secret: false, is_made: false, by_file: None, origin, default, flag, help, unit }

@@ -565,6 +565,34 @@ fn nodes_of_shares_need_a_key_and_a_way_back_to_us() {
 }
 
 #[test]
+fn a_key_among_the_nodes_arguments_is_refused_and_shown_nowhere() {
+    let key = "abc123";
+    for wrong in [
+        "--auth-key=abc123",
+        "--accept-dns=false --authkey abc123",
+        "-auth-key=abc123",
+        "-authkey\tabc123",
+        "'--Auth-Key=abc123'",
+        "--hostname=x\u{7}--auth-key=abc123",
+        "--client-secret=abc123",
+        "--what=tskey-auth-abc123",
+        "--advertise-tags=tag:share TSKEY-abc123",
+    ] {
+        let sentence = mistake(&[("TAILSCALE_UP_ARGS", wrong)]);
+        assert!(sentence.starts_with("TAILSCALE_UP_ARGS: ") && sentence.ends_with("use TAILSCALE_AUTH_KEY"), "{wrong}: {sentence}");
+        let (flags, variables) = (parse(&[]).unwrap(), environment_of(&[("TAILSCALE_UP_ARGS", wrong)]));
+        let described = describe::of(&mut Source::new(&flags, &variables), settings::setting("TAILSCALE_UP_ARGS"));
+        assert!(!sentence.contains(key) && described.value.as_deref() == Some("***"), "{wrong}: {sentence} {described:?}");
+    }
+    for good in ["--advertise-tags=tag:authkey --accept-dns=false", "--hostname=x-auth-key", "--hostname auth-key"] {
+        assert_eq!(read(&[("TAILSCALE_UP_ARGS", good)]).unwrap().tailscale.nodes.up_arguments, good);
+        let (flags, variables) = (parse(&[]).unwrap(), environment_of(&[("TAILSCALE_UP_ARGS", good)]));
+        let described = describe::of(&mut Source::new(&flags, &variables), settings::setting("TAILSCALE_UP_ARGS"));
+        assert_eq!(described.value.as_deref(), Some(good));
+    }
+}
+
+#[test]
 fn owners_of_the_tailnet_are_named_by_their_logins() {
     assert_eq!(read(&[]).unwrap().tailnet_owners, Vec::<String>::new());
     assert_eq!(read(&[("TAILNET_OWNERS", " Alice@example.com,bob@github")]).unwrap().tailnet_owners, ["alice@example.com", "bob@github"]);
