@@ -26,6 +26,7 @@ use crate::http::owner::health::{LOW_DISK_BYTES, NO_DISK_BYTES, free_bytes_of};
 use crate::http::words::{size_text, time_text};
 use crate::share::Timestamp;
 use crate::store::sqlite::{Look, look_at};
+use crate::token::random;
 
 /// How long the NAS may take for one answer; a mount whose server is gone hangs for minutes.
 const NAS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -305,7 +306,9 @@ async fn state_folder(path: &Path, looks: &Looks) -> Finding {
 fn try_to_write(folder: &Path) -> io::Result<Option<PathBuf>> {
     let folder = std::path::absolute(folder)?;
     let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let probe = nearest.join(format!(".portcullis-check-{}", std::process::id()));
+    // A name of its own each time: what a check that was killed left must not stand in the way of the next, and in a container each has
+    // the same process id.
+    let probe = nearest.join(format!(".portcullis-check-{}", random::request_id()));
     std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe)?;
     std::fs::remove_file(&probe)?;
     Ok((nearest != folder).then(|| nearest.to_owned()))
@@ -455,6 +458,16 @@ mod tests {
         assert_eq!((findings.len(), findings[7].verdict), (8, Verdict::Fine));
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["nas"]);
+    }
+
+    #[test]
+    fn what_an_earlier_check_left_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || -> Vec<_> { std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
+        let left = format!(".portcullis-check-{}", std::process::id());
+        std::fs::write(folder.path().join(&left), "").unwrap();
+        assert_eq!(try_to_write(folder.path()).unwrap(), None);
+        assert_eq!(names(), [&*left], "and it leaves nothing itself");
     }
 
     #[tokio::test]
