@@ -61,6 +61,10 @@ pub(in crate::store) async fn a_self_test_is_in_no_page_and_in_no_statistics(sto
     assert!(store.share(id(1)).await.unwrap().is_some_and(|share| share.is_closed()));
     let stats = store.stats(Day(-1), Day(1)).await.unwrap();
     assert_eq!((stats.made, stats.outcomes), (1, Vec::new()));
+    // A file of the NAS that is called like it but for the case is a file as any.
+    made(&*store, 3, b".Portcullis/Self-Test.TXT", 5, 5).await;
+    assert_eq!(found(&*store, ShareQuery::default()).await, [3, 2]);
+    assert_eq!(found(&*store, ShareQuery { path_contains: Some("self-test".to_owned()), ..Default::default() }).await, [3]);
 }
 
 pub(in crate::store) async fn shares_are_found_by_how_they_closed(store: Arc<dyn Store>) {
