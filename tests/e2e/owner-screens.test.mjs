@@ -156,6 +156,14 @@ test('statistics are read by eye, by keyboard and as a table', { skip }, async (
   assert.equal(await plot.locator('.reading').innerText(), today);
   await plot.getByText('As a table').click();
   assert.equal(await plot.locator('tbody tr').count(), 30);
+  // How many of how many depends on the tests before, and how fast on the machine.
+  const { days } = await server.api('GET', '/stats');
+  const { closed, outcomes } = days.at(-1);
+  const [rate, speed] = [page.locator('.plot', { hasText: 'Success rate' }), page.locator('.plot', { hasText: 'Median speed' })];
+  await rate.locator('.spot[tabindex="0"]').focus();
+  assert.ok((await rate.locator('.reading').innerText()).endsWith(`: ${Math.round((outcomes.completed / closed) * 100)} %`));
+  await speed.locator('.spot[tabindex="0"]').focus();
+  assert.match(await speed.locator('.reading').innerText(), /: [1-9][\d.]* \wB\/s$/);
   await page.getByRole('link', { name: '7 days' }).click();
   await until('a week is shown', async () => await page.locator('.plot').first().locator('.spot').count() === 7);
   await page.close();
