@@ -71,6 +71,8 @@ class SettingsScreen extends HTMLElement {
       const { closing } = await request('DELETE', '/shares');
       this.#doorsSaid.textContent = say(settings.doors_closed, { n: closing });
       announce(this.#doorsSaid.textContent);
+      // They may have closed before the answer was here: nothing else would tell of it.
+      if (this.#book.living.size === 0) this.#showDoors();
     } catch (error) {
       this.#doorsSaid.replaceChildren(element('span', { class: 'error', role: 'alert' }, /** @type {Error} */ (error).message));
       this.#doors.disabled = false;
