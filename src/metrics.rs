@@ -372,7 +372,8 @@ fn word_of_refusal(why: &Refused) -> &'static str {
         | Refused::TooManyRequests
         | Refused::NotClosed
         | Refused::UndoTooLate
-        | Refused::UndoAfterBytes => "other",
+        | Refused::UndoAfterBytes
+        | Refused::SelfTest => "other",
     }
 }
 

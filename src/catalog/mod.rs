@@ -280,6 +280,12 @@ impl Catalog {
         self.call(move |root| root.open_file(&path)).await
     }
 
+    /// Opens files as where something holds that back.
+    #[cfg(test)]
+    pub(crate) fn open_by_threads(&self) {
+        self.opens_at_once.store(false, Ordering::Relaxed);
+    }
+
     /// Something may hold an open back that the kernel itself would not, as a virus scanner does. Where that was seen once, it
     /// is always waited for on a thread of its own.
     fn note_how_long(&self, took: Duration) {

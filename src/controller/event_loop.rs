@@ -251,7 +251,10 @@ impl Controller {
             Command::Create { answer, .. } | Command::TakeUp { answer, .. } if self.leave_at.is_some() => {
                 answer.fail(ControllerError::Busy)
             }
-            Command::Create { share, mut facts, line, answer } => {
+            Command::Create { taken_back, answer, .. } | Command::TakeUp { taken_back, answer, .. } if taken_back.is_cancelled() => {
+                answer.fail(ControllerError::Overtaken)
+            }
+            Command::Create { share, mut facts, line, answer, .. } => {
                 let (id, now) = (share.id, self.parts.clock.now());
                 let mut next = (*share).clone();
                 let mut slot = Slot::new(*share, now);
@@ -265,9 +268,12 @@ impl Controller {
                 self.save(id, Saving { next: Arc::new(next), facts, result: Ok(()), job }, line);
             }
             // Whoever asked may have lost patience.
+            Command::NotClosed(answer) => {
+                let _ = answer.send(self.slots.values().filter(|slot| slot.may_live()).map(|slot| slot.share.id).collect());
+            }
             Command::Ping(sign) => drop(sign.send(())),
             Command::Act { id, event, answer } => self.decide(id, Job { events: vec![event], answer }),
-            Command::TakeUp { share, event, answer } => {
+            Command::TakeUp { share, event, answer, .. } => {
                 let (id, now) = (share.id, self.parts.clock.now());
                 // Two owners may open it again at once; the second is told that it is not closed.
                 self.slots.entry(id).or_insert_with(|| Slot::new(*share, now));
@@ -439,6 +445,10 @@ impl Controller {
             self.parts.metrics.happened(fact);
             tracing::info!(share.id = %id, fact = ?for_the_log(fact), "{}", words_of(fact));
         }
+        if saving.facts.iter().any(|fact| matches!(fact, Fact::Reopened | Fact::Undone)) {
+            // Whoever else would open it has read it as it was before, and may be told of it only when it is closed once more.
+            self.shared.intents.take_back(id);
+        }
         let opens = saving.facts.contains(&Fact::Created) && slot.share.phase == Phase::Open;
         if opens && self.leave_at.is_none() {
             self.open_at_once(id);
@@ -469,7 +479,8 @@ impl Controller {
         let is_new = saving.job.events.is_empty();
         if is_new {
             // It was never saved, so it never was.
-            self.slots.remove(&id);
+            let waited = self.slots.remove(&id).map_or_else(VecDeque::new, |slot| slot.queue);
+            waited.into_iter().for_each(|job| job.answer.fail(ControllerError::UnknownShare(id)));
             return saving.job.answer.fail(error.into());
         }
         if matches!(error, StoreError::Spent) {

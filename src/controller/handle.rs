@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::intents::{Intent, Intents};
 use super::slot::Answer;
 use super::{Change, ControllerError, MAX_LIVING, MAX_MESSAGE_BYTES, MAX_NOTE_BYTES, NewShare, Parts, View};
 use crate::catalog::{Catalog, CatalogError, Digests};
@@ -59,6 +60,8 @@ pub(super) enum Command {
         facts: Vec<Fact>,
         /// Who makes it, for the audit log; saved together with the share.
         line: Option<AuditEntry>,
+        /// Says that it is wanted no more.
+        taken_back: CancellationToken,
         answer: Answer,
     },
     Act {
@@ -69,8 +72,12 @@ pub(super) enum Command {
     TakeUp {
         share: Box<Share>,
         event: Event,
+        /// Says that it is wanted no more.
+        taken_back: CancellationToken,
         answer: Answer,
     },
+    /// Asks which shares are not closed, those too that are being made or opened again and that nobody has heard of yet.
+    NotClosed(oneshot::Sender<Vec<ShareId>>),
     /// Asks for a sign of life.
     Ping(oneshot::Sender<()>),
 }
@@ -86,10 +93,12 @@ pub(super) struct Shared {
     living: RwLock<HashMap<ShareId, Arc<View>>>,
     /// The closed shares whose door answered when somebody last looked from outside.
     still_open: RwLock<HashSet<ShareId>>,
+    /// What was asked for and would open a door.
+    pub(super) intents: Arc<Intents>,
     /// Says that the program stops: nothing is begun any more.
     stopping: CancellationToken,
     store: Arc<dyn Store>,
-    catalog: Arc<Catalog>,
+    pub(super) catalog: Arc<Catalog>,
     pub(super) digests: Arc<Digests>,
     pub(super) tunnel: Arc<dyn Tunnel>,
     clock: Arc<dyn Clock>,
@@ -110,6 +119,7 @@ impl Shared {
             changes: broadcast::channel(MAX_BEHIND).0,
             living: RwLock::new(HashMap::new()),
             still_open: RwLock::default(),
+            intents: Arc::default(),
             stopping: CancellationToken::new(),
             store: parts.store.clone(),
             catalog: parts.catalog.clone(),
@@ -198,19 +208,32 @@ impl Handle {
     /// # Errors
     /// As [`Handle::create`].
     pub async fn create_as(&self, id: ShareId, new: NewShare) -> Result<Arc<View>, ControllerError> {
-        self.make(id, new, None).await
+        self.make(id, new, None, &self.intend(None)).await
     }
 
     /// As [`Handle::create_as`], with the audit line of who makes it: where that cannot be written, nothing is made.
     ///
     /// # Errors
     /// As [`Handle::create`]; no line is written then.
-    pub async fn create_noted(&self, id: ShareId, new: NewShare, line: AuditEntry) -> Result<Arc<View>, ControllerError> {
-        self.make(id, new, Some(line)).await
+    pub async fn create_noted(&self, id: ShareId, new: NewShare, line: AuditEntry, intent: &Intent) -> Result<Arc<View>, ControllerError> {
+        self.make(id, new, Some(line), intent).await
     }
 
-    async fn make(&self, id: ShareId, new: NewShare, line: Option<AuditEntry>) -> Result<Arc<View>, ControllerError> {
+    /// Holds the wish to make shares, or to open `share` again, from now on. Whoever asks for it takes this before they wait for anything.
+    pub fn intend(&self, share: Option<ShareId>) -> Intent {
+        self.0.intents.hold(share)
+    }
+
+    pub(super) async fn make(
+        &self,
+        id: ShareId,
+        new: NewShare,
+        line: Option<AuditEntry>,
+        intent: &Intent,
+    ) -> Result<Arc<View>, ControllerError> {
         let shared = &self.0;
+        // The rest of a batch does not go to the NAS for nothing.
+        intent.stands()?;
         self.may_begin()?;
         self.check(&new)?;
         let policy = Policy::new(new.policy, self.limits(), shared.clock.now())?;
@@ -218,7 +241,8 @@ impl Handle {
         let (mut share, facts) = Share::new(id, random::token_id(), file, policy, new.note, shared.clock.now());
         share.message = new.message;
         let changes = self.watch();
-        let view = shared.ask(|answer| Command::Create { share: Box::new(share), facts, line, answer }).await?;
+        let view =
+            shared.ask(|answer| Command::Create { share: Box::new(share), facts, line, taken_back: intent.taken_back(), answer }).await?;
         self.when_open(view, changes).await
     }
 
@@ -229,6 +253,7 @@ impl Handle {
     /// As [`Handle::create_noted`].
     pub async fn create_self_test(&self, id: ShareId, limits: Limits, line: AuditEntry) -> Result<Arc<View>, ControllerError> {
         let shared = &self.0;
+        let intent = self.intend(None);
         self.may_begin()?;
         let now = shared.clock.now();
         let wish = PolicyRequest { expires_in_seconds: Some(limits.max_tunnel.as_secs()), ..PolicyRequest::default() };
@@ -236,7 +261,8 @@ impl Handle {
         let path = CatalogPath::self_test();
         let file = SharedFile { identity: shared.catalog.open(&path).await?.identity, path };
         let (share, facts) = Share::new(id, random::token_id(), file, policy, None, now);
-        shared.ask(|answer| Command::Create { share: Box::new(share), facts, line: Some(line), answer }).await
+        let (share, taken_back) = (Box::new(share), intent.taken_back());
+        shared.ask(|answer| Command::Create { share, facts, line: Some(line), taken_back, answer }).await
     }
 
     /// Returns the self-tests that are not closed.
@@ -270,23 +296,30 @@ impl Handle {
         Ok(())
     }
 
-    /// Closes a share. Doing it twice is fine.
+    /// Closes a share, and takes back what was asked before and would open it again. Doing it twice is fine.
     ///
     /// # Errors
     /// [`ControllerError`] where there is no such share or the store is not available.
     pub async fn revoke(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
+        self.0.intents.take_back(id);
         self.act(id, Event::Revoked).await
     }
 
-    /// Closes every share that lives, a self-test too, several at once. Returns how many it closed; doing it twice is fine.
+    /// Closes every share that lives, a self-test too, several at once, and takes back what was asked before and would open any. Returns
+    /// how many it closed; doing it twice is fine.
     ///
     /// # Errors
     /// The first [`ControllerError`] of any of them; each is tried all the same, and what could not be saved is shut.
     pub async fn revoke_all(&self) -> Result<usize, ControllerError> {
-        let open: Vec<ShareId> = self.all_living().iter().filter(|view| view.share.outcome().is_none()).map(|view| view.share.id).collect();
-        let closing = open.len();
-        let closed = stream::iter(open).map(|id| self.revoke(id)).buffer_unordered(CLOSE_AT_ONCE).collect::<Vec<_>>().await;
-        closed.into_iter().collect::<Result<Vec<_>, _>>().map(|_| closing)
+        self.0.intents.take_all_back();
+        // Asked behind that: what the task had taken up before is on the list, and it takes up nothing more.
+        let (reply, answer) = oneshot::channel();
+        self.0.commands.try_send(Command::NotClosed(reply)).map_err(|_| ControllerError::Busy)?;
+        let open = answer.await.map_err(|_| ControllerError::Busy)?;
+        let closed = stream::iter(open).map(|id| self.act(id, Event::Revoked)).buffer_unordered(CLOSE_AT_ONCE).collect::<Vec<_>>().await;
+        // What could not be made in the end never was.
+        let was_made = |closed: &Result<_, _>| !matches!(closed, Err(ControllerError::UnknownShare(_)));
+        closed.into_iter().filter(was_made).collect::<Result<Vec<_>, _>>().map(|closed| closed.len())
     }
 
     /// Stops one transfer. Doing it twice is fine.
@@ -319,14 +352,14 @@ impl Handle {
     /// # Errors
     /// [`ControllerError`]; nothing is changed then.
     pub async fn reopen(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
-        self.reopen_as(id, random::token_id()).await
+        self.reopen_as(id, random::token_id(), &self.intend(Some(id))).await
     }
 
     /// Offers a closed share once more, with a new link whose id was chosen before.
     ///
     /// # Errors
     /// As [`Handle::reopen`].
-    pub async fn reopen_as(&self, id: ShareId, link: TokenId) -> Result<Arc<View>, ControllerError> {
+    pub async fn reopen_as(&self, id: ShareId, link: TokenId, intent: &Intent) -> Result<Arc<View>, ControllerError> {
         let shared = &self.0;
         self.may_begin()?;
         if shared.living.read().expect("nobody panics while holding the views").contains_key(&id) {
@@ -334,9 +367,9 @@ impl Handle {
         }
         let share = shared.store.share(id).await?.ok_or(ControllerError::UnknownShare(id))?;
         let file = shared.pin(&share.file.path).await?;
-        let event = Event::Reopened { link, file };
+        let (share, event, taken_back) = (Box::new(share), Event::Reopened { link, file }, intent.taken_back());
         let changes = self.watch();
-        let view = shared.ask(|answer| Command::TakeUp { share: Box::new(share), event, answer }).await?;
+        let view = shared.ask(|answer| Command::TakeUp { share, event, taken_back, answer }).await?;
         self.when_open(view, changes).await
     }
 
@@ -345,17 +378,27 @@ impl Handle {
     /// # Errors
     /// [`ControllerError`], mostly `Refused`; nothing is changed then.
     pub async fn undo(&self, id: ShareId) -> Result<Arc<View>, ControllerError> {
+        self.undo_as(id, &self.intend(Some(id))).await
+    }
+
+    /// As [`Handle::undo`], by a wish that was held before.
+    ///
+    /// # Errors
+    /// As [`Handle::undo`].
+    pub async fn undo_as(&self, id: ShareId, intent: &Intent) -> Result<Arc<View>, ControllerError> {
         let shared = &self.0;
         self.may_begin()?;
         let deadline = Instant::now() + WAIT_FOR_SHUT;
         while let Some(view) = self.living_view(id) {
+            intent.stands()?;
             if view.share.outcome().is_none() || Instant::now() >= deadline {
                 return Err(ControllerError::Refused(Refused::NotClosed));
             }
             sleep(LOOK_EVERY).await;
         }
         let share = shared.store.share(id).await?.ok_or(ControllerError::UnknownShare(id))?;
-        let view = shared.ask(|answer| Command::TakeUp { share: Box::new(share), event: Event::Undone, answer }).await?;
+        let (share, event, taken_back) = (Box::new(share), Event::Undone, intent.taken_back());
+        let view = shared.ask(|answer| Command::TakeUp { share, event, taken_back, answer }).await?;
         // What is told from here on is of the share that is open again: it has the link that it had when it was closed.
         let changes = self.watch();
         self.when_open(self.living_view(id).unwrap_or(view), changes).await
@@ -500,7 +543,9 @@ impl Handle {
             // It lives no more: it is taken up for this one line.
             match self.0.store.share(id).await? {
                 Some(share) if share.is_closed() && share.link == link => {
-                    self.0.ask(|answer| Command::TakeUp { share: Box::new(share), event, answer }).await
+                    // It opens nothing, so no close takes it back.
+                    let (share, taken_back) = (Box::new(share), CancellationToken::new());
+                    self.0.ask(|answer| Command::TakeUp { share, event, taken_back, answer }).await
                 }
                 Some(_) | None => return Ok(false),
             }

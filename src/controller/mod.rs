@@ -5,11 +5,13 @@
 //!
 //! * `handle.rs`: what the others may ask. `event_loop.rs`: the task: inputs in, one at a time.
 //! * `slot.rs`: one living share, with what is known of it besides what is saved. `speed.rs`: how fast it goes.
+//! * `intents.rs`: what was asked for and would open a door, so that a close takes it back.
 //! * `prober.rs`: has ways in looked at from outside. `effects.rs`: opening and closing ways in. `reconcile.rs`: what the store says against what is really open (pure).
 
 mod effects;
 mod event_loop;
 mod handle;
+mod intents;
 mod prober;
 mod reconcile;
 mod slot;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 pub use event_loop::Controller;
 pub use handle::{Handle, name_in_link};
+pub use intents::Intent;
 pub use prober::Prober;
 
 use crate::catalog::{Catalog, CatalogError, Digests};
@@ -132,6 +135,9 @@ pub enum ControllerError {
     /// The share does not allow it as it stands.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// A close came behind it, or somebody else opened the share again first; nothing was opened.
+    #[error("while this waited, it was closed or somebody else opened it again, so nothing was opened; ask again if you still want it")]
+    Overtaken,
     /// The way in could not be opened; nothing was made.
     #[error("the way in could not be opened: {0}")]
     TunnelUnavailable(String),

@@ -227,6 +227,12 @@ impl Slot {
         }
     }
 
+    /// Returns whether the share is not closed, or will not be by what is being saved or waits for that.
+    pub(super) fn may_live(&self) -> bool {
+        let is_open = |share: &Arc<Share>| share.outcome().is_none();
+        is_open(&self.share) || self.saving.as_ref().is_some_and(is_open) || self.queue.iter().any(Job::reopens)
+    }
+
     /// Returns whether everything that is known of the share is saved.
     pub(super) fn is_saved(&self) -> bool {
         self.is_known && !self.is_dirty && !self.is_saving && self.queue.is_empty() && self.ahead.is_none()

@@ -1,3 +1,4 @@
+mod closing;
 mod looking;
 mod probing;
 mod undoing;
@@ -584,7 +585,7 @@ async fn the_audit_line_of_a_share_that_waited_for_the_nas_is_in_the_order_of_ti
     scene.store.append_audit(line("share.close")).await.unwrap();
     let path = CatalogPath::parse("film.mkv").unwrap();
     let new = NewShare { path, policy: PolicyRequest::default(), note: None, message: None };
-    scene.handle.create_noted(crate::token::random::share_id(), new, asked).await.unwrap();
+    scene.handle.create_noted(crate::token::random::share_id(), new, asked, &scene.handle.intend(None)).await.unwrap();
     let lines = scene.store.audit_lines(None, 9).await.unwrap();
     assert_eq!(lines.len(), 2);
     assert!(lines.is_sorted_by_key(|line| std::cmp::Reverse(line.entry.at)), "{lines:?}");

@@ -334,6 +334,7 @@ impl From<ControllerError> for Problem {
             ControllerError::NoteTooLong => Self::unprocessable("bad_note", sentence(&error)),
             ControllerError::MessageTooLong => Self::unprocessable("bad_message", sentence(&error)),
             ControllerError::TunnelUnavailable(_) => unavailable("tunnel_unavailable"),
+            ControllerError::Overtaken => Self::new(StatusCode::CONFLICT, "closed_meanwhile", sentence(&error)),
             ControllerError::TooMany => unavailable("too_many_shares"),
             ControllerError::Busy => unavailable("busy").retry_after(RETRY_AFTER),
             ControllerError::Catalog(error) => error.into(),
@@ -394,6 +395,8 @@ mod tests {
             (ControllerError::Refused(Refused::UndoAfterBytes), 409, "undo_after_bytes"),
             (ControllerError::Refused(Refused::UnknownTransfer), 404, "unknown_transfer"),
             (ControllerError::TunnelUnavailable("no".to_owned()), 503, "tunnel_unavailable"),
+            (ControllerError::Refused(Refused::SelfTest), 409, "refused"),
+            (ControllerError::Overtaken, 409, "closed_meanwhile"),
             (ControllerError::TooMany, 503, "too_many_shares"),
             (ControllerError::Busy, 503, "busy"),
         ] {

@@ -390,6 +390,9 @@ pub enum Refused {
     /// Somebody may have a byte of it.
     #[error("somebody had begun to download it, so that closing it cannot be taken back; open it again with a new link")]
     UndoAfterBytes,
+    /// It is the program's own, and is to be over soon.
+    #[error("this is a self-test, which ends by itself; it can be neither prolonged nor opened again")]
+    SelfTest,
 }
 
 fn downloads(n: u32) -> String {
@@ -754,6 +757,9 @@ impl Share {
                 }
             }
             Event::Extended { expires_in } => {
+                if self.file.is_self_test() {
+                    return Err(Refused::SelfTest);
+                }
                 if let Phase::Closing { outcome } | Phase::Closed { outcome, .. } = self.phase {
                     return Err(Refused::Closed(outcome));
                 }

@@ -21,7 +21,7 @@ use super::once::{Attempt, wish};
 use super::openapi::schema;
 use super::query::{parse_time, share_id};
 use super::wire::ShareJson;
-use crate::controller::{ControllerError, NewShare, View};
+use crate::controller::{ControllerError, Intent, NewShare, View};
 use crate::http::auth::Caller;
 use crate::http::problem::{Problem, ProblemJson};
 use crate::share::{CatalogPath, InvalidNetwork, Network, OnStall, PolicyRequest, ShareId, State as ShareState};
@@ -62,8 +62,9 @@ pub(super) async fn create(
             let pattern = new_share(object, CatalogPath::root())?;
             side.controller.check(&pattern)?;
             let ids = paths.iter().map(|_| random::share_id().to_string()).collect();
-            let doer = side.clone();
-            let work = move |attempt| create_all(doer, caller, paths, pattern, attempt);
+            // One for all: a close in the middle leaves the rest of them unmade.
+            let (doer, intent) = (side.clone(), side.controller.intend(None));
+            let work = move |attempt| create_all(doer, caller, paths, pattern, attempt, intent);
             let results = side.once.run(&headers, wish, ids, side.clock.now(), work).await?;
             Ok((StatusCode::MULTI_STATUS, Json(BatchJson { results })).into_response())
         }
@@ -83,21 +84,28 @@ pub(in crate::http) async fn create_once(
     wish: [u8; 32],
     new: NewShare,
 ) -> Result<Arc<View>, Problem> {
-    let (doer, caller) = (side.clone(), caller.clone());
+    let (doer, caller, intent) = (side.clone(), caller.clone(), side.controller.intend(None));
     let work = move |Attempt { ids, is_repeat, is_done }: Attempt| async move {
         let id = planned(&ids, 0)?;
-        if is_done { view_of(&doer, id).await } else { make(&doer, &caller, id, is_repeat, new).await }
+        if is_done { view_of(&doer, id).await } else { make(&doer, &caller, id, is_repeat, new, &intent).await }
     };
     side.once.run(headers, wish, vec![random::share_id().to_string()], side.clock.now(), work).await
 }
 
 /// Makes a share under an id that was chosen before; where an earlier attempt made it, that is the answer.
-async fn make(side: &OwnerSide, caller: &Caller, id: ShareId, is_repeat: bool, new: NewShare) -> Result<Arc<View>, Problem> {
+async fn make(
+    side: &OwnerSide,
+    caller: &Caller,
+    id: ShareId,
+    is_repeat: bool,
+    new: NewShare,
+    intent: &Intent,
+) -> Result<Arc<View>, Problem> {
     if is_repeat && let Some(view) = side.controller.created(id).await? {
         return Ok(view);
     }
     let line = side.audit_line(caller, "share.create", id.as_str(), &new.path.to_text());
-    Ok(side.controller.create_noted(id, new, line).await?)
+    Ok(side.controller.create_noted(id, new, line, intent).await?)
 }
 
 /// Makes a share for each path, several at once. What went wrong with one does not touch the others.
@@ -107,13 +115,15 @@ async fn create_all(
     paths: Vec<String>,
     pattern: NewShare,
     Attempt { ids, is_repeat, .. }: Attempt,
+    intent: Intent,
 ) -> Result<Vec<ResultJson>, Problem> {
+    let intent = &intent;
     let each = paths.into_iter().enumerate().map(|(index, text)| {
         let (side, caller, pattern, id) = (side.clone(), caller.clone(), pattern.clone(), planned(&ids, index));
         async move {
             let made = async {
                 let path = CatalogPath::parse(&text)?;
-                make(&side, &caller, id?, is_repeat, NewShare { path, ..pattern }).await
+                make(&side, &caller, id?, is_repeat, NewShare { path, ..pattern }, intent).await
             };
             match made.await {
                 Ok(view) => ResultJson {
@@ -305,8 +315,9 @@ pub(super) async fn reopen(
     let id = share_id(&id)?;
     let is_undo = object.flag("undo")?;
     object.finish()?;
+    let intent = side.controller.intend(Some(id));
     if is_undo {
-        return undo(&side, &caller, &headers, id).await;
+        return undo(&side, &caller, &headers, id, intent).await;
     }
     let wish = wish(&[b"reopen", id.as_str().as_bytes()]);
     let (doer, actor) = (side.clone(), caller.clone());
@@ -318,13 +329,19 @@ pub(super) async fn reopen(
             return Ok(view);
         }
         doer.audit(&actor, "share.reopen", id.as_str(), &view.share.file.path.to_text()).await?;
-        Ok(doer.controller.reopen_as(id, link).await?)
+        Ok(doer.controller.reopen_as(id, link, &intent).await?)
     };
     let view = side.once.run(&headers, wish, vec![random::token_id().to_string()], side.clock.now(), work).await?;
     Ok(json_of(&side, &caller, &view))
 }
 
-async fn undo(side: &Arc<OwnerSide>, caller: &Caller, headers: &HeaderMap, id: ShareId) -> Result<Json<ShareJson>, Problem> {
+async fn undo(
+    side: &Arc<OwnerSide>,
+    caller: &Caller,
+    headers: &HeaderMap,
+    id: ShareId,
+    intent: Intent,
+) -> Result<Json<ShareJson>, Problem> {
     let wish = wish(&[b"undo", id.as_str().as_bytes()]);
     let (doer, actor) = (side.clone(), caller.clone());
     let work = move |Attempt { is_repeat, is_done, .. }: Attempt| async move {
@@ -334,7 +351,7 @@ async fn undo(side: &Arc<OwnerSide>, caller: &Caller, headers: &HeaderMap, id: S
             return Ok(view);
         }
         doer.audit(&actor, "share.undo", id.as_str(), &view.share.file.path.to_text()).await?;
-        Ok(doer.controller.undo(id).await?)
+        Ok(doer.controller.undo_as(id, &intent).await?)
     };
     let view = side.once.run(headers, wish, vec![id.to_string()], side.clock.now(), work).await?;
     Ok(json_of(side, caller, &view))

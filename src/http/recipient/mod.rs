@@ -258,7 +258,8 @@ fn page_of(reader: Reader, refused: &Refused, share: &Share) -> Page {
         | Refused::TransferOver(_)
         | Refused::NotClosed
         | Refused::UndoTooLate
-        | Refused::UndoAfterBytes => reader.gone(),
+        | Refused::UndoAfterBytes
+        | Refused::SelfTest => reader.gone(),
     }
 }
 

@@ -14,6 +14,9 @@ impl Share {
     /// # Errors
     /// [`Refused`], with the reason that the owner is told.
     pub fn may_undo(&self, now: Moment) -> Result<(), Refused> {
+        if self.file.is_self_test() {
+            return Err(Refused::SelfTest);
+        }
         match self.phase {
             Phase::Closed { outcome: Outcome::Revoked, .. } => {}
             Phase::Closed { .. } if self.has_sent() => return Err(Refused::UndoAfterBytes),

@@ -63,7 +63,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(202, "Share", "The share: its way in is still being opened, and its state says when it is.")
             .answers(207, "Batch", "What came of each of the `paths`, in their order.")
             .problem(404, "There is no such file (`unknown_file`).")
-            .problem(409, "It is refused as things stand.")
+            .problem(409, "All doors were closed while this waited, so it was not made (`closed_meanwhile`).")
             .problem(
                 422,
                 "A field is wrong (`bad_field`, `unknown_field`, `bad_policy`, `bad_path`), it is a folder, or the \
@@ -81,7 +81,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .of(SHARES)
             .about(
                 "Closes every share that lives. The answer comes when each of them is saved as closing; what is being sent is cut within a \
-                 second. Doing it twice is fine.",
+                 second. What was asked for before and would open one still opens nothing any more. Doing it twice is fine.",
             )
             .answers_json(200, object([("closing", whole(0), "How many this closed.")]), "All are closing or closed."),
         get("/api/v1/shares/{id}", "Show a share")
@@ -124,7 +124,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .problem(
                 409,
                 "It is not closed (`refused`), or its close cannot be taken back: too late, or not closed by its owner \
-                 (`undo_too_late`), or a download had begun (`undo_after_bytes`).",
+                 (`undo_too_late`), or a download had begun (`undo_after_bytes`). Or it was closed \
+                 once more, or opened by somebody else, while this waited (`closed_meanwhile`).",
             )
             .problem(422, "A field is wrong, the file cannot be shared any more, or the `Idempotency-Key` was used for another request."),
         get("/api/v1/shares/{id}/qr.svg", "Show the link as a QR code")

@@ -136,6 +136,30 @@ async fn all_doors_are_closed_with_one_request() {
     assert_eq!((&line["action"], &line["target"]), (&json!("shares.close_all"), &json!("")));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_under_way_makes_no_more_once_all_doors_are_closed() {
+    let scene = scene().await;
+    // Those that are made at once wait for their way in, and the others for them.
+    *scene.tunnel.opening.lock().unwrap() = Mood::Hangs;
+    let batch = json!({ "paths": vec!["film.mkv"; 40] }).to_string();
+    let close = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let closed = scene.call("DELETE", "/api/v1/shares").await.expect(200).json();
+        *scene.tunnel.opening.lock().unwrap() = Mood::Works;
+        closed
+    };
+    let (made, closed) = tokio::join!(scene.call("POST", "/api/v1/shares").json(batch), close);
+    let (made, closing) = (made.expect(207).json(), closed["closing"].as_u64().unwrap() as usize);
+    assert!((1..40).contains(&closing), "{closing}");
+    let results = made["results"].as_array().unwrap();
+    let refused: Vec<&Value> = results.iter().filter(|result| result["status"] == 409).collect();
+    assert_eq!(refused.len(), 40 - closing);
+    assert!(refused.iter().all(|result| result["problem"]["code"] == "closed_meanwhile"), "{refused:?}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(scene.side.controller.living().len(), 0);
+    assert!(scene.tunnel.doors.all_open().is_empty());
+}
+
 #[tokio::test]
 async fn a_share_says_who_looked_and_who_downloads_it_at_the_moment() {
     let scene = scene().await;
