@@ -20,17 +20,17 @@ use crate::share::{
     Unprobed,
 };
 
-/// Writes a length in English, for diagnostics; see [`catalogue::Units::size`].
+/// Writes a length in English, for diagnostics; see `Units::size`.
 pub fn size_text(bytes: u64) -> String {
     words(Language::English).units.size(bytes)
 }
 
-/// Writes a length of time in English, for diagnostics; see [`catalogue::Units::duration`].
+/// Writes a length of time in English, for diagnostics; see `Units::duration`.
 pub fn duration_text(duration: Duration) -> String {
     words(Language::English).units.duration(duration)
 }
 
-/// Writes a time of day in English, for diagnostics; see [`catalogue::Units::time`].
+/// Writes a time of day in English, for diagnostics; see `Units::time`.
 pub fn time_text(at: Timestamp, now: Timestamp) -> String {
     words(Language::English).units.time(at, now)
 }
