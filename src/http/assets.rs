@@ -23,6 +23,10 @@ struct Owner;
 #[folder = "web/shared/"]
 struct Shared;
 
+#[derive(Embed)]
+#[folder = "web/words/"]
+struct Words;
+
 /// Marks an answer as a part of a page, which no browser shows by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Part;
@@ -33,7 +37,10 @@ pub async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
     let data = match path.split_once('/') {
         Some(("owner", name)) => Owner::get(name).map(|file| file.data),
         Some(("shared", name)) => Shared::get(name).map(|file| file.data),
-        Some(("words", name)) => words_of_pages(name).map(|text| Cow::Owned(text.into_bytes())),
+        Some(("words", name)) => {
+            let words = words_of_pages(name).map(|text| Cow::Owned(text.into_bytes()));
+            words.or_else(|| Words::get(name).map(|file| file.data))
+        }
         _ => None,
     };
     match data {

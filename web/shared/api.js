@@ -1,6 +1,6 @@
 // Speaks to the REST API of the owner side.
 
-import { say, words } from './words.js';
+import { help, say, words } from './words.js';
 
 /** Where the API is: next to the page's own files, below whatever prefix a proxy puts before both. */
 export const BASE = new URL('../../api/v1', import.meta.url).pathname;
@@ -45,7 +45,7 @@ export async function request(method, path, { body, query, signal, key } = {}) {
     });
     const text = await response.text();
     if (response.status === 401) signInAgain();
-    if (!response.ok) throw problem(response, text);
+    if (!response.ok) throw await problem(response, text);
     return text === '' ? null : JSON.parse(text);
   } catch (error) {
     if (error instanceof ApiError || signal?.aborted) throw error;
@@ -80,10 +80,14 @@ function queryString(query = {}) {
  * @param {Response} response
  * @param {string} text
  */
-function problem(response, text) {
+async function problem(response, text) {
   try {
     const { detail, code } = JSON.parse(text);
-    if (typeof detail === 'string') return new ApiError(sentence(detail), String(code), response.status);
+    if (typeof detail === 'string') {
+      const { errors } = await help();
+      const said = Object.hasOwn(errors, code) ? say(errors[code], { detail }) : sentence(detail);
+      return new ApiError(said, String(code), response.status);
+    }
   } catch {
     // Not JSON: something between us and Portcullis answered.
   }

@@ -12,6 +12,16 @@ export const language = LANGUAGES.includes(said) ? said : 'en';
 export const words = (await import(`../words/${language}.js`)).default;
 
 /**
+ * Returns what the server says in English only, by another language's words: its refusals by their code, its settings by their
+ * names. It is loaded when it is needed; where it cannot be, or there is nothing in it, the server's own words stand.
+ * @returns {Promise<{errors: Record<string, string>, settings: Record<string, string>}>}
+ */
+export async function help() {
+  const none = { errors: {}, settings: {} };
+  return language === 'en' ? none : import(`../words/help.${language}.js`).then((module) => module.default, () => none);
+}
+
+/**
  * Fills the places of a text in, as `{name}`. Of a text that reads otherwise for one, `n` chooses; numbers are written as the
  * language does.
  * @param {string|{one: string, other: string}} text

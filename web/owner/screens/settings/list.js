@@ -3,7 +3,7 @@
 import { request } from '../../../shared/api.js';
 import { element } from '../../../shared/dom.js';
 import { displayText } from '../../../shared/format.js';
-import { say, words } from '../../../shared/words.js';
+import { help, say, words } from '../../../shared/words.js';
 import { Pane, factLine, section } from '../parts.js';
 
 /**
@@ -24,15 +24,16 @@ export function listSection() {
     const wanted = filter.value.trim().toLowerCase().split(/\s+/);
     let n = 0;
     for (const [setting, row] of rows) {
-      const text = [setting.name, setting.flag, setting.help, setting.value].join(' ').toLowerCase();
+      const text = [setting.name, setting.flag, row.textContent].join(' ').toLowerCase();
       row.hidden = !wanted.every((part) => text.includes(part)) || (onlySet.checked && setting.origin === 'default');
       n += row.hidden ? 0 : 1;
     }
     none.hidden = n > 0;
     found.textContent = say(settings.found, { n });
   };
-  pane.fill(() => request('GET', '/settings'), ({ settings: all, notes = [] }) => {
-    rows = all.map((/** @type {Setting} */ setting) => [setting, row(setting)]);
+  const load = async () => ({ ...await request('GET', '/settings'), known: (await help()).settings });
+  pane.fill(load, ({ settings: all, notes = [], known }) => {
+    rows = all.map((/** @type {Setting} */ setting) => [setting, row(setting, known[setting.name])]);
     show();
     return [
       ...notes.map((/** @type {string} */ note) => element('p', { class: 'note-box', lang: 'en' }, displayText(note))),
@@ -46,16 +47,19 @@ export function listSection() {
     found, pane.box);
 }
 
-/** @param {Setting} setting */
-function row(setting) {
+/**
+ * @param {Setting} setting
+ * @param {string|undefined} said what it does, in the reader's language, where that is known
+ */
+function row(setting, said) {
   const { settings } = words;
-  const { name, flag, default: preset, help, reloads } = setting;
+  const { name, flag, default: preset, help: about, reloads } = setting;
   const isDefault = setting.origin === 'default';
   return element('li', { class: isDefault ? 'setting' : 'setting is-set' },
     element('div', { class: 'setting-head' },
       element('h3', {}, element('code', {}, name)),
       element('p', { class: 'value' }, valueOf(setting))),
-    element('p', { class: 'help', lang: 'en' }, help),
+    said === undefined ? element('p', { class: 'help', lang: 'en' }, about) : element('p', { class: 'help' }, said),
     factLine(originOf(setting), !isDefault && preset !== null && say(settings.default, { value: preset }), flag && element('code', {}, flag),
       reloads ? settings.reloads : settings.restart));
 }
