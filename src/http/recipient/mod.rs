@@ -153,7 +153,8 @@ async fn no_bytes(State(pages): State<RecipientPages>, why: Option<Extension<NoB
         return page(reader.ended(outcome));
     }
     page(match end {
-        Some(TransferEnd::Completed) => reader.delivered(&mine::delivered(&view, transfer, None)),
+        // A program that comes back for bytes must not take the page for them.
+        Some(TransferEnd::Completed) => Page { status: 410, ..reader.delivered(&mine::delivered(&view, transfer, None)) },
         Some(TransferEnd::Stalled) => reader.ended(Outcome::Stalled),
         Some(TransferEnd::Stopped | TransferEnd::Cut) => reader.ended(Outcome::Revoked),
         Some(TransferEnd::NeverBegan) | None => reader.a_moment(),
