@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { Browser, Server, stopAll, until } from './harness.mjs';
+import { isBehindNginx } from './nginx.mjs';
 
 const SIZE = 3_000_000;
 /** So slow that something can happen meanwhile; the whole takes some seconds. */
@@ -43,7 +44,10 @@ test('of two who press at the same instant one gets the file, and the other read
   assert.equal((await server.show(share.id)).transfers, 1);
 }));
 
-test('a download goes on from where it was after the server was killed', () => withBrowsers(1, async (browser) => {
+// What nginx has begun to send goes on without the server.
+const skip = isBehindNginx() && 'nginx goes on sending';
+
+test('a download goes on from where it was after the server was killed', { skip }, () => withBrowsers(1, async (browser) => {
   const share = await server.share('holiday film.mkv', SLOW);
   const page = await browser.open(share.url);
   // The page's own stream is cut with the server.
