@@ -61,8 +61,10 @@ export class FileBrowser {
       this.#shown = new Promise((resolve) => { this.#timer = setTimeout(() => resolve(this.#show()), TYPING_MS); });
     });
     search.addEventListener('keydown', (event) => this.#searchKey(event));
-    list.addEventListener('above', () => search.focus());
-    for (const box of [list, this.#boxes.recent]) box.addEventListener('keydown', (event) => this.#rowKey(event));
+    for (const box of [list, this.#boxes.recent]) {
+      box.addEventListener('above', () => search.focus());
+      box.addEventListener('keydown', (event) => this.#rowKey(event));
+    }
     document.addEventListener('keydown', (event) => this.#shortcut(event));
     addEventListener('hashchange', () => this.#goToHash());
     this.#goToHash();

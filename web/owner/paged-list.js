@@ -38,7 +38,7 @@ export class PagedList {
     this.#box = box;
     this.#row = row;
     box.append(this.#rows, this.#end);
-    box.addEventListener('keydown', (event) => this.#walk(event));
+    box.addEventListener('keydown', (event) => walkRows(box, event));
     this.#near = new IntersectionObserver((seen) => seen.forEach((s) => (s.isIntersecting ? this.#fill(s.target) : this.#clear(s.target))), {
       rootMargin: AHEAD,
     });
@@ -145,16 +145,20 @@ export class PagedList {
     } }, words.shell.retry);
     this.#end.replaceChildren(element('div', { class: 'failed' }, element('p', { class: 'error', role: 'alert' }, error.message), again));
   }
+}
 
-  /** Arrow keys walk from row to row. @param {KeyboardEvent} event */
-  #walk(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const from = /** @type {HTMLElement} */ (event.target).closest('.row');
-    if (!step || !from || event.altKey || event.ctrlKey || event.metaKey) return;
-    const keys = /** @type {HTMLElement[]} */ ([...this.#rows.querySelectorAll('.key')]);
-    const at = keys.findIndex((key) => from === key || from.contains(key));
-    event.preventDefault();
-    keys[at + step]?.focus();
-    if (at + step < 0) this.#box.dispatchEvent(new CustomEvent('above'));
-  }
+/**
+ * Lets the arrow keys walk from row to row of a box; who walks up from its first row makes it dispatch `above`.
+ * @param {HTMLElement} box
+ * @param {KeyboardEvent} event
+ */
+export function walkRows(box, event) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const from = /** @type {HTMLElement} */ (event.target).closest('.row');
+  if (!step || !from || event.altKey || event.ctrlKey || event.metaKey) return;
+  const keys = /** @type {HTMLElement[]} */ ([...box.querySelectorAll('.key')]);
+  const at = keys.findIndex((key) => from === key || from.contains(key));
+  event.preventDefault();
+  keys[at + step]?.focus();
+  if (at + step < 0) box.dispatchEvent(new CustomEvent('above'));
 }

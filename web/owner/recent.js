@@ -4,6 +4,7 @@ import { request } from '../shared/api.js';
 import { element } from '../shared/dom.js';
 import { words } from '../shared/words.js';
 import { fileRow } from './file-row.js';
+import { walkRows } from './paged-list.js';
 
 /** @typedef {import('./file-row.js').Entry} Entry */
 
@@ -22,7 +23,7 @@ export class RecentFiles {
   constructor(box, actions) {
     this.#box = box;
     this.#actions = actions;
-    box.addEventListener('keydown', (event) => walk(box, event));
+    box.addEventListener('keydown', (event) => walkRows(box, event));
   }
 
   async show() {
@@ -42,19 +43,4 @@ export class RecentFiles {
     this.#asked += 1;
     this.#box.hidden = true;
   }
-}
-
-/**
- * Arrow keys walk from row to row.
- * @param {HTMLElement} box
- * @param {KeyboardEvent} event
- */
-function walk(box, event) {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  const row = /** @type {HTMLElement} */ (event.target).closest('.row');
-  if (!step || !row) return;
-  event.preventDefault();
-  const keys = [...box.querySelectorAll('.key')];
-  const at = keys.findIndex((key) => row === key || row.contains(key));
-  /** @type {HTMLElement|undefined} */ (keys[at + step])?.focus();
 }
