@@ -51,3 +51,9 @@ test('a refusal is told in German by its code, with the server’s own words whe
   refuse(418, { code: 'toString', detail: 'something else' });
   await assert.rejects(request('GET', '/files/a'), { message: 'Something else.' });
 });
+
+test('what is refused among several is told in German, too', async () => {
+  const { refusal } = await import('../../web/shared/api.js');
+  const { message, code, status } = await refusal({ code: 'is_folder', detail: 'This is a folder.' }, 422);
+  assert.deepEqual([message, code, status], ['Das ist ein Ordner. Geteilt werden einzelne Dateien.', 'is_folder', 422]);
+});

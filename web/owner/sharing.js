@@ -1,6 +1,6 @@
 // Shares at once: makes the links, copies them, and shows the card.
 
-import { newKey, request } from '../shared/api.js';
+import { newKey, refusal, request } from '../shared/api.js';
 import { announce } from '../shared/dom.js';
 import { displayText } from '../shared/format.js';
 import { say, words } from '../shared/words.js';
@@ -92,7 +92,8 @@ export class Sharing {
     if (entries.length === 1) return { shares: [await this.#book.create({ path: entries[0].path, ...wish }, key)], refusals: [] };
     const { results } = await request('POST', '/shares', { body: { paths: entries.map((entry) => entry.path), ...wish }, key });
     const shares = results.filter((/** @type {any} */ result) => result.share).map((/** @type {any} */ result) => this.#book.made(result.share));
-    const refusals = results.filter((/** @type {any} */ result) => result.problem).map((/** @type {any} */ result) => new Error(result.problem.detail));
+    const refused = results.filter((/** @type {any} */ result) => result.problem);
+    const refusals = await Promise.all(refused.map((/** @type {any} */ result) => refusal(result.problem, result.status)));
     return { shares, refusals };
   }
 

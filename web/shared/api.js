@@ -82,16 +82,22 @@ function queryString(query = {}) {
  */
 async function problem(response, text) {
   try {
-    const { detail, code } = JSON.parse(text);
-    if (typeof detail === 'string') {
-      const { errors } = await help();
-      const said = Object.hasOwn(errors, code) ? say(errors[code], { detail }) : sentence(detail);
-      return new ApiError(said, String(code), response.status);
-    }
+    const told = JSON.parse(text);
+    if (typeof told.detail === 'string') return await refusal(told, response.status);
   } catch {
     // Not JSON: something between us and Portcullis answered.
   }
   return new ApiError(say(words.shell.no_reason, { status: String(response.status) }), 'unknown', response.status);
+}
+
+/**
+ * Tells a refusal in the reader's language.
+ * @param {{detail: string, code: string}} told
+ * @param {number} status
+ */
+export async function refusal({ detail, code }, status) {
+  const { errors } = await help();
+  return new ApiError(Object.hasOwn(errors, code) ? say(errors[code], { detail }) : sentence(detail), String(code), status);
 }
 
 /** @param {string} text */
