@@ -1,7 +1,6 @@
 // What reaches an owner who looks elsewhere: the tab's title, and the system's notifications.
 
-import { displayText } from '../shared/format.js';
-import { localTimes } from '../shared/format.js';
+import { displayText, localTimes } from '../shared/format.js';
 import { say, words } from '../shared/words.js';
 
 /** @typedef {import('./share-book.js').Share} Share */

@@ -15,7 +15,7 @@ import { toast } from './toast.js';
 const LINK_TIMEOUT_MS = 20_000;
 /** Within how long the same press again is one by mistake. */
 const TWICE_MS = 2_000;
-/** Within how long whoever got no answer asks for the same; later it is another wish, and that share may be long over. */
+/** Within how long whoever waits for the answer, or lost it, asks for the same; later it is another wish, and that share may be over. */
 const LOST_MS = 60_000;
 
 export class Sharing {
@@ -43,7 +43,7 @@ export class Sharing {
     from.setAttribute('aria-busy', 'true');
     // Pressed twice by mistake, or again since the answer was lost, it is the same wish and makes one share.
     const paths = JSON.stringify(entries.map((entry) => entry.path));
-    if (paths !== this.#last.paths || Date.now() > this.#last.until) this.#last = { paths, key: newKey(), until: 0 };
+    if (paths !== this.#last.paths || Date.now() > this.#last.until) this.#last = { paths, key: newKey(), until: Date.now() + LOST_MS };
     const last = this.#last;
     try {
       await this.make(entries, {}, last.key);
@@ -51,7 +51,7 @@ export class Sharing {
       return true;
     } catch (error) {
       const { message, status } = /** @type {Error & {status?: number}} */ (error);
-      if (status === 0) last.until = Date.now() + LOST_MS;
+      if (status !== 0) last.until = 0;
       toast(message, { isError: true });
       return false;
     } finally {
