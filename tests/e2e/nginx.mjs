@@ -64,7 +64,8 @@ export class Nginx {
   }
 }
 
-async function answers(port) {
+/** Returns whether somebody listens there. */
+export async function answers(port) {
   const socket = net.connect(port, '127.0.0.1');
   try {
     await once(socket, 'connect');

@@ -3,10 +3,10 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { answers } from '../nginx.mjs';
 import { until } from '../until.mjs';
 
 const examples = fileURLToPath(new URL('../../../compose/proxies/', import.meta.url));
@@ -99,17 +99,5 @@ export class Proxy {
   async stop() {
     this.process.kill('SIGKILL');
     if (this.process.exitCode === null && this.process.signalCode === null) await once(this.process, 'exit');
-  }
-}
-
-async function answers(port) {
-  const socket = net.connect(port, '127.0.0.1');
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
   }
 }
