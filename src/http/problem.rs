@@ -287,6 +287,7 @@ impl From<StoreError> for Problem {
         match &error {
             StoreError::Spent => Self::new(StatusCode::CONFLICT, "refused", sentence(&error)),
             StoreError::Full { .. } => Self::new(StatusCode::CONFLICT, "too_many", sentence(&error)),
+            StoreError::Conflict | StoreError::Overtaken => ControllerError::Busy.into(),
             StoreError::Unavailable { .. } | StoreError::Unusable { .. } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "store_unavailable",

@@ -6,6 +6,7 @@ mod history;
 mod log_mark;
 mod plans;
 mod retention;
+mod shared;
 mod stats;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ pub(super) use self::history::*;
 pub(super) use self::log_mark::*;
 pub(super) use self::plans::*;
 pub(super) use self::retention::*;
+pub(super) use self::shared::*;
 pub(super) use self::stats::*;
 
 /// Makes a test of each promise. `$store` makes a store and whatever must live as long as it.

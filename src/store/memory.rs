@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod shared;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -9,10 +10,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
+use tokio::sync::watch;
 
 use self::access::Access;
 use self::audit::AuditLog;
+use self::shared::Together;
 use super::audit::{AuditEntry, AuditLine, AuditVerdict};
+use super::shared::ControllerNumber;
 use super::stats::Rollup;
 use super::{
     ApiToken, ApiTokenId, Day, EventQuery, Forgotten, LogMark, MAX_DIGESTS, MAX_LOGS, MAX_PLANS, Plan, Record, Save, Session, ShareQuery,
@@ -22,7 +26,7 @@ use crate::share::{Fact, FileIdentity, Phase, Share, ShareId, Steady, Timestamp,
 
 /// Keeps everything in memory, by the same rules as a store that lasts.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Kept>);
+pub struct MemoryStore(Mutex<Kept>, watch::Sender<()>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -41,6 +45,7 @@ struct Kept {
     digests_kept: u64,
     /// By path, the one that was marked longest ago first.
     log_marks: VecDeque<(String, LogMark)>,
+    together: Together,
 }
 
 /// A row of the ledger.
@@ -56,10 +61,19 @@ impl MemoryStore {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().expect("nobody panics while holding the store")
     }
+
+    /// Says that there may be news.
+    fn tell(&self) {
+        self.1.send_replace(());
+    }
 }
 
 impl Kept {
     fn save(&mut self, save: Save) -> Result<Vec<u64>, StoreError> {
+        self.save_by(None, save, false)
+    }
+
+    fn save_by(&mut self, by: Option<ControllerNumber>, save: Save, takes: bool) -> Result<Vec<u64>, StoreError> {
         let share = &save.share;
         if save.facts.contains(&Fact::Created) && self.shares.contains_key(&share.id) {
             return Err(StoreError::unavailable("a share of this id exists already"));
@@ -86,6 +100,7 @@ impl Kept {
         }
         self.shares.insert(share.id, Share::clone(share));
         self.latest_steady = self.latest_steady.max(Some(save.at.steady));
+        self.together.written(by, share.id, &numbers, takes);
         Ok(numbers)
     }
 
@@ -111,6 +126,7 @@ impl Kept {
         let over: HashSet<ShareId> = self.shares.values().filter(|share| is_over(share)).map(|share| share.id).collect();
         let lines = self.events.len();
         self.shares.retain(|id, _| !over.contains(id));
+        over.iter().for_each(|id| self.together.forget(*id));
         self.links.retain(|_, link| !over.contains(&link.share));
         self.events.retain(|record| !over.contains(&record.share));
         self.rollup.forget(Day::of(before));
@@ -356,7 +372,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::MemoryStore;
-    use crate::store::contract::every_promise;
+    use crate::store::contract::{every_promise, every_shared_promise};
 
     every_promise!((Arc::new(MemoryStore::default()), ()));
+    every_shared_promise!((Arc::new(MemoryStore::default()), ()));
 }

@@ -6,6 +6,7 @@
 //! refused whole when no use is left, whatever the caller believed.
 //!
 //! * `memory.rs`: for tests. `sqlite.rs`: the embedded default. `contract.rs`: the promises, run on every backend.
+//! * `shared.rs`: what a store promises besides, where several controllers share it.
 //! * `access.rs`, `audit.rs`, `log_mark.rs`, `stats.rs`: what is kept besides shares, as values, and the rules of a chain and of a fold,
 //!   so that every backend keeps them alike.
 
@@ -13,6 +14,7 @@ mod access;
 pub mod audit;
 mod log_mark;
 pub mod memory;
+pub mod shared;
 pub mod sqlite;
 mod stats;
 
@@ -157,6 +159,12 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another controller has saved the share since it was read. Nothing was saved; look at it again and decide again.
+    #[error("another controller has changed this share at the same moment")]
+    Conflict,
+    /// Another controller watches the share now, or has taken this one's place. Nothing was saved.
+    #[error("another controller has taken this over")]
+    Overtaken,
     /// There are as many as may be. Nothing was saved.
     #[error("there are too many {what}: at most {most}")]
     Full {
