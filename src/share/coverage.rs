@@ -89,6 +89,11 @@ impl Coverage {
         self.covered_bytes() - before
     }
 
+    /// Adds all of another. Returns how many bytes are covered that were not before.
+    pub(super) fn add_all(&mut self, other: &Self) -> u64 {
+        other.0.iter().map(|piece| self.add(piece.range, piece.evidence)).sum()
+    }
+
     /// Returns how many bytes are covered.
     pub fn covered_bytes(&self) -> u64 {
         self.0.iter().map(|piece| piece.range.len()).sum()

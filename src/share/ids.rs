@@ -8,6 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Steady;
+
 /// Crockford's base 32 without its look-alikes, in lower case: what ids in URLs are written in.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -117,10 +119,42 @@ impl FromStr for TokenId {
     }
 }
 
-/// Names one HTTP request for bytes of a transfer; counted up by whoever serves it, unique within a process.
+/// Names one HTTP request for bytes of a transfer; unique among all that answer requests for it, and the greater the later it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RequestId(pub u64);
+
+impl RequestId {
+    /// Makes one that is unique among all controllers of a store, and greater than those that began earlier: the time in front (42 bits
+    /// of milliseconds, until 2109), the controller's number (12), then a count within the millisecond (10).
+    pub fn among(controller: ControllerNumber, now: Steady, count: u64) -> Self {
+        let time = u64::try_from(now.0).unwrap_or(0) & ((1 << 42) - 1);
+        Self(time << 22 | u64::from(controller.0 & 0xfff) << 10 | count & 0x3ff)
+    }
+
+    /// Returns which controller answers it; [`ControllerNumber::ALONE`] for one that shares its store with nobody, whose numbers count
+    /// up from 1.
+    pub fn controller(self) -> ControllerNumber {
+        ControllerNumber(if self.0 >> 22 == 0 { 0 } else { (self.0 >> 10 & 0xfff) as u16 })
+    }
+}
+
+/// The number of a controller since it began to share its store with others: from 1 on. None that lives has that of another; one that is
+/// started again has another than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ControllerNumber(pub u16);
+
+impl ControllerNumber {
+    /// That of a controller that shares its store with nobody.
+    pub const ALONE: Self = Self(0);
+}
+
+impl fmt::Display for ControllerNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl fmt::Display for ShareId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,8 +8,8 @@ pub use self::undo::UNDO_FOR;
 use super::network::network_of;
 use super::transfer::MAX_OPEN_REQUESTS;
 use super::{
-    ByteRange, Carrier, Clamped, Evidence, Folded, Looks, Moment, OnStall, Policy, Reach, Recipient, RequestId, ShareId, SharedFile,
-    Steady, Timestamp, TokenId, Transfer, TransferEnd, TransferId,
+    ByteRange, Carrier, Clamped, ControllerNumber, Evidence, Folded, Looks, Moment, OnStall, Policy, Reach, Recipient, RequestId, ShareId,
+    SharedFile, Steady, Timestamp, TokenId, Transfer, TransferEnd, TransferId,
 };
 
 mod undo;
@@ -118,6 +118,21 @@ pub enum Event {
     Undone,
     /// The process began anew: no request runs and no tunnel is known to be open.
     Restarted,
+    /// Another controller sees to it from here on, because whoever did is gone: nobody could have told of time that passed.
+    TakenOver {
+        /// Whether the way in led to the former one, and has to be opened anew.
+        with_its_way_in: bool,
+    },
+    /// A controller that shares the store is not heard any more. It may be sending still.
+    ControllerSilent {
+        /// Which.
+        controller: ControllerNumber,
+    },
+    /// A controller that shares the store has ended, or sends nothing of the share any more.
+    ControllerEnded {
+        /// Which.
+        controller: ControllerNumber,
+    },
 }
 
 /// What a share wants done. Doing it twice is fine; it is wanted until an event says that it is done.
@@ -443,6 +458,9 @@ pub struct Share {
     /// Whether a byte may have left in a transfer whose use was given back and that is not kept.
     #[serde(default)]
     sent_unkept: bool,
+    /// Controllers that fell silent while they answered requests for its bytes; a handful at the most, as many as there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) unheard: Vec<ControllerNumber>,
     /// The most that ever arrived at one recipient, in bytes.
     peak_bytes: u64,
 }
@@ -487,6 +505,7 @@ impl Share {
             looks: Looks::default(),
             revoked: None,
             sent_unkept: false,
+            unheard: Vec::new(),
             peak_bytes: 0,
         };
         (share, vec![Fact::Created])
@@ -498,7 +517,7 @@ impl Share {
     pub fn on(&mut self, event: Event, now: Moment) -> Decided {
         let mut facts = Vec::new();
         // After a restart nobody could have come back yet: silence is counted anew before it is judged.
-        if event != Event::Restarted {
+        if !matches!(event, Event::Restarted | Event::TakenOver { .. }) {
             self.settle(now, &mut facts);
         }
         let answer = self.apply(event, now, &mut facts);
@@ -709,6 +728,7 @@ impl Share {
                     facts.push(Fact::Closed { outcome });
                     // What ran was cut, and whoever comes late with its end is not heard any more.
                     self.transfers.iter_mut().for_each(Transfer::nothing_runs);
+                    self.unheard.clear();
                 }
             }
             Event::Redeemed { link, transfer, recipient } => {
@@ -796,6 +816,15 @@ impl Share {
                     (self.phase, self.reach) = (Phase::Opening, None);
                 }
             }
+            Event::TakenOver { with_its_way_in } => {
+                self.transfers.iter_mut().filter(|transfer| transfer.is_active()).for_each(|transfer| transfer.heard_anew(now));
+                if with_its_way_in && self.phase == Phase::Open {
+                    (self.phase, self.reach) = (Phase::Opening, None);
+                    facts.push(Fact::TunnelLost);
+                }
+            }
+            Event::ControllerSilent { controller } => self.controller_silent(controller, now),
+            Event::ControllerEnded { controller } => self.controller_ended(controller, now),
         }
         Ok(())
     }
@@ -871,7 +900,7 @@ impl Share {
         self.transfers.iter_mut().find(|t| t.id == id).ok_or(Refused::UnknownTransfer)
     }
 
-    fn complete_if_whole_and_not_empty(&mut self, id: TransferId, now: Moment, facts: &mut Vec<Fact>) {
+    pub(super) fn complete_if_whole_and_not_empty(&mut self, id: TransferId, now: Moment, facts: &mut Vec<Fact>) {
         if self.file.size_bytes() > 0 {
             self.complete_if_whole(id, now, facts);
         }

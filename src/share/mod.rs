@@ -12,6 +12,7 @@
 //! * `lifecycle.rs`: the events, the rules, the deadlines; `lifecycle/undo.rs`: when a close can be taken back.
 //! * `transfer.rs`: one recipient's exercise of the link.
 //! * `folded.rs`: what is remembered of transfers that are not kept one by one. `looks.rs`: who looked and took nothing.
+//! * `together.rs`: a share that several controllers see to.
 //! * `coverage.rs`: which bytes have arrived, and how sure we are.
 //! * `file.rs`: what is shared: a path proven to lie below the root, pinned to one inode.
 //! * `reach.rs`: whether it is reached from outside. `moment.rs`: one instant on two clocks. `network.rs`: where recipients are.
@@ -28,12 +29,13 @@ mod moment;
 mod network;
 mod policy;
 mod reach;
+mod together;
 mod transfer;
 
 pub use coverage::{ByteRange, Coverage, Evidence, MAX_RANGES};
 pub use file::{CatalogPath, FileIdentity, InvalidPath, SELF_TEST_PATH, SharedFile, for_display};
 pub use folded::Folded;
-pub use ids::{InvalidId, RequestId, ShareId, TokenId, TransferId};
+pub use ids::{ControllerNumber, InvalidId, RequestId, ShareId, TokenId, TransferId};
 pub use lifecycle::{
     Deadline, Decided, Effect, Event, Fact, MAX_GIVEN_BACK, MAX_KEPT, Outcome, Phase, Reason, Refused, Share, State, UNDO_FOR,
 };

@@ -4,7 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ByteRange, Coverage, Evidence, Limits, Moment, RequestId, Steady, TransferId};
+use super::{ByteRange, ControllerNumber, Coverage, Evidence, Limits, Moment, RequestId, Steady, TransferId};
 
 /// How many requests of one transfer may run at once; download managers use up to 16.
 pub(super) const MAX_OPEN_REQUESTS: usize = 32;
@@ -192,6 +192,18 @@ impl Transfer {
         self.requests.len()
     }
 
+    /// Returns the numbers of the requests for bytes that run.
+    pub(super) fn requests(&self) -> impl Iterator<Item = RequestId> + '_ {
+        self.requests.iter().map(|request| request.id)
+    }
+
+    /// Takes in what has arrived by what somebody else knows of the same transfer.
+    pub(super) fn learn(&mut self, other: &Self) {
+        if self.coverage.add_all(&other.coverage) > 0 {
+            self.last_sign = self.last_sign.max(other.last_sign);
+        }
+    }
+
     /// Returns the requests that another process answers: it may go on with them when this one has ended.
     pub fn carried(&self) -> impl Iterator<Item = Carried> + '_ {
         let carried = |it: &OpenRequest| Some(Carried { transfer: self.id, request: it.id, range: it.range, carrier: it.carrier? });
@@ -305,6 +317,33 @@ impl Transfer {
         let (carried, requests): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.requests).into_iter().partition(|request| request.carrier.is_some());
         self.requests = carried.into_iter().zip(0..).map(|(request, n)| OpenRequest { id: RequestId(u64::MAX - n), ..request }).collect();
+        self.put_in_doubt(requests, &begun, now);
+        // Request numbers begin anew with the process; what was seen before it cannot vouch for what comes after.
+        self.starts.clear();
+        self.sent_tails.iter_mut().for_each(|tail| tail.newest = RequestId(0));
+    }
+
+    /// Whoever listened was away: silence is counted from `now` on.
+    pub(super) fn heard_anew(&mut self, now: Moment) {
+        self.last_sign = self.last_sign.max(now.steady);
+    }
+
+    /// A controller is not heard any more, and none of its requests that it answered itself is known to run. What another process
+    /// answers for it goes on by itself, and it takes that up again when it comes back.
+    pub(super) fn controller_lost(&mut self, controller: ControllerNumber, now: Moment) {
+        let is_lost = |request: &OpenRequest| request.id.controller() == controller && request.carrier.is_none();
+        let (lost, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.requests).into_iter().partition(is_lost);
+        self.requests = others;
+        if !lost.is_empty() {
+            // Whoever it sent to comes back to another: silence is counted anew.
+            self.heard_anew(now);
+            let begun: Vec<u64> = self.starts.iter().map(|start| start.range.start).collect();
+            self.put_in_doubt(lost, &begun, now);
+        }
+    }
+
+    /// Ends requests of which is known only what was saved: what lies behind that, up to where the next part begins, is in doubt.
+    fn put_in_doubt(&mut self, requests: Vec<OpenRequest>, begun: &[u64], now: Moment) {
         for request in requests {
             let arrived = self
                 .coverage
@@ -320,9 +359,6 @@ impl Transfer {
             let range = ByteRange::new(arrived, next_part.saturating_sub(1));
             self.doubt(InDoubt { request: request.id, range, evidence: Evidence::HandedOver }, now);
         }
-        // Request numbers begin anew with the process; what was seen before it cannot vouch for what comes after.
-        self.starts.clear();
-        self.sent_tails.iter_mut().for_each(|tail| tail.newest = RequestId(0));
     }
 
     fn doubt(&mut self, doubt: InDoubt, now: Moment) {

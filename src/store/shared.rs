@@ -8,7 +8,6 @@
 //! still does as that is refused, however late it wakes up. No lease decides whether a link may be redeemed; the ledger does, in the
 //! same save.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use futures_util::future::BoxFuture;
 
 use super::audit::AuditEntry;
 use super::{Record, Save, Store, StoreError};
+pub use crate::share::ControllerNumber;
 use crate::share::{Share, ShareId, Steady, Timestamp};
 
 /// How long a controller may be silent before what it watches is taken over. It beats every second; a pause of a few seconds, as of
@@ -29,17 +29,6 @@ pub const MAX_BLIND: Duration = Duration::from_secs(300);
 pub const MAX_NAME_BYTES: usize = 64;
 /// The highest number a controller can have; then they begin anew.
 pub const MAX_NUMBER: u16 = 4094;
-
-/// The number of a controller since it joined: from 1 to [`MAX_NUMBER`]. None that lives has that of another; a controller that is
-/// started again has another than before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ControllerNumber(pub u16);
-
-impl fmt::Display for ControllerNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Who joins.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -873,13 +873,14 @@ enum Act {
     Revoke,
     Extend,
     Restart,
+    LoseController,
     TunnelClosed,
     Undo,
     Probe,
     Nothing,
 }
 
-const ACTS: [Act; 19] = [
+const ACTS: [Act; 20] = [
     Act::Opened,
     Act::Failed,
     Act::Lost,
@@ -895,6 +896,7 @@ const ACTS: [Act; 19] = [
     Act::Revoke,
     Act::Extend,
     Act::Restart,
+    Act::LoseController,
     Act::TunnelClosed,
     Act::Undo,
     Act::Probe,
@@ -958,6 +960,7 @@ impl World {
             Act::Revoke => Event::Revoked,
             Act::Extend => Event::Extended { expires_in: Duration::from_secs(100) },
             Act::Restart => Event::Restarted,
+            Act::LoseController => Event::ControllerSilent { controller: ControllerNumber::ALONE },
             Act::TunnelClosed => Event::TunnelClosed,
             Act::Undo => Event::Undone,
             Act::Probe => Event::Probed { link: link(1), after_close: self.share.is_closed(), reach: Reach::Yes },
@@ -1125,7 +1128,7 @@ fn every_short_history_keeps_the_promises() {
         }
         walk(&closed, 2, &mut walked);
     }
-    assert_eq!(walked, 6 * (76 + 76 * 76 + 76 * 76 * 76) + 3 * (76 + 76 * 76));
+    assert_eq!(walked, 6 * (80 + 80 * 80 + 80 * 80 * 80) + 3 * (80 + 80 * 80));
 }
 
 proptest! {
