@@ -211,6 +211,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let (side_clock, side_metrics, log_store) = (clock.clone(), metrics.clone(), store.clone());
     let parts = Parts {
         store: store.clone(),
+        sharing: None,
         catalog: catalog.clone(),
         digests: digests.clone(),
         tunnel: tunnel.clone(),

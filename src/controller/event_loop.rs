@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,7 @@ use super::effects::Opening;
 use super::handle::{Command, Handle, Look, Shared};
 use super::reconcile::{self, Fix};
 use super::slot::{Answer, Job, MAX_QUEUED, Saving, Slot};
+use super::together::{Together, next_news};
 use super::{Change, ControllerError, Parts, View, effects};
 use crate::delivery::Pass;
 use crate::delivery::nginx::LeftOver;
@@ -21,6 +22,7 @@ use crate::meter::Report;
 use crate::metrics::Metrics;
 use crate::share::{Coverage, Effect, Event, Evidence, Fact, FileIdentity, Moment, Phase, Refused, Share, ShareId, State, Steady};
 use crate::store::audit::AuditEntry;
+use crate::store::shared::{Basis, Beat, Cursor, Held, Hold, News};
 use crate::store::{Record, Save, StoreError};
 use crate::tunnel::{Standing, TunnelError};
 
@@ -54,15 +56,15 @@ const LAST_SAVES: Duration = Duration::from_secs(1);
 
 /// The deciding task.
 pub struct Controller {
-    parts: Parts,
-    shared: Arc<Shared>,
+    pub(super) parts: Parts,
+    pub(super) shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     reports: mpsc::Receiver<Report>,
     looks: mpsc::Receiver<Look>,
     digests: broadcast::Receiver<(FileIdentity, [u8; 32])>,
-    slots: HashMap<ShareId, Slot>,
+    pub(super) slots: HashMap<ShareId, Slot>,
     timers: BTreeSet<(Steady, ShareId)>,
-    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    pub(super) work: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Whether who moves bytes is heard before who asks, the next time.
     is_reports_turn: bool,
     is_reconciling: bool,
@@ -77,18 +79,29 @@ pub struct Controller {
     /// When the time was last looked at.
     ticked: Instant,
     /// When everything is cut, once the program stops.
-    leave_at: Option<Steady>,
+    pub(super) leave_at: Option<Steady>,
     /// What another process was sending when an earlier process of ours ended.
     left_over: Vec<LeftOver>,
+    /// Who else shares the store, where anybody does.
+    pub(super) together: Option<Together>,
 }
 
 /// The lines that a decision wrote into the event log.
-type Records = Arc<[Record]>;
+pub(super) type Records = Arc<[Record]>;
 
 /// What came of work that was begun.
-enum Done {
-    Saved(ShareId, Saving, Result<Records, StoreError>),
-    ProgressSaved(ShareId, bool),
+pub(super) enum Done {
+    Saved(ShareId, Saving, Result<(Records, Option<Hold>), StoreError>),
+    ProgressSaved(ShareId, Result<Option<Hold>, StoreError>),
+    /// A share was looked up before it is decided about, or because somebody asked for that.
+    Stands(ShareId, Result<Option<Held>, StoreError>),
+    LookedUp(ShareId, Result<Option<Held>, StoreError>, Option<oneshot::Sender<()>>),
+    /// It is time to look one up again.
+    LookAgain(ShareId),
+    All(Result<(Vec<Held>, Cursor), StoreError>),
+    AllMissed,
+    Beat(Steady, Result<Beat, StoreError>),
+    Taken(Result<Vec<Held>, StoreError>),
     RetrySave(ShareId),
     Opened(ShareId, Opening, u64),
     /// A way in that was given up at a stop has opened, or never will.
@@ -105,6 +118,7 @@ enum Input {
     Look(Look),
     Digest(FileIdentity),
     TunnelChanged,
+    News(Result<News, StoreError>),
     Tick,
     Stop,
 }
@@ -115,8 +129,14 @@ impl Controller {
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     pub async fn load(parts: Parts, reports: mpsc::Receiver<Report>) -> Result<(Self, Handle), StoreError> {
-        let living = parts.store.living().await?;
         let now = parts.clock.now();
+        let (together, living, held) = match &parts.sharing {
+            Some(sharing) => {
+                let (together, held) = Together::begin(sharing, now).await?;
+                (Some(together), Vec::new(), held)
+            }
+            None => (None, parts.store.living().await?, Vec::new()),
+        };
         let (shared, commands, looks) = Shared::new(&parts);
         let shared = Arc::new(shared);
         let mut controller = Self {
@@ -137,8 +157,14 @@ impl Controller {
             ticked: Instant::now(),
             leave_at: None,
             left_over: Vec::new(),
+            together,
             parts,
         };
+        for held in held {
+            let left_over = controller.together.as_ref().map(|together| together.left_over(&held.share, &controller.parts));
+            controller.left_over.extend(left_over.into_iter().flatten());
+            controller.begin_with(&held, now);
+        }
         for mut share in living {
             let id = share.id;
             // Nobody is to read that it is open before it is. What comes of the restart is decided, and saved, by `run`.
@@ -171,15 +197,21 @@ impl Controller {
     /// Decides until `shutdown`; then shuts every way in, lets transfers that run go on for as long as the settings say, and
     /// comes back when all is saved. The shares live on in the store.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let restarted: Vec<ShareId> = self.slots.keys().copied().collect();
-        for id in restarted {
-            self.decide(id, Job::of(Event::Restarted));
+        if self.together.is_some() {
+            self.take_up_together();
+        } else {
+            let restarted: Vec<ShareId> = self.slots.keys().copied().collect();
+            for id in restarted {
+                self.decide(id, Job::of(Event::Restarted));
+            }
         }
         self.reconcile();
         loop {
             let input = self.next(&shutdown).await;
             self.handle(input);
-            if self.leave_at.is_some() && self.parts.passes.requests() == 0
+            let is_replaced = self.together.as_ref().is_some_and(|together| together.is_replaced);
+            if is_replaced
+                || self.leave_at.is_some() && self.parts.passes.requests() == 0
                 || self.leave_at.is_some_and(|at| self.parts.clock.now().steady >= at)
             {
                 return self.leave().await;
@@ -201,6 +233,7 @@ impl Controller {
             Some(done) = self.work.next(), if !self.work.is_empty() => Input::Done(done),
             Ok((identity, _)) = self.digests.recv() => Input::Digest(identity),
             Ok(()) = self.changes.changed() => Input::TunnelChanged,
+            Some(news) = next_news(&mut self.together) => Input::News(news),
             said = said => said,
             // Last: whoever looks, however often, keeps nobody waiting. What is not counted in time is dropped.
             Some(look) = self.looks.recv() => Input::Look(look),
@@ -227,6 +260,7 @@ impl Controller {
                 }
             }
             Input::TunnelChanged => self.reconcile(),
+            Input::News(news) => self.news(news),
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),
         }
@@ -264,20 +298,22 @@ impl Controller {
                 if next.effect() == Some(Effect::OpenTunnel) && self.parts.tunnel.opens_at_once() {
                     facts.extend(next.on(Event::TunnelOpened, now).facts);
                 }
-                let job = Job { events: Vec::new(), answer };
-                self.save(id, Saving { next: Arc::new(next), facts, result: Ok(()), job }, line);
+                let job = Job::new(Vec::new(), answer);
+                self.save(id, Saving { next: Arc::new(next), facts, result: Ok(()), job, basis: Basis::default() }, line);
             }
             // Whoever asked may have lost patience.
             Command::NotClosed(answer) => {
                 let _ = answer.send(self.slots.values().filter(|slot| slot.may_live()).map(|slot| slot.share.id).collect());
             }
             Command::Ping(sign) => drop(sign.send(())),
-            Command::Act { id, event, answer } => self.decide(id, Job { events: vec![event], answer }),
+            Command::LookUp(_, done) if self.together.is_none() => drop(done.send(())),
+            Command::LookUp(id, done) => self.look_up(id, Some(done)),
+            Command::Act { id, event, answer } => self.decide(id, Job::new(vec![event], answer)),
             Command::TakeUp { share, event, answer, .. } => {
                 let (id, now) = (share.id, self.parts.clock.now());
                 // Two owners may open it again at once; the second is told that it is not closed.
                 self.slots.entry(id).or_insert_with(|| Slot::new(*share, now));
-                self.decide(id, Job { events: vec![event], answer });
+                self.decide(id, Job::new(vec![event], answer));
             }
         }
     }
@@ -286,7 +322,7 @@ impl Controller {
         let (share, job) = match report {
             Report::Opened { request, range, carrier, go } => {
                 let event = Event::RequestOpened { transfer: request.transfer, request: request.id, range, carrier };
-                (request.share, Job { events: vec![event], answer: Answer::Go(go) })
+                (request.share, Job::new(vec![event], Answer::Go(go)))
             }
             Report::Arrived { request, range, evidence } => {
                 let event = Event::Delivered { transfer: request.transfer, range, evidence };
@@ -299,7 +335,7 @@ impl Controller {
             Report::Ended { request, arrived, evidence, in_doubt } => {
                 let arrived = arrived.map(|range| Event::Delivered { transfer: request.transfer, range, evidence });
                 let ended = Event::RequestEnded { transfer: request.transfer, request: request.id, in_doubt };
-                (request.share, Job { events: arrived.into_iter().chain([ended]).collect(), answer: Answer::Nobody })
+                (request.share, Job::new(arrived.into_iter().chain([ended]).collect(), Answer::Nobody))
             }
             Report::SourceChanged { share } => (share, Job::of(Event::SourceChanged)),
             Report::Saved { share, done } => {
@@ -315,7 +351,7 @@ impl Controller {
     }
 
     /// Lets something happen to a share, or puts it behind what is being saved.
-    fn decide(&mut self, id: ShareId, job: Job) {
+    pub(super) fn decide(&mut self, id: ShareId, job: Job) {
         let Some(slot) = self.slots.get_mut(&id) else {
             return job.answer.fail(ControllerError::UnknownShare(id));
         };
@@ -337,6 +373,10 @@ impl Controller {
             }
             return;
         }
+        if job.is_watchers() && self.together.as_ref().is_some_and(|together| !together.watches(slot)) {
+            // It comes of what was begun when it was the watcher.
+            return job.answer.fail(ControllerError::Busy);
+        }
         let now = self.parts.clock.now();
         let (mut next, mut facts) = slot.ahead.take().unwrap_or_else(|| (Share::clone(&slot.share), Vec::new()));
         // Who looked is no part of what is decided; it goes along where that is saved.
@@ -346,6 +386,12 @@ impl Controller {
             let decided = next.on(event.clone(), now);
             facts.extend(decided.facts);
             result = decided.answer;
+        }
+        if result.is_err() && self.together.is_some() && !job.is_second_try && !matches!(job.answer, Answer::Nobody) {
+            // Somebody else may have decided something that allows it.
+            slot.ahead = Some((next, facts)).filter(|(_, facts)| !facts.is_empty());
+            slot.queue.push_front(Job { is_second_try: true, ..job });
+            return self.look_before_deciding(id);
         }
         // That a request runs is saved before its first byte leaves, too: after a crash it says what may have arrived.
         let opens = matches!(job.answer, Answer::Go(_)) && result.is_ok();
@@ -359,11 +405,18 @@ impl Controller {
             (slot.is_saving, slot.saving) = (true, Some(next.clone()));
             // What is over is over at once, however long the disk takes.
             slot.cut_all_but_those_of(&next, &self.parts.passes);
-            return self.save(id, Saving { next, facts, result, job }, None);
+            let basis = Together::basis(slot, &job);
+            return self.save(id, Saving { next, facts, result, job, basis }, None);
         }
         if next != *slot.share {
-            count_arrived(&self.parts.metrics, &slot.share, &next);
+            count_arrived(&self.parts.metrics, &slot.counted, &next);
             (slot.share, slot.is_dirty, slot.is_untold) = (Arc::new(next), true, true);
+            slot.counted = slot.share.clone();
+            if self.together.is_some() {
+                // What arrived is in its coverage, and time passes by itself.
+                let is_kept = |event: &&Event| !matches!(event, Event::Delivered { .. } | Event::TimePassed);
+                slot.unsaved.extend(job.events.iter().filter(is_kept).cloned());
+            }
         }
         let view = self.follow(id);
         if let Some(view) = view {
@@ -373,19 +426,24 @@ impl Controller {
 
     /// Saves a decision, and with it the audit line of whoever asked for it, where it has none yet.
     fn save(&mut self, id: ShareId, saving: Saving, line: Option<AuditEntry>) {
-        let (store, metrics, at) = (self.parts.store.clone(), self.parts.metrics.clone(), self.parts.clock.now());
+        let (metrics, at) = (self.parts.metrics.clone(), self.parts.clock.now());
+        let (store, shared) = (self.parts.store.clone(), self.together.as_ref().map(|together| (together.store.clone(), together.me)));
         let work = async move {
             let save = Save { share: saving.next.clone(), facts: saving.facts.clone(), at };
+            // It may have waited for the NAS; lines stand in the order of their times.
+            let line = line.map(|line| AuditEntry { at: at.wall, ..line });
             let began = Instant::now();
-            let result = match line {
-                // It may have waited for the NAS; lines stand in the order of their times.
-                Some(line) => store.save_with_line(save, AuditEntry { at: at.wall, ..line }).await,
-                None => store.save(save).await,
+            let result = match (shared, line) {
+                (Some((shared, me)), line) => {
+                    shared.save_if(me, save, saving.basis, line).await.map(|written| (written.numbers, Some(written.hold)))
+                }
+                (None, Some(line)) => store.save_with_line(save, line).await.map(|seqs| (seqs, None)),
+                (None, None) => store.save(save).await.map(|seqs| (seqs, None)),
             };
             metrics.saved(began.elapsed(), result.is_ok());
-            let result = result.map(|seqs| {
+            let result = result.map(|(seqs, hold)| {
                 let record = |(seq, fact): (u64, &Fact)| Record { seq, at: at.wall, share: id, fact: fact.clone() };
-                seqs.into_iter().zip(&saving.facts).map(record).collect()
+                (seqs.into_iter().zip(&saving.facts).map(record).collect(), hold)
             });
             Done::Saved(id, saving, result)
         };
@@ -394,20 +452,35 @@ impl Controller {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Saved(id, saving, Ok(records)) => {
-                self.saved(id, saving, records);
+            Done::Saved(id, saving, Ok((records, hold))) => {
+                self.saved(id, saving, records, hold);
                 self.tell_if_saved(id);
             }
+            Done::Saved(id, saving, Err(StoreError::Conflict | StoreError::Overtaken)) if saving.basis != Basis::default() => {
+                self.look_again(id, saving);
+            }
             Done::Saved(id, saving, Err(error)) => self.not_saved(id, saving, error),
-            Done::ProgressSaved(id, is_saved) => {
+            Done::ProgressSaved(id, Err(StoreError::Conflict | StoreError::Overtaken)) => self.look_before_deciding(id),
+            Done::ProgressSaved(id, result) => {
                 if let Some(slot) = self.slots.get_mut(&id) {
                     slot.is_saving = false;
-                    slot.is_dirty |= !is_saved;
+                    slot.is_dirty |= result.is_err();
+                    if let Ok(hold) = result {
+                        slot.unsaved.clear();
+                        slot.hold = hold.or(slot.hold);
+                    }
                     self.take_up(id);
                     self.set_timer(id);
                     self.tell_if_saved(id);
                 }
             }
+            Done::Stands(id, held) => self.stands(id, held),
+            Done::LookedUp(id, held, done) => self.looked_up(id, held, done),
+            Done::LookAgain(id) => self.look_before_deciding(id),
+            Done::All(all) => self.all(all),
+            Done::AllMissed => self.all_missed(),
+            Done::Beat(sent, beat) => self.beaten(sent, beat),
+            Done::Taken(taken) => self.taken(taken),
             Done::RetrySave(id) => {
                 self.take_up(id);
                 // What could not be saved did not happen: what was cut for it may be fetched again.
@@ -430,15 +503,17 @@ impl Controller {
         }
     }
 
-    fn tell_if_saved(&mut self, id: ShareId) {
+    pub(super) fn tell_if_saved(&mut self, id: ShareId) {
         if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.is_saved()) {
             slot.tell_saved();
         }
     }
 
-    fn saved(&mut self, id: ShareId, saving: Saving, records: Records) {
+    fn saved(&mut self, id: ShareId, saving: Saving, records: Records, hold: Option<Hold>) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        count_arrived(&self.parts.metrics, &slot.share, &saving.next);
+        count_arrived(&self.parts.metrics, &slot.counted, &saving.next);
+        (slot.counted, slot.hold) = (saving.next.clone(), hold.or(slot.hold));
+        slot.unsaved.clear();
         (slot.share, slot.is_saving, slot.saving, slot.is_dirty, slot.is_known) = (saving.next, false, None, false, true);
         (slot.saved, slot.looks_saved) = (self.parts.clock.now().steady, slot.share.looks);
         for fact in &saving.facts {
@@ -465,11 +540,14 @@ impl Controller {
     }
 
     /// Opens a way in that is saved as open already. What a crash leaves shut in between, the next start opens.
-    fn open_at_once(&self, id: ShareId) {
+    fn open_at_once(&mut self, id: ShareId) {
         let began = Instant::now();
         let opened = self.parts.tunnel.open(id).now_or_never();
         debug_assert!(matches!(opened, Some(Ok(()))), "a tunnel that opens at once does");
         self.parts.metrics.tunnel_opened(began.elapsed(), matches!(opened, Some(Ok(()))));
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.has_door = true;
+        }
     }
 
     /// A decision could not be saved: it did not happen. Whoever asked is told; what nobody asked for is tried again. But
@@ -480,6 +558,9 @@ impl Controller {
         if is_new {
             // It was never saved, so it never was.
             let waited = self.slots.remove(&id).map_or_else(VecDeque::new, |slot| slot.queue);
+            if matches!(error, StoreError::Unavailable { .. }) {
+                self.may_have_been_saved(id);
+            }
             waited.into_iter().for_each(|job| job.answer.fail(ControllerError::UnknownShare(id)));
             return saving.job.answer.fail(error.into());
         }
@@ -507,7 +588,7 @@ impl Controller {
         for job in std::mem::take(&mut slot.queue) {
             let is_nobodys = matches!(job.answer, Answer::Nobody);
             if is_nobodys || job.shuts() {
-                slot.queue.push_back(Job { events: job.events.clone(), answer: Answer::Nobody });
+                slot.queue.push_back(Job::new(job.events.clone(), Answer::Nobody));
             }
             if !is_nobodys {
                 waited.push_back(job);
@@ -515,7 +596,7 @@ impl Controller {
         }
         let must_happen = matches!(job.answer, Answer::Nobody) || next.outcome().is_some();
         if must_happen {
-            slot.queue.push_front(Job { events: job.events, answer: Answer::Nobody });
+            slot.queue.push_front(Job::new(job.events, Answer::Nobody));
         }
         for job in waited {
             job.answer.fail(ControllerError::Busy);
@@ -523,6 +604,7 @@ impl Controller {
         job.answer.fail(error.into());
         if slot.share.is_closed() {
             // It was to be opened again and was not: it does not live.
+            self.may_have_been_saved(id);
             return self.forget(id);
         }
         if next.outcome().is_some() {
@@ -540,7 +622,7 @@ impl Controller {
     }
 
     /// Decides what waited for a save.
-    fn take_up(&mut self, id: ShareId) {
+    pub(super) fn take_up(&mut self, id: ShareId) {
         if let Some(slot) = self.slots.get_mut(&id) {
             (slot.is_saving, slot.saving) = (false, None);
         }
@@ -556,21 +638,26 @@ impl Controller {
     }
 
     /// Makes everything around a share what the share says: passes, effects, its timer, its view.
-    fn follow(&mut self, id: ShareId) -> Option<Arc<View>> {
+    pub(super) fn follow(&mut self, id: ShareId) -> Option<Arc<View>> {
         self.follow_with(id, Records::default())
     }
 
     /// As [`Self::follow`], for what wrote lines into the event log.
-    fn follow_with(&mut self, id: ShareId, records: Records) -> Option<Arc<View>> {
+    pub(super) fn follow_with(&mut self, id: ShareId, records: Records) -> Option<Arc<View>> {
         let now = self.parts.clock.now();
         let slot = self.slots.get_mut(&id)?;
         slot.read_speeds(now);
         let digest = self.parts.digests.known(slot.share.file.identity);
-        slot.sync_passes(&self.parts.passes, &self.parts.keys, digest);
+        if self.together.as_ref().is_some_and(|together| together.is_blind) {
+            slot.cut_all(&self.parts.passes);
+        } else {
+            slot.sync_passes(&self.parts.passes, &self.parts.keys, digest);
+        }
         // One that is being opened again stands here as closed until that is saved: a checksum that comes meanwhile ends nothing.
         // Nor is one forgotten that waits in line to be: somebody has looked at it from outside, and that was saved first.
         let is_closed = slot.share.is_closed() && !slot.is_saving && !slot.queue.iter().any(Job::reopens);
         self.act(id, now);
+        self.follow_door(id);
         self.set_timer(id);
         let view = self.publish(id, records, now);
         if is_closed {
@@ -586,7 +673,8 @@ impl Controller {
         if !slot.is_known {
             return;
         }
-        let wanted = slot.share.effect();
+        let watches = self.together.as_ref().is_none_or(|together| together.watches(slot) && !together.is_blind);
+        let wanted = slot.share.effect().filter(|_| watches);
         if let Some((running, given_up)) = &slot.running {
             if wanted != Some(*running) {
                 given_up.cancel();
@@ -639,6 +727,7 @@ impl Controller {
             // Should it open all the same, the next comparison finds it.
             Opening::GivenUp(_) => None,
             Opening::Answered(Ok(())) => {
+                slot.has_door = self.parts.tunnel.opens_at_once();
                 (slot.failures, slot.problem) = (0, None);
                 Some(Event::TunnelOpened)
             }
@@ -665,14 +754,20 @@ impl Controller {
 
     fn closed(&mut self, id: ShareId, result: Result<(), TunnelError>) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        slot.running = None;
         match result {
             Ok(()) => {
                 (slot.failures, slot.problem) = (0, None);
+                if !self.is_sent_by_nobody_else(id) {
+                    return;
+                }
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    (slot.running, slot.has_door) = (None, false);
+                }
                 self.decide(id, Job::of(Event::TunnelClosed));
             }
             Err(error) => {
                 tracing::error!(share.id = %id, %error, "Could not shut the way in to share {id}; trying again");
+                slot.running = None;
                 slot.failures = slot.failures.saturating_add(1);
                 (slot.problem, slot.is_untold) = (Some(error.to_string()), true);
                 self.follow(id);
@@ -683,7 +778,8 @@ impl Controller {
     fn set_timer(&mut self, id: ShareId) {
         let Some(slot) = self.slots.get(&id) else { return };
         if slot.is_known {
-            self.arm(id, slot.share.deadline().map(|deadline| deadline.at));
+            let watches = self.watches(slot);
+            self.arm(id, slot.share.deadline().map(|deadline| deadline.at).filter(|_| watches));
         }
     }
 
@@ -702,9 +798,10 @@ impl Controller {
     }
 
     /// Writes the share's view, and tells of it unless it is progress that was told a moment ago.
-    fn publish(&mut self, id: ShareId, records: Records, now: Moment) -> Option<Arc<View>> {
+    pub(super) fn publish(&mut self, id: ShareId, records: Records, now: Moment) -> Option<Arc<View>> {
         let slot = self.slots.get_mut(&id)?;
-        let view = Arc::new(self.shared.view_of_slot(slot, now));
+        let watches = self.together.as_ref().is_none_or(|together| together.watches(slot));
+        let view = Arc::new(View { is_watched_here: watches, ..self.shared.view_of_slot(slot, now) });
         if !slot.is_known {
             return Some(view);
         }
@@ -716,7 +813,7 @@ impl Controller {
         Some(view)
     }
 
-    fn forget(&mut self, id: ShareId) {
+    pub(super) fn forget(&mut self, id: ShareId) {
         if let Some(mut slot) = self.slots.remove(&id) {
             slot.tell_saved();
             if let Some(at) = slot.timer {
@@ -769,6 +866,7 @@ impl Controller {
         for id in behind {
             self.refresh(id, now);
         }
+        self.tick_together(now.steady);
         if now.steady >= self.reconcile_at {
             self.reconcile();
         }
@@ -789,11 +887,17 @@ impl Controller {
             slot.take_looks();
             (slot.is_dirty, slot.is_saving, slot.saved, slot.looks_saved) = (false, true, now.steady, slot.looks);
             let (store, metrics, share) = (self.parts.store.clone(), self.parts.metrics.clone(), slot.share.clone());
+            let basis = slot.hold.map_or_else(Basis::default, |hold| Basis { version: hold.version, fence: None });
+            let shared = self.together.as_ref().map(|together| (together.store.clone(), together.me));
             let work = async move {
                 let began = Instant::now();
-                let result = store.save(Save { share, facts: Vec::new(), at: now }).await;
+                let save = Save { share, facts: Vec::new(), at: now };
+                let result = match shared {
+                    Some((shared, me)) => shared.save_if(me, save, basis, None).await.map(|written| Some(written.hold)),
+                    None => store.save(save).await.map(|_| None),
+                };
                 metrics.saved(began.elapsed(), result.is_ok());
-                Done::ProgressSaved(id, result.is_ok())
+                Done::ProgressSaved(id, result)
             };
             self.work.push(work.boxed());
         }
@@ -830,7 +934,7 @@ impl Controller {
             // It was asked for before something changed, and may speak of before or after.
             return self.reconcile();
         }
-        let standing = match result {
+        let mut standing = match result {
             Ok(standing) => standing,
             Err(error) => return tracing::warn!(%error, "Could not see which ways in stand open"),
         };
@@ -838,7 +942,11 @@ impl Controller {
             // None is wanted any more, and one that is shut now is not lost.
             return standing.open.into_iter().for_each(|id| self.close_stray(id, Vec::new()));
         }
-        let living = self.slots.iter().map(|(id, slot)| {
+        // The doors of what others watch are kept by what it says.
+        let of_others = |slot: &&Slot| slot.has_door && !self.watches(slot);
+        self.slots.values().filter(of_others).for_each(|slot| _ = standing.open.remove(&slot.share.id));
+        let watched = self.slots.iter().filter(|(_, slot)| self.watches(slot));
+        let living = watched.map(|(id, slot)| {
             let is_settled = !slot.is_saving && slot.settled_since.is_some_and(|since| since < asked);
             (*id, &slot.share.phase, is_settled)
         });
@@ -881,7 +989,7 @@ impl Controller {
     }
 
     /// Shuts a way in without a word of the share's: it is not wanted, or cannot be waited for.
-    fn close_stray(&mut self, id: ShareId, cut: Vec<Arc<Pass>>) {
+    pub(super) fn close_stray(&mut self, id: ShareId, cut: Vec<Arc<Pass>>) {
         let (tunnel, metrics) = (self.parts.tunnel.clone(), self.parts.metrics.clone());
         self.work.push(async move { Done::StrayClosed(id, effects::close(tunnel, metrics, id, 0, (None, cut)).await) }.boxed());
     }
@@ -915,15 +1023,28 @@ impl Controller {
         // What arrived is worth more than who looked, should there be no time for both.
         let dirty = self.slots.values().filter(|slot| slot.is_dirty);
         let looked_at = self.slots.values().filter(|slot| !slot.is_dirty && slot.is_known && slot.share.looks != slot.looks_saved);
+        let shared = self.together.take().map(|together| (together.store, together.me));
         let last_saves = async {
             for slot in dirty.chain(looked_at) {
                 let save = Save { share: slot.share.clone(), facts: Vec::new(), at: self.parts.clock.now() };
-                if let Err(error) = self.parts.store.save(save).await {
+                let saved = match (&shared, slot.hold) {
+                    (Some((store, me)), Some(hold)) => {
+                        let basis = Basis { version: hold.version, fence: None };
+                        store.save_if(*me, save, basis, None).await.map(drop)
+                    }
+                    (Some(_), None) => Ok(()),
+                    (None, _) => self.parts.store.save(save).await.map(drop),
+                };
+                if let Err(error) = saved {
                     tracing::warn!(share.id = %slot.share.id, %error, "Could not save the last progress");
                 }
             }
         };
         is_done &= tokio::time::timeout(LAST_SAVES, last_saves).await.is_ok();
+        if let Some((store, me)) = shared {
+            // What it watches is taken over at once.
+            is_done &= matches!(tokio::time::timeout(LAST_SAVES, store.leave(me)).await, Ok(Ok(())));
+        }
         if !is_done {
             tracing::warn!("Left before everything was done; the next start takes it up");
         }

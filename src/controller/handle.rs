@@ -78,6 +78,8 @@ pub(super) enum Command {
     },
     /// Asks which shares are not closed, those too that are being made or opened again and that nobody has heard of yet.
     NotClosed(oneshot::Sender<Vec<ShareId>>),
+    /// Asks that a share be looked up in the store, where others write it, too.
+    LookUp(ShareId, oneshot::Sender<()>),
     /// Asks for a sign of life.
     Ping(oneshot::Sender<()>),
 }
@@ -168,6 +170,7 @@ impl Shared {
             sha256: self.digests.known(share.file.identity),
             tunnel_problem: None,
             until: None,
+            is_watched_here: true,
             speeds: HashMap::new(),
             share,
         }
@@ -637,14 +640,24 @@ impl Handle {
                     match view.share.outcome() {
                         Some(outcome) if asks => return Err(ControllerError::Refused(Refused::Closed(outcome))),
                         Some(_) => return Ok(view),
-                        // It was opened again in between, and nothing has happened to it yet.
-                        None => {}
+                        // It was opened again in between, and nothing has happened to it yet; or another controller has it.
+                        None => self.catch_up(id).await,
                     }
                 }
                 result => return result,
             }
         }
         Err(ControllerError::Busy)
+    }
+
+    /// Makes what this controller knows of a share at least as new as what the store said when it was asked, where others write it,
+    /// too. Waits no longer than the store's own patience.
+    pub async fn catch_up(&self, id: ShareId) {
+        let (done, looked_up) = oneshot::channel();
+        if self.0.commands.try_send(Command::LookUp(id, done)).is_ok() {
+            // Whoever decides may have left.
+            let _ = looked_up.await;
+        }
     }
 
     /// Waits a while for a share's way in.

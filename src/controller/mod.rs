@@ -6,6 +6,7 @@
 //! * `handle.rs`: what the others may ask. `event_loop.rs`: the task: inputs in, one at a time.
 //! * `slot.rs`: one living share, with what is known of it besides what is saved. `speed.rs`: how fast it goes.
 //! * `intents.rs`: what was asked for and would open a door, so that a close takes it back.
+//! * `together.rs`: what it does besides where several controllers share a store.
 //! * `prober.rs`: has ways in looked at from outside. `effects.rs`: opening and closing ways in. `reconcile.rs`: what the store says against what is really open (pure).
 
 mod effects;
@@ -16,6 +17,7 @@ mod prober;
 mod reconcile;
 mod slot;
 mod speed;
+mod together;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ use crate::clock::Clock;
 use crate::delivery::Passes;
 use crate::metrics::Metrics;
 use crate::share::{CatalogPath, Limits, PolicyError, PolicyRequest, Refused, Share, ShareId, State};
+use crate::store::shared::{Joined, SharedStore};
 use crate::store::{Record, Store, StoreError};
 use crate::token::Keys;
 use crate::tunnel::Tunnel;
@@ -40,6 +43,8 @@ use crate::tunnel::Tunnel;
 pub struct Parts {
     /// What outlives the process.
     pub store: Arc<dyn Store>,
+    /// The same store as one that other controllers share, where they do.
+    pub sharing: Option<Sharing>,
     /// The files.
     pub catalog: Arc<Catalog>,
     /// Their digests.
@@ -58,6 +63,15 @@ pub struct Parts {
     pub limits: Limits,
     /// How long transfers may go on once the program stops.
     pub drain: Duration,
+}
+
+/// How a controller shares its store with others.
+#[derive(Clone)]
+pub struct Sharing {
+    /// The store.
+    pub store: Arc<dyn SharedStore>,
+    /// What it was given when it joined.
+    pub joined: Joined,
 }
 
 /// What an owner wants shared.
@@ -100,6 +114,8 @@ pub struct View {
     pub tunnel_problem: Option<String>,
     /// Until when (a wall-clock time) the present state lasts if nothing happens, where that can be said.
     pub until: Option<crate::share::Timestamp>,
+    /// Whether this controller watches it, and no other that shares the store.
+    pub is_watched_here: bool,
     /// How fast each of its transfers goes, in bytes per second.
     pub speeds: std::collections::HashMap<crate::share::TransferId, u64>,
 }

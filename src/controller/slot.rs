@@ -12,6 +12,7 @@ use super::speed::Speed;
 use super::{ControllerError, View};
 use crate::delivery::{Pass, Passes};
 use crate::share::{Effect, Event, Fact, Looker, Looks, Moment, Phase, Refused, Share, Steady, Timestamp, TokenId, Transfer, TransferId};
+use crate::store::shared::{Basis, Hold};
 use crate::token::{Keys, TransferSecret};
 
 /// How many decisions of one share that somebody asked for may wait for its save: an owner's click or a recipient's request.
@@ -23,6 +24,8 @@ pub(super) struct Job {
     /// What happened, in order; the answer is the last one's.
     pub(super) events: Vec<Event>,
     pub(super) answer: Answer,
+    /// Whether it was refused before, upon what may not have been the newest state of a share that others decide about, too.
+    pub(super) is_second_try: bool,
 }
 
 /// Who waits for a decision.
@@ -37,7 +40,19 @@ pub(super) enum Answer {
 
 impl Job {
     pub(super) fn of(event: Event) -> Self {
-        Self { events: vec![event], answer: Answer::Nobody }
+        Self::new(vec![event], Answer::Nobody)
+    }
+
+    pub(super) fn new(events: Vec<Event>, answer: Answer) -> Self {
+        Self { events, answer, is_second_try: false }
+    }
+
+    /// Returns whether it comes of what only the watcher of a share does.
+    pub(super) fn is_watchers(&self) -> bool {
+        let is_watchers = |event: &Event| {
+            matches!(event, Event::TunnelOpened | Event::TunnelFailed | Event::TunnelLost | Event::TunnelClosed | Event::TakenOver { .. })
+        };
+        self.events.iter().any(is_watchers)
     }
 
     /// Returns whether it offers a closed share once more.
@@ -76,6 +91,8 @@ pub(super) struct Saving {
     pub(super) facts: Vec<Fact>,
     pub(super) result: Result<(), Refused>,
     pub(super) job: Job,
+    /// On what it was decided, where others decide, too.
+    pub(super) basis: Basis,
 }
 
 /// One living share.
@@ -86,6 +103,19 @@ pub(super) struct Slot {
     pub(super) is_saving: bool,
     /// What is being saved, if a decision is.
     pub(super) saving: Option<Arc<Share>>,
+    /// How it is held, where the store is shared with others; `None` until it was saved or read there.
+    pub(super) hold: Option<Hold>,
+    /// What was decided since the last save and wrote no line, where the store is shared: should somebody else have saved meanwhile, it
+    /// is decided again. At most one for each request that ran.
+    pub(super) unsaved: Vec<Event>,
+    /// What was known here of a share that somebody else has saved meanwhile.
+    pub(super) known_here: Option<Arc<Share>>,
+    /// The share with all of which the arrival was counted.
+    pub(super) counted: Arc<Share>,
+    /// Whether its local door stands open for recipients of a share that somebody else watches.
+    pub(super) has_door: bool,
+    /// Whether its way in is shut, and only others may send of it still.
+    pub(super) is_shut: bool,
     /// Whether it was ever saved: nobody is to hear of one that was not.
     pub(super) is_known: bool,
     pub(super) queue: VecDeque<Job>,
@@ -127,7 +157,13 @@ impl Slot {
         Self {
             looks: share.looks,
             looks_saved: share.looks,
+            counted: Arc::new(share.clone()),
             share: Arc::new(share),
+            hold: None,
+            unsaved: Vec::new(),
+            known_here: None,
+            has_door: false,
+            is_shut: false,
             is_saving: false,
             saving: None,
             is_known: false,
@@ -260,6 +296,12 @@ impl Slot {
         }
     }
 
+    /// Returns how many requests for its bytes are answered here.
+    pub(super) fn requests_here(&self) -> usize {
+        let valid = self.passes.values().map(|(_, pass)| pass.requests());
+        valid.chain(self.cut.iter().map(|pass| pass.requests())).sum()
+    }
+
     /// Cuts everything, whatever the share says.
     pub(super) fn cut_all(&mut self, table: &Passes) {
         table.cut_elsewhere(self.share.id);
@@ -299,6 +341,7 @@ impl Slot {
             eta: soonest.min(),
             sha256,
             tunnel_problem: self.problem.clone(),
+            is_watched_here: true,
             until: share.deadline().map(|deadline| Timestamp(now.wall.0.saturating_add(deadline.at.0 - now.steady.0))),
             speeds,
         }

@@ -850,6 +850,7 @@ impl Scene {
         let keys = Keys::new(vec![Key::new("an-unguessable-text-of-32-letters-or-more").unwrap()], [9; 32]);
         let parts = Parts {
             store: store.clone(),
+            sharing: None,
             catalog,
             digests: digests.clone(),
             tunnel: tunnel.clone(),

@@ -817,6 +817,8 @@ impl Share {
                 }
             }
             Event::TakenOver { with_its_way_in } => {
+                // Of a time when the store was not shared no request runs any more.
+                self.controller_ended(ControllerNumber::ALONE, now);
                 self.transfers.iter_mut().filter(|transfer| transfer.is_active()).for_each(|transfer| transfer.heard_anew(now));
                 if with_its_way_in && self.phase == Phase::Open {
                     (self.phase, self.reach) = (Phase::Opening, None);

@@ -21,6 +21,12 @@ pub struct Looks {
 }
 
 impl Looks {
+    /// Counts what `now` counts more than `before` did: two who count apart add up.
+    pub fn add_since(&mut self, before: Self, now: Self) {
+        self.previews = self.previews.saturating_add(now.previews.saturating_sub(before.previews));
+        self.people = self.people.saturating_add(now.people.saturating_sub(before.people));
+    }
+
     /// Counts one more; past the largest number it stays there.
     pub fn add(&mut self, by: Looker) {
         let count = match by {
@@ -34,6 +40,13 @@ impl Looks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_who_count_apart_add_up() {
+        let mut looks = Looks { previews: 5, people: u32::MAX };
+        looks.add_since(Looks { previews: 1, people: 1 }, Looks { previews: 3, people: 2 });
+        assert_eq!(looks, Looks { previews: 7, people: u32::MAX });
+    }
 
     #[test]
     fn each_is_counted_apart_and_none_wraps_around() {

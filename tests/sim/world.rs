@@ -167,6 +167,7 @@ impl<'a> World<'a> {
             let store = SimStore { disk: self.disk().clone(), gate: self.gate.clone(), is_unreadable: self.is_unreadable.clone() };
             let parts = Parts {
                 store: Arc::new(store),
+                sharing: None,
                 digests: Arc::new(Digests::new(catalog.clone(), Arc::new(NoDigests))),
                 catalog,
                 tunnel: Arc::new(SimTunnel { gate: self.gate.clone(), own: own.clone() }),

@@ -78,6 +78,7 @@ async fn scene_over(store: Arc<dyn Store>, change: impl FnOnce(&mut OwnerSetting
     let (reports, inbox) = mpsc::channel(64);
     let parts = Parts {
         store: store.clone(),
+        sharing: None,
         catalog: catalog.clone(),
         digests: digests.clone(),
         tunnel: tunnel.clone(),

@@ -43,6 +43,7 @@ async fn scene() -> Scene {
     let second = std::time::Duration::from_secs(1);
     let parts = Parts {
         store: store.clone(),
+        sharing: None,
         digests: Arc::new(Digests::new(catalog.clone(), Arc::new(NoCache))),
         catalog,
         tunnel: Arc::new(Fake::default()),
