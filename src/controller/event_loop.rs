@@ -456,7 +456,7 @@ impl Controller {
                 self.saved(id, saving, records, hold);
                 self.tell_if_saved(id);
             }
-            Done::Saved(id, saving, Err(StoreError::Conflict | StoreError::Overtaken)) if saving.basis != Basis::default() => {
+            Done::Saved(id, saving, Err(StoreError::Conflict | StoreError::Overtaken)) if !saving.job.events.is_empty() => {
                 self.look_again(id, saving);
             }
             Done::Saved(id, saving, Err(error)) => self.not_saved(id, saving, error),

@@ -1,6 +1,7 @@
 mod closing;
 mod looking;
 mod probing;
+mod together;
 mod undoing;
 
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! Several controllers on one memory: for tests of what they do to each other.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use tokio::time::{Instant, timeout};
 
-use super::{Kept, MemoryStore, done};
+use super::{Kept, MemoryStore, MutexGuard, done};
 use crate::share::{Fact, Share, ShareId, Steady, Timestamp};
 use crate::store::audit::AuditEntry;
 use crate::store::shared::{
@@ -28,6 +28,8 @@ pub(super) struct Together {
     holds: HashMap<ShareId, Hold>,
     news: VecDeque<Notice>,
     written: u64,
+    /// Who cannot reach the store, in tests.
+    cut_off: HashSet<ControllerNumber>,
 }
 
 #[derive(Debug)]
@@ -144,6 +146,24 @@ impl Kept {
     }
 }
 
+impl MemoryStore {
+    /// Lets a controller reach the store, or not.
+    #[cfg(test)]
+    pub(crate) fn cut_off(&self, controller: ControllerNumber, is_cut_off: bool) {
+        let cut_off = &mut self.kept().together.cut_off;
+        if is_cut_off {
+            cut_off.insert(controller);
+        } else {
+            cut_off.remove(&controller);
+        }
+    }
+
+    fn reached_by(&self, controller: ControllerNumber) -> Result<MutexGuard<'_, Kept>, StoreError> {
+        let kept = self.kept();
+        if kept.together.cut_off.contains(&controller) { Err(StoreError::unavailable("the network is away")) } else { Ok(kept) }
+    }
+}
+
 impl SharedStore for MemoryStore {
     fn join(&self, who: Introduction) -> BoxFuture<'_, Result<Joined, StoreError>> {
         let mut kept = self.kept();
@@ -158,7 +178,10 @@ impl SharedStore for MemoryStore {
     }
 
     fn beat(&self, me: ControllerNumber, steady: Steady) -> BoxFuture<'_, Result<Beat, StoreError>> {
-        let mut kept = self.kept();
+        let mut kept = match self.reached_by(me) {
+            Ok(kept) => kept,
+            Err(error) => return ready(Err(error)).boxed(),
+        };
         let together = &mut kept.together;
         let Some(controller) = together.controllers.get_mut(&me) else {
             return ready(Err(StoreError::Overtaken)).boxed();
@@ -176,8 +199,8 @@ impl SharedStore for MemoryStore {
     }
 
     fn leave(&self, me: ControllerNumber) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.kept().together.controllers.remove(&me);
-        done(())
+        let left = self.reached_by(me).map(|mut kept| drop(kept.together.controllers.remove(&me)));
+        ready(left).boxed()
     }
 
     fn save_if(
@@ -187,15 +210,15 @@ impl SharedStore for MemoryStore {
         basis: Basis,
         line: Option<AuditEntry>,
     ) -> BoxFuture<'_, Result<Written, StoreError>> {
-        let written = self.kept().save_if(me, save, basis, line);
+        let written = self.reached_by(me).and_then(|mut kept| kept.save_if(me, save, basis, line));
         self.tell();
         ready(written).boxed()
     }
 
     fn take_over(&self, me: ControllerNumber, patience: Duration, limit: usize) -> BoxFuture<'_, Result<Vec<Held>, StoreError>> {
-        let taken = self.kept().take_over(me, patience, limit);
+        let taken = self.reached_by(me).map(|mut kept| kept.take_over(me, patience, limit));
         self.tell();
-        done(taken)
+        ready(taken).boxed()
     }
 
     fn held(&self, id: ShareId) -> BoxFuture<'_, Result<Option<Held>, StoreError>> {
@@ -215,7 +238,7 @@ impl SharedStore for MemoryStore {
         async move {
             let deadline = Instant::now() + patience;
             loop {
-                let news = self.kept().news(me, &cursor);
+                let news = self.reached_by(me)?.news(me, &cursor);
                 let is_nothing = news.changed.is_empty() && !news.is_incomplete;
                 let left = deadline.saturating_duration_since(Instant::now());
                 if !is_nothing || left.is_zero() {
