@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Stdio};
 
 use portcullis::delivery::Bounds;
@@ -84,6 +84,13 @@ fn the_command_prints_what_nginx_takes_and_says_where_to_put_it() {
     assert_eq!((code, hint.lines().count()), (Some(0), 1), "{hint}");
     assert!(hint.contains("nginx -e stderr -c FILE") && !hint.contains("DELIVERY"), "{hint}");
     check(&whole, "as it is printed");
+    let file = at("kept.conf");
+    for _ in 0..2 {
+        let (code, nothing, hint) = printed(&["--standalone", "--run-dir", run.to_str().unwrap(), "--to", file.to_str().unwrap()]);
+        assert_eq!((code, nothing, hint), (Some(0), String::new(), format!("Wrote {}.\n", file.display())));
+        assert_eq!(fs::read_to_string(&file).unwrap(), whole);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
     // The key is made once: it is the same text each time.
     assert_eq!(printed(&[]).1, text);
     let proof = |text: &str| text.lines().find(|line| line.contains("X-Portcullis-Nginx")).unwrap().trim().to_owned();
