@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::{BoxFuture, FutureExt};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -394,6 +395,8 @@ async fn behind_nginx(config: &Config, keys: &Keys) -> anyhow::Result<(Arc<Nginx
     if let Err(error) = nginx.hear_ends() {
         tracing::warn!(%error, "The kernel does not tell how connections end; one that breaks off counts for what was seen of it");
     }
+    // nginx's workers may have this very account: whoever breaks into one shall not look into this process, whose memory holds the keys.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("keeping other processes of this account out of this one's memory")?;
     if let Err(error) = nginx.may_end_connections() {
         tracing::warn!("Downloads that nginx sends can be ended only if its workers run as the account of this program: {error}");
     }
