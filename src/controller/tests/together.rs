@@ -321,7 +321,6 @@ async fn a_share_is_not_called_closed_while_one_that_is_cut_off_may_send_of_it()
     assert_ne!(house.watcher(view.share.id).await, a.number);
     b.handle.revoke(view.share.id).await.unwrap();
     assert!(!pass.cut.is_cancelled(), "nobody can tell it");
-    assert!(a.redeem(&view).await.is_err(), "it spends nothing");
     a.reports.arrived(request, ByteRange::new(0, 10), Evidence::Acknowledged);
     while !pass.cut.is_cancelled() {
         let seen = c.handle.show(view.share.id).await.unwrap().unwrap();
@@ -330,7 +329,7 @@ async fn a_share_is_not_called_closed_while_one_that_is_cut_off_may_send_of_it()
         assert!(cut_off.elapsed() < MAX_BLIND + Duration::from_secs(5));
     }
     // It was last heard a beat before.
-    assert!(cut_off.elapsed() >= MAX_BLIND - Duration::from_secs(2));
+    assert!(cut_off.elapsed() >= MAX_BLIND - Duration::from_secs(2), "{:?}", cut_off.elapsed());
     assert!(a.doors.all_open().is_empty());
     c.closed(view.share.id, Duration::from_secs(60)).await;
 }
