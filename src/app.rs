@@ -38,7 +38,7 @@ use self::way_in::{WayIn, live_signs, of_guests};
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, DeliveryKind, Secret, TlsFiles};
-use crate::controller::{Controller, Parts, Prober};
+use crate::controller::{Controller, Handle, Parts, Prober, Sharing};
 use crate::delivery::nginx::{Accounts, Nginx, Probing, Source, end_left_over};
 use crate::delivery::{self, Arrival, Certificates, Passes, Prefix, RecipientSide};
 use crate::descriptors;
@@ -49,7 +49,7 @@ use crate::http::recipient::{self, RecipientPages};
 use crate::meter;
 use crate::metrics::Metrics;
 use crate::self_test::SelfTest;
-use crate::share::FileIdentity;
+use crate::share::{ControllerNumber, FileIdentity};
 use crate::shutdown::{Hangup, Hangups, Signals};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -210,9 +210,11 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let (reports, incoming) = meter::channel();
     let metrics = Metrics::new(VERSION, clock.now().wall);
     let (side_clock, side_metrics, log_store) = (clock.clone(), metrics.clone(), store.clone());
+    let sharing: Option<Sharing> = None;
+    let among = sharing.as_ref().map_or(ControllerNumber::ALONE, |sharing| sharing.joined.number);
     let parts = Parts {
         store: store.clone(),
-        sharing: None,
+        sharing: sharing.clone(),
         catalog: catalog.clone(),
         digests: digests.clone(),
         tunnel: tunnel.clone(),
@@ -232,7 +234,9 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let untried = nginx.is_some().then_some(BYTE_PASSED_ON);
     let self_test = Arc::new(SelfTest::new(handle.clone(), Guest::new(public, here), untried));
     let canaries = Canaries::new(doors.clone());
-    let prober = way_in::looks(&config).map(|look| Prober::new(handle.clone(), canaries.clone(), look));
+    // Where several controllers stand behind one address, any of them may be asked what one has put out.
+    let is_alone = sharing.is_none() || !tunnel.opens_at_once();
+    let prober = way_in::looks(&config).filter(|_| is_alone).map(|look| Prober::new(handle.clone(), canaries.clone(), look));
     let pages = RecipientPages { controller: handle.clone(), keys: Arc::new(keys), clock: clock.clone(), canaries };
     let proxies = Arc::new(RwLock::new(config.trusted_proxies.clone()));
     let (trusted, (bounds, bounds_now)) = (proxies.clone(), watch::channel(reload::bounds_of(&config)));
@@ -251,6 +255,8 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         }),
         prefix: Prefix::of_url(config.base_url.as_deref().unwrap_or_default()),
         nginx: nginx.clone(),
+        controller: among,
+        catch_up: sharing.as_ref().map(|_| catch_up(handle.clone())),
     });
 
     let owners = if config.owner_tcp {
@@ -379,6 +385,14 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     running.spawn("retention", retention.run(running.stop.clone()));
     running.tasks.close();
     Ok((running, Live { config, controller: handle, owner_side, house, bounds, proxies, kept_for, nginx }))
+}
+
+/// Lets a recipient's request ask what other controllers have decided.
+fn catch_up(handle: Handle) -> delivery::CatchUp {
+    Box::new(move |share| {
+        let handle = handle.clone();
+        async move { handle.catch_up(share).await }.boxed()
+    })
 }
 
 /// Makes what stands behind an nginx that sends the bytes.

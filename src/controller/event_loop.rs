@@ -387,6 +387,9 @@ impl Controller {
             facts.extend(decided.facts);
             result = decided.answer;
         }
+        if self.together.is_some() && !self.parts.tunnel.opens_at_once() && job.events.contains(&Event::TunnelOpened) {
+            next.reached_at = Some(self.parts.tunnel.public_url(id).to_string());
+        }
         if result.is_err() && self.together.is_some() && !job.is_second_try && !matches!(job.answer, Answer::Nobody) {
             // Somebody else may have decided something that allows it.
             slot.ahead = Some((next, facts)).filter(|(_, facts)| !facts.is_empty());

@@ -24,7 +24,7 @@ use crate::share::{
 use crate::store::audit::AuditEntry;
 use crate::store::{ShareQuery, Store, StoreError};
 use crate::token::{Keys, TransferSecret, random};
-use crate::tunnel::Tunnel;
+use crate::tunnel::{PublicUrl, Tunnel};
 
 /// How many commands may wait. An owner's script that makes a thousand shares at once gets in; a flood is told to wait.
 const MAX_WAITING: usize = 2048;
@@ -156,7 +156,8 @@ impl Shared {
     /// Returns a share's link. It is made anew each time: the store holds nothing that anybody could use.
     pub(super) fn link(&self, share: &Share) -> String {
         let token = self.keys.mint(share.id, share.link, share.created.wall, share.minted_expiry);
-        self.tunnel.public_url(share.id).at(&format!("/{}/{token}/{}", share.id, name_in_link(share)))
+        let base = share.reached_at.as_deref().map_or_else(|| self.tunnel.public_url(share.id), PublicUrl::new);
+        base.at(&format!("/{}/{token}/{}", share.id, name_in_link(share)))
     }
 
     /// Returns the view of a share that is not among the living.
@@ -268,10 +269,10 @@ impl Handle {
         shared.ask(|answer| Command::Create { share, facts, line: Some(line), taken_back, answer }).await
     }
 
-    /// Returns the self-tests that are not closed.
+    /// Returns the self-tests that are not closed and are watched here.
     pub fn living_self_tests(&self) -> Vec<ShareId> {
         let living = self.0.living.read().expect("nobody panics while holding the views");
-        living.values().filter(|view| view.share.file.is_self_test()).map(|view| view.share.id).collect()
+        living.values().filter(|view| view.is_watched_here && view.share.file.is_self_test()).map(|view| view.share.id).collect()
     }
 
     /// Returns the share that an earlier attempt made under an id, as [`Handle::create`] answers; `None` where there is none.

@@ -128,9 +128,11 @@ impl Prober {
         let share = &change.view.share;
         for record in change.records.iter() {
             match &record.fact {
-                Fact::Opened => self.watch(share, false),
-                Fact::Closed { .. } if share.opened.is_some() => self.watch(share, true),
-                Fact::Closing { .. } | Fact::TunnelLost | Fact::Reopened | Fact::Undone | Fact::Closed { .. } => self.forget(share.id),
+                Fact::Opened if change.view.is_watched_here => self.watch(share, false),
+                Fact::Closed { .. } if share.opened.is_some() && change.view.is_watched_here => self.watch(share, true),
+                Fact::Opened | Fact::Closing { .. } | Fact::TunnelLost | Fact::Reopened | Fact::Undone | Fact::Closed { .. } => {
+                    self.forget(share.id);
+                }
                 Fact::Created
                 | Fact::Probed { .. }
                 | Fact::Extended { .. }
@@ -144,7 +146,8 @@ impl Prober {
 
     /// Looks at everything there is, where it is not known what was missed.
     fn take_stock(&mut self) {
-        let living = self.controller.all_living();
+        let mut living = self.controller.all_living();
+        living.retain(|view| view.is_watched_here);
         let lives: HashSet<ShareId> = living.iter().map(|view| view.share.id).collect();
         let gone = self.watched.values().map(|watched| watched.subject).filter(|it| !it.after_close && !lives.contains(&it.share));
         for subject in gone.collect::<Vec<Subject>>() {

@@ -15,10 +15,10 @@ use super::answer;
 use super::arrival::Origin;
 use super::head::{BadHead, Head};
 use super::nginx::Relay;
-use super::{Entered, Found, Pass, Peer, RecipientSide, next_request_id, nginx, send};
+use super::{Entered, Found, Pass, Peer, RecipientSide, nginx, send};
 use crate::catalog::{CatalogError, OpenFile};
 use crate::meter::Request;
-use crate::share::{ByteRange, ShareId, TransferId};
+use crate::share::{ByteRange, ControllerNumber, ShareId, TransferId};
 use crate::token::TransferSecret;
 
 /// How long a page may take to make, and again to send.
@@ -140,9 +140,11 @@ impl Exchange {
             return slice;
         }
         if let Some((share, secret)) = secret_path(head.uri.path(), "live") {
+            self.side.catch_up(share, &secret).await;
             return Box::pin(self.live(head, share, secret, keeps_alive)).await;
         }
         if let Some((share, secret)) = secret_path(head.uri.path(), "get") {
+            self.side.catch_up(share, &secret).await;
             return match self.side.passes.find(&secret) {
                 Some(Found::Valid(pass)) if pass.share == share => {
                     if matches!(head.method, Method::GET | Method::HEAD) && self.side.doors.is_open(share) {
@@ -302,8 +304,9 @@ impl Exchange {
                 Err(why) => return self.plain("503 Service Unavailable", WAIT, why, keeps_alive),
             },
         };
-        let is_counted = !pass.is_complete();
-        let request = Request { share: pass.share, transfer: pass.transfer, id: next_request_id() };
+        // Where others may close the share, they know who still sends of it.
+        let is_counted = !pass.is_complete() || self.side.controller != ControllerNumber::ALONE;
+        let request = Request { share: pass.share, transfer: pass.transfer, id: self.side.next_request_id() };
         let is_proxied = self.peer(head).is_proxied;
         let carrier = handover.as_ref().and_then(|handover| handover.carrier(is_proxied));
         // What goes on without this process is known to the next one, also where nobody counts.

@@ -36,8 +36,11 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use accept::listen;
@@ -53,7 +56,7 @@ use crate::catalog::{Catalog, OpenFile};
 use crate::clock::Clock;
 use crate::meter::Reports;
 use crate::metrics::Metrics;
-use crate::share::{Policy, RequestId, Share, ShareId, SharedFile, Steady, TransferId};
+use crate::share::{ControllerNumber, Policy, RequestId, Share, ShareId, SharedFile, Steady, TransferId};
 use crate::token::TransferSecret;
 use crate::tunnel::Doors;
 
@@ -61,6 +64,12 @@ use crate::tunnel::Doors;
 const MAX_SENDING_PER_SHARE: usize = 8;
 /// How many requests of one transfer may be answered at once; download managers use up to 16.
 const MAX_REQUESTS_PER_PASS: usize = 32;
+/// How many requests at once ask the store about a share that is not known here; the others are met as what nobody knows. Whoever has
+/// no link can ask, too, and must cost it little.
+const MAX_CATCHING_UP: usize = 32;
+static CATCHING_UP: Semaphore = Semaphore::const_new(MAX_CATCHING_UP);
+/// How long a recipient waits for that.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
 /// How many transfers that are over are remembered, so that whoever comes back reads why. Anything older gets no answer.
 const MAX_OVER: usize = 4096;
 
@@ -321,7 +330,14 @@ pub struct RecipientSide {
     pub prefix: Prefix,
     /// The nginx that sends the bytes, where one does.
     pub nginx: Option<Arc<nginx::Nginx>>,
+    /// The number of this controller, where others share its store.
+    pub controller: ControllerNumber,
+    /// Asks how a share stands that others decide about, too, where any do.
+    pub catch_up: Option<CatchUp>,
 }
+
+/// Makes what is known here of a share as new as what the store says, and then comes back.
+pub type CatchUp = Box<dyn Fn(ShareId) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Who is on the other side of a request, as far as it can be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -332,10 +348,33 @@ pub struct Peer {
     pub is_proxied: bool,
 }
 
-/// Counts requests up over the whole process.
-fn next_request_id() -> RequestId {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    RequestId(NEXT.fetch_add(1, Ordering::Relaxed))
+impl RecipientSide {
+    /// Numbers a request: counted up over the whole process, and told from those of the other controllers.
+    fn next_request_id(&self) -> RequestId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let count = NEXT.fetch_add(1, Ordering::Relaxed);
+        if self.controller == ControllerNumber::ALONE {
+            return RequestId(count);
+        }
+        RequestId::among(self.controller, self.clock.now().steady, count)
+    }
+
+    /// Hears what another controller has decided about a share, where what is asked for is not known here: whoever redeems a link at
+    /// one may be at the next before that is told.
+    async fn catch_up(&self, share: ShareId, secret: &TransferSecret) {
+        let is_known = || match self.passes.find(secret) {
+            Some(Found::Valid(pass)) => self.doors.is_open(pass.share),
+            Some(Found::Over(..)) => true,
+            None => false,
+        };
+        let Some(catch_up) = &self.catch_up else { return };
+        if !is_known()
+            && let Ok(_turn) = CATCHING_UP.try_acquire()
+        {
+            // What is not known then is met as what nobody knows.
+            let _ = timeout(CATCH_UP_WITHIN, catch_up(share)).await;
+        }
+    }
 }
 
 #[cfg(test)]

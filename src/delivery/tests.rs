@@ -12,7 +12,7 @@ use super::*;
 use crate::catalog::CatalogOptions;
 use crate::clock::FakeClock;
 use crate::meter::{self, Report};
-use crate::share::{CatalogPath, Evidence, Limits, Moment, PolicyRequest, TokenId};
+use crate::share::{CatalogPath, ControllerNumber, Evidence, Limits, Moment, PolicyRequest, TokenId};
 
 const CONTENT: &[u8] = b"what was picked";
 const SECRET: &str = "00112233445566778899aabbccddeeff";
@@ -115,6 +115,8 @@ impl Scene {
             is_trusted_proxy: Box::new(|_| false),
             prefix: Prefix::default(),
             nginx: None,
+            controller: ControllerNumber::ALONE,
+            catch_up: None,
         };
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());

@@ -438,6 +438,9 @@ pub struct Share {
     pub minted_expiry: Timestamp,
     /// When its way in first opened.
     pub opened: Option<Moment>,
+    /// Where its way in leads, as what its links begin with; `None` where that is the same for every controller that shares the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached_at: Option<String>,
     /// Where it stands.
     pub phase: Phase,
     /// Every exercise of its link, oldest first; of those whose use was given back, the newest [`MAX_GIVEN_BACK`]; without
@@ -498,6 +501,7 @@ impl Share {
             expires,
             minted_expiry: expires.wall,
             opened: None,
+            reached_at: None,
             phase,
             transfers: Vec::new(),
             folded: Folded::default(),

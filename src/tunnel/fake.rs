@@ -1,8 +1,8 @@
 //! A tunnel that fails, hangs and gets lost on command.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -37,6 +37,8 @@ pub(crate) struct Fake {
     /// What somebody else has taken away, and how it tells that something has changed.
     pub(crate) removed: Mutex<HashSet<ShareId>>,
     pub(crate) changes: watch::Sender<u64>,
+    /// What its links begin with, where it is not the one of all fakes.
+    pub(crate) name: OnceLock<String>,
     /// Whether it says that it opens at once; its mood must let it.
     pub(crate) opens_at_once: AtomicBool,
     /// Whether it thinks for long about what it is called, as on a machine that has no time, and from when until when it did.
@@ -73,11 +75,11 @@ impl Tunnel for Fake {
     }
 
     fn public_url(&self, _: ShareId) -> PublicUrl {
-        PublicUrl::new("https://fake.example")
+        self.address()
     }
 
     fn address(&self) -> PublicUrl {
-        PublicUrl::new("https://fake.example")
+        PublicUrl::new(self.name.get().map_or("https://fake.example", String::as_str))
     }
 
     fn opens_at_once(&self) -> bool {

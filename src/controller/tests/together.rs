@@ -62,6 +62,9 @@ impl House {
         let doors = Doors::default();
         let tunnel = Fake::with(doors.clone());
         tunnel.opens_at_once.store(self.opens_at_once, Ordering::Relaxed);
+        if !self.opens_at_once {
+            tunnel.name.set(format!("https://nas-{n}.example")).unwrap();
+        }
         let (passes, stop) = (Passes::default(), CancellationToken::new());
         let (reports, incoming) = meter::channel();
         let joined = self.store.join(Introduction { folder: [n; 16], name: format!("nas-{n}") }).await.unwrap();
@@ -384,11 +387,15 @@ async fn a_way_in_that_leads_to_one_machine_is_opened_anew_by_whoever_takes_over
     let view = a.share().await;
     b.until(view.share.id, HEARD, |view| view.state == State::Offered).await;
     assert!(a.doors.is_open(view.share.id) && !b.doors.is_open(view.share.id));
+    let link = |view: &View| view.url.clone().unwrap();
+    let seen = b.handle.show(view.share.id).await.unwrap().unwrap();
+    assert!(link(&view).starts_with("https://nas-1.example/") && link(&seen) == link(&view), "{seen:?}");
     house.store.cut_off(a.number, true);
     sleep(TAKEN_OVER).await;
     let watcher = house.watcher(view.share.id).await;
     assert_ne!(watcher, a.number);
-    b.until(view.share.id, HEARD, |view| view.state == State::Offered).await;
+    let seen = b.until(view.share.id, HEARD, |view| view.state == State::Offered).await;
+    assert!(!link(&seen).starts_with("https://nas-1.example/") && seen.share.link == view.share.link, "{seen:?}");
     // When it comes back, it shuts what it does not watch.
     house.store.cut_off(a.number, false);
     within(Duration::from_secs(40), || (!a.doors.is_open(view.share.id)).then_some(())).await;

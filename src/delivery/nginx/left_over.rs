@@ -12,7 +12,7 @@ use super::Nginx;
 use super::connections::Connections;
 use super::desk::Place;
 use super::guard::Guard;
-use crate::delivery::{Elsewhere, Found, Pass, RecipientSide, next_request_id};
+use crate::delivery::{Elsewhere, Found, Pass, RecipientSide};
 use crate::meter::{Cookie, Reports, Request, Sighting};
 use crate::share::{ByteRange, Carried, Evidence, ShareId};
 use crate::token::TransferSecret;
@@ -104,7 +104,7 @@ impl Nginx {
         threads: Arc<Semaphore>,
     ) -> Result<Guard, LeftOver> {
         let (share, Carried { transfer, range, carrier, .. }) = (one.share, one.carried);
-        let request = Request { share, transfer, id: next_request_id() };
+        let request = Request { share, transfer, id: side.next_request_id() };
         let goes_on = async {
             let began = Instant::now();
             // Of one that is over nothing leaves any more: what came of it is asked for as long as the share lives.

@@ -287,13 +287,13 @@ pub(in crate::store) async fn news_wake_whoever_waits_for_them(store: Arc<dyn Sh
     let (_, cursor) = store.all_held().await.unwrap();
     let nothing = store.news(me, cursor.clone(), A_MOMENT).await.unwrap();
     assert_eq!(nothing.changed, []);
-    let waiting = {
-        let store = store.clone();
-        tokio::spawn(async move { store.news(me, nothing.cursor, SOON * 6).await })
+    let waiting = tokio::time::timeout(SOON, store.news(me, nothing.cursor, SOON * 6));
+    let writing = async {
+        tokio::time::sleep(A_MOMENT).await;
+        open_by(&*store, other, 1, 1).await
     };
-    tokio::time::sleep(A_MOMENT).await;
-    open_by(&*store, other, 1, 1).await;
-    let news = tokio::time::timeout(SOON, waiting).await.expect("they wake it").unwrap().unwrap();
+    let (news, _) = tokio::join!(waiting, writing);
+    let news = news.expect("they wake it").unwrap();
     assert_eq!(news.changed.len(), 1);
 }
 
