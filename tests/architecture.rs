@@ -16,6 +16,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["tunnel/probe/"]),
     ("webpki_roots", &["tunnel/probe/"]),
     ("rusqlite", &["store/sqlite.rs", "store/sqlite/"]),
+    ("redis", &["store/redis.rs", "store/redis/"]),
+    ("crc16", &["store/redis/scripts.rs"]),
     ("jsonwebtoken", &["token/"]),
     ("hmac", &["token/"]),
     ("h2", &["delivery/"]),

@@ -5,7 +5,7 @@
 //! what makes a link single-use: a save whose facts redeem a link is a compare-and-set on its row, keyed by `jti`, and is
 //! refused whole when no use is left, whatever the caller believed.
 //!
-//! * `memory.rs`: for tests. `sqlite.rs`: the embedded default. `contract.rs`: the promises, run on every backend.
+//! * `memory.rs`: for tests. `sqlite.rs`: the embedded default. `redis.rs`: what several controllers share. `contract.rs`: the promises, run on every backend.
 //! * `shared.rs`: what a store promises besides, where several controllers share it.
 //! * `access.rs`, `audit.rs`, `log_mark.rs`, `stats.rs`: what is kept besides shares, as values, and the rules of a chain and of a fold,
 //!   so that every backend keeps them alike.
@@ -14,6 +14,7 @@ mod access;
 pub mod audit;
 mod log_mark;
 pub mod memory;
+pub mod redis;
 pub mod shared;
 pub mod sqlite;
 mod stats;

@@ -1,0 +1,2 @@
+redis.call('HINCRBY', p .. 'meta', 'tried', 1)
+return { 'ok' }

@@ -1,0 +1,15 @@
+//! The promises, on a real Redis.
+
+mod server;
+
+use self::server::store;
+use crate::store::contract::{every_promise, every_shared_promise};
+
+every_promise!(match store().await {
+    Some(store) => store,
+    None => return,
+});
+every_shared_promise!(match store().await {
+    Some(store) => store,
+    None => return,
+});

@@ -1,0 +1,311 @@
+//! The one task of a process that writes.
+//!
+//! Redis flushes its disk once for all that it finds waiting. So the task takes every write that waits, sends them as one pipeline
+//! and answers when that is done: a hundred saves cost as much as one. Each is one script, which checks and writes all of it.
+//!
+//! * **The audit log** is a chain of hashes, which only we can compute. Each line of a batch is computed upon the one before it, on the
+//!   assumption that all are written; a script whose line does not follow the newest one writes nothing, and is sent again upon what is.
+//! * **A connection that breaks** leaves it open whether a write was done. It is sent again as long as there is time: each has an id of
+//!   its own, or nothing to lose, so that it is done once. What cannot be found out by then is *in doubt*, and told as news of the share
+//!   (`shared.rs`): whoever was answered that it failed looks again.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::link::{COMMAND_TIMEOUT, Link, Trouble};
+use super::reply;
+use super::scripts::{Args, Keys, Script, Scripts};
+use crate::share::ShareId;
+use crate::store::StoreError;
+use crate::store::audit::{AuditEntry, AuditLine, AuditMark};
+
+/// How many writes may wait. Past it the callers wait, and with them whoever asked them.
+pub(super) const QUEUE: usize = 1024;
+/// The most writes in one pipeline: bounds how long the first of them waits for the last.
+const MAX_BATCH: usize = 256;
+/// How often a line of the audit log is computed anew because others wrote one meanwhile. Each time somebody's was written.
+const MAX_CHAINED: u32 = 100;
+/// How often a broken connection is tried again for the same writes, within the limit of a command.
+const RESEND_PAUSE: Duration = Duration::from_millis(50);
+/// The smallest batch behind which is waited for more, and for how many turns of other tasks: those who were answered come back, and
+/// would else wait for the flush of a part of them.
+const MIN_TO_GATHER: usize = 4;
+const MAX_TURNS: usize = 64;
+/// How long whoever writes waits for the answer: a write that has not been sent by then is not sent any more.
+pub(super) const PATIENCE: Duration = COMMAND_TIMEOUT.saturating_add(Duration::from_millis(500));
+/// How many shares may be in doubt; past it all that lives is looked at.
+const MAX_DOUBTS: usize = 1024;
+
+/// A write, and who waits for it.
+pub(super) struct Job {
+    pub(super) script: Script,
+    pub(super) args: Args,
+    /// The line of the audit log that goes with it, where the script takes one.
+    pub(super) line: Line,
+    /// Which share it writes.
+    pub(super) share: Option<ShareId>,
+    /// When it was asked for.
+    pub(super) since: Instant,
+    pub(super) answer: oneshot::Sender<Result<Done, StoreError>>,
+}
+
+/// Whether a script takes a line of the audit log.
+pub(super) enum Line {
+    /// It knows of none.
+    Unknown,
+    /// It could, and there is none.
+    None,
+    /// This one.
+    Entry(AuditEntry),
+}
+
+/// What a script answered.
+pub(super) struct Done {
+    /// Its answer; the first of it says what came of it.
+    pub(super) values: Vec<Value>,
+    /// The line that was written with it.
+    pub(super) line: Option<AuditLine>,
+}
+
+/// What was sent and never answered.
+#[derive(Default)]
+pub(super) struct Doubts {
+    shares: HashMap<ShareId, bool>,
+    are_many: bool,
+}
+
+impl Doubts {
+    pub(super) fn add(&mut self, share: ShareId) {
+        self.are_many |= self.shares.len() >= MAX_DOUBTS;
+        if !self.are_many {
+            self.shares.insert(share, false);
+        }
+    }
+
+    /// Returns what has not been told, and whether too many shares are in doubt to name them.
+    pub(super) fn tell(&mut self) -> (Vec<ShareId>, bool) {
+        let untold = self.shares.iter_mut().filter_map(|(share, is_told)| (!std::mem::replace(is_told, true)).then_some(*share));
+        (untold.collect(), std::mem::take(&mut self.are_many))
+    }
+
+    /// Returns whether a write of ours about a share may be one that was never answered. It may have been done long after: Redis
+    /// reads what lies in the buffer of a connection that is gone.
+    pub(super) fn is_of(&self, share: ShareId) -> bool {
+        self.shares.contains_key(&share)
+    }
+
+    /// Answers a write of a share as usual: what its state is, is known from here on.
+    fn settle(&mut self, share: ShareId) {
+        self.shares.remove(&share);
+    }
+}
+
+/// Writes what comes.
+pub(super) struct Writer {
+    pub(super) link: Link,
+    pub(super) scripts: Arc<Scripts>,
+    pub(super) keys: Keys,
+    /// How many replicas must have a write before it is answered.
+    pub(super) replicas: u64,
+    pub(super) doubts: Arc<Mutex<Doubts>>,
+    /// The newest line of the audit log, as far as is known.
+    pub(super) head: AuditMark,
+}
+
+/// A job on its way.
+struct Sending {
+    job: Job,
+    chained: u32,
+    line: Option<AuditLine>,
+}
+
+/// What came of a job in one round.
+enum Came {
+    Answer(Vec<Value>),
+    /// Its line does not follow the newest one.
+    NotNext,
+    Failed(StoreError),
+}
+
+impl Writer {
+    /// Writes until nobody can send any more and everything sent is written.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut waiting: VecDeque<Sending> = VecDeque::new();
+        let sending = |job| Sending { job, chained: 0, line: None };
+        loop {
+            if waiting.is_empty() {
+                let Some(job) = queue.recv().await else { return };
+                waiting.push_back(sending(job));
+            }
+            while waiting.len() < MAX_BATCH
+                && let Ok(job) = queue.try_recv()
+            {
+                waiting.push_back(sending(job));
+            }
+            let batch = next_batch(&mut waiting);
+            let answered = batch.len();
+            for again in self.round(batch).await.into_iter().rev() {
+                waiting.push_front(again);
+            }
+            for _ in 0..MAX_TURNS {
+                if answered < MIN_TO_GATHER || queue.len() + waiting.len() >= answered {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Sends a batch and answers; returns what has to be sent again upon another head, in order.
+    async fn round(&mut self, batch: Vec<Sending>) -> Vec<Sending> {
+        let (mut batch, late): (Vec<Sending>, _) = batch.into_iter().partition(|sending| sending.job.since.elapsed() < COMMAND_TIMEOUT);
+        for sending in late {
+            let _ = sending.job.answer.send(Err(StoreError::unavailable("Redis was busy with others for too long")));
+        }
+        if batch.is_empty() {
+            return batch;
+        }
+        // Where all are written it ends so. Where not, the answers say better.
+        self.head = self.chain(&mut batch);
+        let outcomes = self.send(&batch).await;
+        let mut again = Vec::new();
+        for (mut sending, came) in batch.into_iter().zip(outcomes) {
+            if let (Some(share), false) = (sending.job.share, matches!(came, Came::NotNext)) {
+                let mut doubts = self.doubts.lock().expect("nobody panics while holding the doubts");
+                if matches!(came, Came::Failed(_)) { doubts.add(share) } else { doubts.settle(share) }
+            }
+            let outcome = match came {
+                Came::Answer(values) => Ok(Done { values, line: sending.line.take() }),
+                Came::NotNext if sending.chained < MAX_CHAINED => {
+                    sending.chained += 1;
+                    again.push(sending);
+                    continue;
+                }
+                Came::NotNext => Err(StoreError::unavailable("others write the audit log faster")),
+                Came::Failed(error) => Err(error),
+            };
+            // Whoever stopped waiting has the write all the same.
+            let _ = sending.job.answer.send(outcome);
+        }
+        again
+    }
+
+    /// Computes the lines of a batch, each upon the one before it; returns the last.
+    fn chain(&self, batch: &mut [Sending]) -> AuditMark {
+        let mut head = self.head;
+        for sending in batch {
+            if let Line::Entry(entry) = &sending.job.line {
+                let line = AuditLine::following(head.seq + 1, head.hash, entry.clone());
+                head = line.mark();
+                sending.line = Some(line);
+            }
+        }
+        head
+    }
+
+    /// Sends a batch until it is answered or the time is over.
+    async fn send(&mut self, batch: &[Sending]) -> Vec<Came> {
+        let began = Instant::now();
+        let args: Vec<Args> = batch.iter().map(Sending::args).collect();
+        let mut pipe = redis::Pipeline::with_capacity(batch.len());
+        for (sending, args) in batch.iter().zip(&args) {
+            pipe.add_command(self.scripts.call(sending.job.script, args));
+        }
+        let answered = loop {
+            let sent = self.link.send(&pipe).await;
+            match sent {
+                Err(Trouble::Broken(_)) if began.elapsed() < COMMAND_TIMEOUT / 2 => tokio::time::sleep(RESEND_PAUSE).await,
+                sent => break sent,
+            }
+        };
+        let values = match answered {
+            Ok((_, values)) => values,
+            Err(trouble) => return batch.iter().map(|_| Came::Failed(trouble.clone().into())).collect(),
+        };
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for ((value, sending), args) in values.into_iter().zip(batch).zip(&args) {
+            outcomes.push(self.came(value, sending, args).await);
+        }
+        if let Err(trouble) = self.replicated(&outcomes).await {
+            return batch.iter().map(|_| Came::Failed(trouble.clone().into())).collect();
+        }
+        outcomes
+    }
+
+    /// Makes sure that the replicas have what was written.
+    async fn replicated(&self, outcomes: &[Came]) -> Result<(), Trouble> {
+        if self.replicas == 0 || !outcomes.iter().any(|came| matches!(came, Came::Answer(_))) {
+            return Ok(());
+        }
+        let have = self.link.replicas(self.replicas, self.keys.slot()).await?;
+        if have >= self.replicas {
+            return Ok(());
+        }
+        Err(Trouble::Refused(format!("{have} of the {} replicas that REDIS_REPLICAS wants have it", self.replicas).into()))
+    }
+
+    async fn came(&mut self, value: Value, sending: &Sending, args: &Args) -> Came {
+        let values = match value {
+            Value::Array(values) => values,
+            Value::ServerError(error) if error.kind() == Some(redis::ServerErrorKind::NoScript) => {
+                // Whatever waits behind it in the batch was refused likewise, so the order stays.
+                let mut pipe = redis::pipe();
+                pipe.add_command(self.scripts.whole(sending.job.script, args));
+                match self.link.send(&pipe).await {
+                    Ok((_, mut values)) => match values.pop() {
+                        Some(Value::Array(values)) => values,
+                        Some(Value::ServerError(error)) => return Came::Failed(StoreError::unavailable(error.to_string())),
+                        _ => return Came::Failed(reply::strange()),
+                    },
+                    Err(trouble) => return Came::Failed(trouble.into()),
+                }
+            }
+            Value::ServerError(error) => return Came::Failed(StoreError::unavailable(error.to_string())),
+            _ => return Came::Failed(reply::strange()),
+        };
+        if reply::word(&values) != "head" {
+            return Came::Answer(values);
+        }
+        match values.get(1).and_then(reply::mark) {
+            Some(head) => {
+                self.head = head;
+                Came::NotNext
+            }
+            None => Came::Failed(StoreError::Unusable { reason: "its note of the audit log's end cannot be read".to_owned() }),
+        }
+    }
+}
+
+impl Sending {
+    fn args(&self) -> Args {
+        let mut args: Args = match (&self.job.line, &self.line) {
+            (Line::Unknown, _) => Vec::new(),
+            (Line::Entry(_), Some(line)) => reply::line_args(line),
+            (Line::None | Line::Entry(_), _) => vec![Vec::new()],
+        };
+        args.extend(self.job.args.iter().cloned());
+        args
+    }
+}
+
+/// Takes what is sent next: nothing about a share behind a write of it that may have to be sent again, so that their order stays.
+fn next_batch(waiting: &mut VecDeque<Sending>) -> Vec<Sending> {
+    let mut batch = Vec::new();
+    let mut with_line: HashSet<ShareId> = HashSet::new();
+    while batch.len() < MAX_BATCH
+        && let Some(next) = waiting.front()
+        && !next.job.share.is_some_and(|share| with_line.contains(&share))
+        && let Some(next) = waiting.pop_front()
+    {
+        if let (Some(share), Line::Entry(_)) = (next.job.share, &next.job.line) {
+            with_line.insert(share);
+        }
+        batch.push(next);
+    }
+    batch
+}
