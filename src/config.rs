@@ -30,7 +30,7 @@ pub use self::reload::Changes;
 pub use self::remote::{RemoteMistake, RemoteServer, remote_server};
 pub use self::settings::{SETTINGS, Setting, Settings, env_example};
 pub use self::source::Origin;
-use self::source::{Source, Variables};
+use self::source::{Source, Variables, with_credentials};
 pub use self::tls::TlsFiles;
 pub use self::values::Secret;
 use self::values::{
@@ -340,9 +340,10 @@ pub fn speaks_utf8() -> bool {
     })
 }
 
-/// Returns the variables of the process. One whose name is no text is nobody's setting.
+/// Returns the variables of the process, and what the service manager handed over beside them. One whose name is no text is
+/// nobody's setting. Blocks.
 fn environment() -> Variables {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
+    with_credentials(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
 }
 
 fn check_auth_key(key: &str) -> Result<(), String> {

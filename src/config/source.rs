@@ -20,6 +20,11 @@ use crate::token::Key;
 /// The longest secret that is read from a file; what is longer is the wrong file.
 const MAX_SECRET_BYTES: u64 = 4096;
 
+/// How systemd tells where it puts what a service may read and nobody else.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// What the names of our credentials begin with. A folder that `LoadCredential=portcullis:` names gives its files this beginning.
+const CREDENTIAL_PREFIX: &str = "portcullis_";
+
 /// Where recipients are served, unless it is set, where a tunnel brings them.
 const TUNNELLED_LISTEN: &str = "127.0.0.1:8001";
 
@@ -303,6 +308,21 @@ impl<'a> Source<'a> {
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let is_for_both = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && is_for_both
+}
+
+/// Adds, for each secret of which the environment says nothing, the credential `portcullis_NAME` that systemd handed over
+/// (`LoadCredential=`, `ImportCredential=`, `SetCredentialEncrypted=`), as if `NAME_FILE` named it: so a unit need not say which
+/// secrets there are. Blocks.
+pub(super) fn with_credentials(mut environment: Variables) -> Variables {
+    let Some(folder) = environment.get(CREDENTIALS).filter(|folder| !folder.is_empty()).map(PathBuf::from) else { return environment };
+    for (setting, file_name) in SETTINGS.iter().filter_map(|setting| Some((setting, setting.file_name()?))) {
+        let is_said = [setting.name, file_name].iter().any(|name| environment.get(*name).is_some_and(|value| !value.is_empty()));
+        let credential = folder.join(format!("{CREDENTIAL_PREFIX}{}", setting.name));
+        if !is_said && credential.exists() {
+            environment.insert(file_name.to_owned(), credential.into());
+        }
+    }
+    environment
 }
 
 /// Reads a secret's file without the newline that editors and `echo` leave at its end.

@@ -195,6 +195,63 @@ fn a_secret_comes_from_its_variable_or_its_file() {
     );
 }
 
+/// The settings file of packages: what is not said by the unit, each setting as it is unless somebody says otherwise.
+fn packaged_file() -> String {
+    let mut text = "# Settings of the service portcullis, each with its default; `systemctl reload portcullis` reads them anew, and \
+                    `portcullis config` shows them.\n# Secrets are files in /etc/portcullis/credentials, as its README says.\n"
+        .to_owned();
+    let the_units = ["CONFIG_FILE", "STATE_DIR"];
+    let ours = |setting: &&Setting| !the_units.contains(&setting.name) && setting.later().is_none() && setting.file_name().is_none();
+    for setting in SETTINGS.iter().filter(ours) {
+        let key = setting.name.to_lowercase();
+        let value = match setting.default {
+            _ if setting.form() == settings::Form::List => "[]".to_owned(),
+            bare if bare == "true" || bare == "false" || bare.parse::<u32>().is_ok() => bare.to_owned(),
+            text => format!("{text:?}"),
+        };
+        let line = if key == "nas_mount_path" { format!("{key} = \"/srv/nas\"") } else { format!("# {key} = {value}") };
+        text += &format!("\n# {}\n{line}\n", setting.help);
+    }
+    text
+}
+
+#[test]
+fn the_packaged_settings_file_tells_of_every_setting_as_it_is() {
+    let text = include_str!("../../packaging/portcullis.toml");
+    assert_eq!(text, packaged_file(), "write packaged_file() into packaging/portcullis.toml");
+    // Without the marks before them all lines are settings: none changes anything but the folder.
+    let said: String =
+        text.lines().filter(|line| line.contains(" = ")).map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+    let file = secret_file(said.as_bytes());
+    let with_file = read(&[("CONFIG_FILE", file.path().to_str().unwrap())]).unwrap();
+    assert_eq!(with_file.changes_to(&read(&[]).unwrap()).waiting, ["NAS_MOUNT_PATH"]);
+}
+
+#[test]
+fn a_secret_comes_as_a_credential_where_nobody_names_another() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("portcullis_OWNER_TOKEN"), "0123456789abcdefg\n").unwrap();
+    std::fs::write(folder.path().join("portcullis_LOG"), "debug").unwrap();
+    std::fs::write(folder.path().join("portcullis_JWT_SECRET"), "").unwrap();
+    let given = |variables: &[(&str, &str)]| {
+        let mut all = environment_of(variables);
+        all.insert("CREDENTIALS_DIRECTORY".to_owned(), folder.path().into());
+        Config::read(&parse(&[]).unwrap(), &source::with_credentials(all))
+    };
+    let mistakes: Vec<String> = given(&[]).unwrap_err().iter().map(Mistake::to_string).collect();
+    assert!(
+        mistakes.len() == 1 && mistakes[0].starts_with("JWT_SECRET_FILE: the file ") && mistakes[0].ends_with("is empty"),
+        "{mistakes:?}"
+    );
+    let config = given(&[("JWT_SECRET", GOOD_SECRET)]).unwrap();
+    assert_eq!((config.owner_token.unwrap().expose(), config.log.as_str()), ("0123456789abcdefg", "info"));
+    let said = given(&[("JWT_SECRET", GOOD_SECRET), ("OWNER_TOKEN", OTHER_SECRET)]).unwrap();
+    assert_eq!(said.owner_token.unwrap().expose(), OTHER_SECRET);
+    let file = secret_file(OTHER_SECRET.as_bytes());
+    let named = given(&[("JWT_SECRET", GOOD_SECRET), ("OWNER_TOKEN_FILE", file.path().to_str().unwrap())]).unwrap();
+    assert_eq!(named.owner_token.unwrap().expose(), OTHER_SECRET);
+}
+
 #[test]
 fn a_secrets_file_that_is_none_is_a_mistake() {
     let missing = mistake(&[("OWNER_TOKEN_FILE", "/nowhere/token")]);
