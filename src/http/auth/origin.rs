@@ -57,8 +57,8 @@ impl Names {
 
 /// Returns the machine's own name.
 pub(super) fn machine_name() -> Option<String> {
-    // The kernel answers this one itself: no disk, no network, so it may be read anywhere.
-    std::fs::read_to_string("/proc/sys/kernel/hostname").ok()
+    // Not by a file: a sandbox may show nothing of `/proc` but processes.
+    rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
 }
 
 /// Refuses what came through the public tunnel, whatever it asks for.
