@@ -37,6 +37,7 @@ const REASONS: [&str; 11] =
 const REACHES: [&str; 3] = ["yes", "no", "not_probed"];
 const LOG_LINES: [&str; 2] = ["ours", "foreign"];
 const LOG_MISHAPS: [&str; 3] = ["oversized_line", "truncation", "lost_file"];
+const CHECKS: [&str; 6] = ["store", "files", "index", "tunnel", "disk", "log"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 type Label = [(&'static str, &'static str); 1];
@@ -70,6 +71,7 @@ struct Inner {
     shares: Family<Label, Gauge>,
     active_transfers: Gauge,
     open_requests: Gauge,
+    checks: Family<Label, Gauge>,
     streams: Gauge,
     store_bytes: Float,
     store_events: Float,
@@ -92,6 +94,8 @@ pub struct Snapshot {
     pub active_transfers: u64,
     /// How many requests for bytes run.
     pub open_requests: u64,
+    /// How the checks of health stand, each by its name: 0 it works, 1 somebody should look, 2 it does not work.
+    pub checks: Vec<(&'static str, u8)>,
     /// How many pages and scripts watch.
     pub event_streams: u64,
     /// How much the store holds: bytes on disk, lines of the event log, shares.
@@ -168,6 +172,7 @@ impl Metrics {
             shares: known("state", STATES.map(State::as_str)),
             active_transfers: Gauge::default(),
             open_requests: Gauge::default(),
+            checks: known("check", CHECKS),
             streams: Gauge::default(),
             store_bytes: Gauge::default(),
             store_events: Gauge::default(),
@@ -300,6 +305,9 @@ impl Metrics {
         let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         inner.active_transfers.set(whole(now.active_transfers));
         inner.open_requests.set(whole(now.open_requests));
+        for &(check, stands) in &now.checks {
+            of(&inner.checks, "check", check).set(i64::from(stands));
+        }
         inner.streams.set(whole(now.event_streams));
         inner.indexed_files.set(whole(now.indexed_files));
         // Not a number: it is not known at the moment.
@@ -433,6 +441,8 @@ fn registry(inner: &Inner, version: &'static str) -> Registry {
     let lag = "How much of nginx's access log is still to be read";
     ours.register_with_unit("nginx_log_lag", lag, Unit::Bytes, inner.log_lag_bytes.clone());
 
+    let checks = "How each check of /health stands: 0 it works, 1 somebody should look, 2 it does not work";
+    ours.register("check_status", checks, inner.checks.clone());
     ours.register("owner_requests", "Requests that the owner's side answered, by class of status", inner.owner_requests.clone());
     ours.register("event_streams", "Live streams (Server-Sent Events) that are open at the moment", inner.streams.clone());
     ours.register("indexed_files", "Files that the search index knows", inner.indexed_files.clone());

@@ -47,6 +47,17 @@ pub(in crate::http) enum Status {
     NotUsed,
 }
 
+impl Status {
+    /// Returns it as a number that grows with the trouble: 0 it works or is not used, 1 somebody should look, 2 it does not work.
+    pub(super) fn as_number(self) -> u8 {
+        match self {
+            Self::Ok | Self::NotUsed => 0,
+            Self::Warning => 1,
+            Self::Failing => 2,
+        }
+    }
+}
+
 /// How one thing stands, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(in crate::http) struct Check {

@@ -24,15 +24,17 @@ async fn snapshot(side: &OwnerSide) -> Snapshot {
     let living = side.controller.living();
     let transfers = || living.iter().flat_map(|view| &view.share.transfers);
     // A store that hangs must not keep the numbers of everything else.
-    let size = tokio::time::timeout(CHECK_TIMEOUT, side.store.size()).await;
+    let size = tokio::time::timeout(CHECK_TIMEOUT, side.store.size());
+    let (size, checks, free_bytes) = tokio::join!(size, health::check(side), health::free_bytes(side));
     Snapshot {
         shares: living.iter().map(|view| view.state).collect(),
         active_transfers: transfers().filter(|transfer| transfer.is_active()).count() as u64,
         open_requests: transfers().map(Transfer::open_requests).sum::<usize>() as u64,
+        checks: checks.named().map(|(name, check)| (name, check.status().as_number())).to_vec(),
         event_streams: side.streams.open() as u64,
         store: size.ok().and_then(Result::ok).map(|size| (size.bytes, size.events, size.shares)),
         indexed_files: side.catalog.index_health().state.files as u64,
-        free_bytes: health::free_bytes(side).await,
+        free_bytes,
     }
 }
 

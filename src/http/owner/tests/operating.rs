@@ -42,6 +42,12 @@ async fn a_folder_that_went_away_is_unhealthy_and_says_why() {
     let files = &scene.call("GET", "/health").await.expect(503).json()["checks"]["files"];
     assert_eq!(files["status"], "failing");
     assert!(files["reason"].as_str().unwrap().contains("is the NAS mounted?"), "{files}");
+    let numbers = String::from_utf8(scene.call("GET", "/metrics").await.expect(200).body.to_vec()).unwrap();
+    let stand: Vec<&str> = numbers.lines().filter_map(|line| line.strip_prefix("portcullis_check_status")).collect();
+    assert_eq!(stand.len(), 6, "{stand:?}");
+    for line in ["{check=\"files\"} 2", "{check=\"store\"} 0", "{check=\"log\"} 0"] {
+        assert!(stand.contains(&line), "{line} is not in {stand:?}");
+    }
     std::fs::rename(&gone, scene.folder.path()).unwrap();
     scene.clock.advance(Duration::from_secs(1));
     scene.ask("GET", "/health").await.expect(200);
