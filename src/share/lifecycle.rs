@@ -736,6 +736,10 @@ impl Share {
                 }
             }
             Event::Redeemed { link, transfer, recipient } => {
+                if link == self.link && self.transfer(transfer).is_some() {
+                    // It was saved, and the answer to that was lost.
+                    return Ok(());
+                }
                 self.may_redeem(link, recipient.ip(), now)?;
                 self.make_room(now);
                 self.transfers.push(Transfer::new(transfer, recipient, now));

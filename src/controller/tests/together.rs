@@ -1,5 +1,7 @@
 //! Several controllers over one store.
 
+mod chance;
+
 use std::collections::HashSet;
 
 use futures_util::future::join_all;

@@ -62,6 +62,15 @@ fn a_request_tells_who_answers_it_and_when_it_began() {
 }
 
 #[test]
+fn a_redeem_that_was_saved_without_an_answer_can_be_asked_for_again() {
+    let mut share = redeemed_share();
+    let (link, before) = (share.link, share.clone());
+    let again = Event::Redeemed { link, transfer: transfer(), recipient: Recipient::default() };
+    assert_eq!(must(&mut share, again, 2), []);
+    assert_eq!(share, before);
+}
+
+#[test]
 fn what_two_know_of_a_transfer_adds_up_and_completes_it_once() {
     let mut share = redeemed_share();
     fetch(&mut share, A, (0, 50), 2);
