@@ -629,6 +629,7 @@ impl Controller {
         if let Some(slot) = self.slots.get_mut(&id) {
             (slot.is_saving, slot.saving) = (false, None);
         }
+        self.take_news(id);
         while let Some(slot) = self.slots.get_mut(&id)
             && !slot.is_saving
             && let Some(job) = slot.queue.pop_front()

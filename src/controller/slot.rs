@@ -12,7 +12,7 @@ use super::speed::Speed;
 use super::{ControllerError, View};
 use crate::delivery::{Pass, Passes};
 use crate::share::{Effect, Event, Fact, Looker, Looks, Moment, Phase, Refused, Share, Steady, Timestamp, TokenId, Transfer, TransferId};
-use crate::store::shared::{Basis, Hold};
+use crate::store::shared::{Basis, Held, Hold};
 use crate::token::{Keys, TransferSecret};
 
 /// How many decisions of one share that somebody asked for may wait for its save: an owner's click or a recipient's request.
@@ -110,6 +110,8 @@ pub(super) struct Slot {
     pub(super) unsaved: Vec<Event>,
     /// What was known here of a share that somebody else has saved meanwhile.
     pub(super) known_here: Option<Arc<Share>>,
+    /// How it stands by news that came while something of it was being saved or looked up.
+    pub(super) news: Option<Held>,
     /// The share with all of which the arrival was counted.
     pub(super) counted: Arc<Share>,
     /// Whether its local door stands open for recipients of a share that somebody else watches.
@@ -162,6 +164,7 @@ impl Slot {
             hold: None,
             unsaved: Vec::new(),
             known_here: None,
+            news: None,
             has_door: false,
             is_shut: false,
             is_saving: false,

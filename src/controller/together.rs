@@ -178,9 +178,9 @@ impl Controller {
     /// Takes in a share that somebody else has written, and tells of it.
     fn told(&mut self, held: Held, records: Records) {
         let id = held.share.id;
-        let is_busy = self.slots.get(&id).is_some_and(|slot| slot.is_saving);
-        if is_busy {
-            // What is being saved is decided upon this, or will be refused and decided again.
+        if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.is_saving) {
+            // What is being saved was decided upon this, or will be refused and decided again; what is being looked up may be older.
+            slot.news = Some(held);
             let now = self.parts.clock.now();
             drop(self.publish(id, records, now));
         } else if self.adopt(&held) {
@@ -410,6 +410,14 @@ impl Controller {
             slot.queue.push_front(Job::of(Event::TakenOver { with_its_way_in }));
         }
         true
+    }
+
+    /// Takes in news that came while something of the share was being saved or looked up.
+    pub(super) fn take_news(&mut self, id: ShareId) {
+        let news = self.slots.get_mut(&id).and_then(|slot| slot.news.take());
+        if news.is_some_and(|held| self.adopt(&held)) {
+            drop(self.follow(id));
+        }
     }
 
     /// Keeps the local door of a share that somebody else watches as its state says.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::share::{OnStall, TransferId};
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 200;
 const STEPS: u64 = 120;
 
 /// A download that somebody runs at one of the controllers.
@@ -239,7 +239,8 @@ impl World {
         while !self.downloads.is_empty() {
             self.end(0).await;
         }
-        sleep(2 * LIMITS.max_tunnel + MAX_BLIND * 2).await;
+        // Longer than any link lives, a silence lasts and one that is cut off may send.
+        sleep(MAX_BLIND * 2 + Duration::from_secs(900)).await;
         let (living, _) = self.house.store.all_held().await.unwrap();
         assert_eq!(living, [], "everything ends");
         for one in self.ones.iter().flatten() {
