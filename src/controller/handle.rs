@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::intents::{Intent, Intents};
 use super::slot::Answer;
-use super::{Change, ControllerError, MAX_LIVING, MAX_MESSAGE_BYTES, MAX_NOTE_BYTES, NewShare, Parts, View};
+use super::{Change, ControllerError, MAX_LIVING, MAX_MESSAGE_BYTES, MAX_NOTE_BYTES, NewShare, Parts, Sharers, View};
 use crate::catalog::{Catalog, CatalogError, Digests};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -95,6 +95,8 @@ pub(super) struct Shared {
     living: RwLock<HashMap<ShareId, Arc<View>>>,
     /// The closed shares whose door answered when somebody last looked from outside.
     still_open: RwLock<HashSet<ShareId>>,
+    /// Who shares the store, where anybody does and was heard.
+    pub(super) sharers: RwLock<Option<Sharers>>,
     /// What was asked for and would open a door.
     pub(super) intents: Arc<Intents>,
     /// Says that the program stops: nothing is begun any more.
@@ -121,6 +123,7 @@ impl Shared {
             changes: broadcast::channel(MAX_BEHIND).0,
             living: RwLock::new(HashMap::new()),
             still_open: RwLock::default(),
+            sharers: RwLock::default(),
             intents: Arc::default(),
             stopping: CancellationToken::new(),
             store: parts.store.clone(),
@@ -585,6 +588,11 @@ impl Handle {
     /// Returns how many shares are closed and still answer from the internet, as far as anybody has looked.
     pub fn still_open(&self) -> usize {
         self.0.still_open.read().expect("nobody panics while holding the alarms").len()
+    }
+
+    /// Returns who shares the store, as was last heard; `None` where nobody does.
+    pub fn sharers(&self) -> Option<Sharers> {
+        self.0.sharers.read().expect("nobody panics while holding the sharers").clone()
     }
 
     /// Returns the bounds that shares get that are made from here on.

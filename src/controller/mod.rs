@@ -33,8 +33,8 @@ use crate::catalog::{Catalog, CatalogError, Digests};
 use crate::clock::Clock;
 use crate::delivery::Passes;
 use crate::metrics::Metrics;
-use crate::share::{CatalogPath, Limits, PolicyError, PolicyRequest, Refused, Share, ShareId, State};
-use crate::store::shared::{Joined, SharedStore};
+use crate::share::{CatalogPath, ControllerNumber, Limits, PolicyError, PolicyRequest, Refused, Share, ShareId, State};
+use crate::store::shared::{Joined, Peer, SharedStore};
 use crate::store::{Record, Store, StoreError};
 use crate::token::Keys;
 use crate::tunnel::Tunnel;
@@ -72,6 +72,17 @@ pub struct Sharing {
     pub store: Arc<dyn SharedStore>,
     /// What it was given when it joined.
     pub joined: Joined,
+}
+
+/// Who shares the store, as this controller last heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sharers {
+    /// This controller.
+    pub me: ControllerNumber,
+    /// Every one that was heard lately, this one among them.
+    pub peers: Vec<Peer>,
+    /// How far this machine's wall clock is ahead of the store's, in milliseconds; behind it where it is negative.
+    pub ahead_ms: i64,
 }
 
 /// What an owner wants shared.

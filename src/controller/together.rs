@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::event_loop::{Controller, Done, Records};
 use super::slot::{Answer, Job, Saving, Slot};
-use super::{Change, ControllerError, Parts, Sharing};
+use super::{Change, ControllerError, Parts, Sharers, Sharing};
 use crate::delivery::nginx::LeftOver;
 use crate::share::{ControllerNumber, Event, Moment, Phase, Share, ShareId, Steady};
 use crate::store::StoreError;
@@ -453,7 +453,10 @@ impl Controller {
         let Some(together) = &mut self.together else { return };
         together.is_beating = false;
         match beat {
-            Ok(Beat { peers, .. }) => {
+            Ok(Beat { peers, wall }) => {
+                let ahead_ms = self.parts.clock.now().wall.0.saturating_sub(wall.0);
+                let sharers = Sharers { me: together.me, peers: peers.clone(), ahead_ms };
+                *self.shared.sharers.write().expect("nobody panics while holding the sharers") = Some(sharers);
                 if sent.since(together.heard) >= LEASE {
                     // Everybody else was not heard for as long as this one did not listen.
                     together.heard_since = sent;

@@ -17,11 +17,12 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::OwnerSide;
-use crate::controller::View;
+use crate::controller::{Sharers, View};
 use crate::delivery::nginx::{PASSES_ON, Standing};
 use crate::http::auth::Caller;
 use crate::http::words::{Language, duration_text, reach_problem, size_text, words};
 use crate::share::{Reach, State as ShareState, Steady};
+use crate::store::shared::{LEASE, Peer};
 
 /// How long a check may take; a watcher that asks for health wants an answer within a second.
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
@@ -30,6 +31,8 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 /// How old the index may be. Walks rest an hour at the most and a large NAS is walked within one: past three something
 /// is wrong.
 const MAX_INDEX_AGE: Duration = Duration::from_secs(3 * 3600);
+/// How far this machine's clock and the store's may be apart: a link's end is judged by either.
+const MAX_SKEW_MS: i64 = 2000;
 /// Below this much free space on the disk of the state folder somebody should look: a year of a busy house fits in it.
 pub const LOW_DISK_BYTES: u64 = 500 * 1000 * 1000;
 /// Below this much the next writes may fail: the store's own log of writes takes a few megabytes.
@@ -95,13 +98,22 @@ pub(in crate::http) struct Checks {
     tunnel: Check,
     disk: Check,
     log: Check,
+    controllers: Check,
 }
 
 impl Checks {
     /// Returns each with its name.
-    pub(super) fn named(&self) -> [(&'static str, &Check); 6] {
-        let Self { store, files, index, tunnel, disk, log } = self;
-        [("store", store), ("files", files), ("index", index), ("tunnel", tunnel), ("disk", disk), ("log", log)]
+    pub(super) fn named(&self) -> [(&'static str, &Check); 7] {
+        let Self { store, files, index, tunnel, disk, log, controllers } = self;
+        [
+            ("store", store),
+            ("files", files),
+            ("index", index),
+            ("tunnel", tunnel),
+            ("disk", disk),
+            ("log", log),
+            ("controllers", controllers),
+        ]
     }
 
     /// Returns whether the program can do its work: without the store or the files it cannot.
@@ -124,7 +136,8 @@ pub(in crate::http) async fn check(side: &OwnerSide) -> Checks {
         return checks.clone();
     }
     let (store, files, disk, log) = tokio::join!(store(side), files(side), free_bytes(side), log(side));
-    let checks = Checks { store, files, index: index(side), tunnel: tunnel(side), disk: disk_check(disk), log };
+    let controllers = controllers(side.controller.sharers());
+    let checks = Checks { store, files, index: index(side), tunnel: tunnel(side), disk: disk_check(disk), log, controllers };
     *found = Some((now, checks.clone()));
     checks
 }
@@ -259,6 +272,28 @@ fn reach_check(living: &[Arc<View>], all: usize) -> Check {
     }
 }
 
+/// Looks at who else shares the store.
+fn controllers(sharers: Option<Sharers>) -> Check {
+    let Some(Sharers { me, mut peers, ahead_ms }) = sharers else {
+        return Check::new(Status::NotUsed, "No other controller shares the store.");
+    };
+    peers.sort_by(|one, other| one.name.cmp(&other.name));
+    let name = |peer: &Peer| match peer.silence {
+        _ if peer.number == me => format!("{} (this one)", peer.name),
+        silence if silence >= LEASE => format!("{} (not heard for {})", peer.name, duration_text(silence)),
+        _ => peer.name.clone(),
+    };
+    let names: Vec<String> = peers.iter().map(name).collect();
+    let all = format!("{} {}: {}.", names.len(), if names.len() == 1 { "controller" } else { "controllers" }, names.join(", "));
+    if ahead_ms.abs() > MAX_SKEW_MS {
+        let by = duration_text(Duration::from_millis(ahead_ms.unsigned_abs()));
+        let which = if ahead_ms > 0 { "ahead of" } else { "behind" };
+        return Check::new(Status::Warning, format!("{all} This machine's clock is {by} {which} the store's."));
+    }
+    let is_silent = peers.iter().any(|peer| peer.number != me && peer.silence >= LEASE);
+    Check::new(if is_silent { Status::Warning } else { Status::Ok }, all)
+}
+
 fn disk_check(free: Option<u64>) -> Check {
     let Some(free) = free else { return Check::new(Status::Failing, hangs("The disk of the state folder")) };
     let status = match free {
@@ -289,6 +324,7 @@ pub fn free_bytes_of(folder: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::share::ControllerNumber;
 
     #[test]
     fn a_disk_that_fills_is_told_of_in_time() {
@@ -304,11 +340,30 @@ mod tests {
     #[test]
     fn only_the_store_and_the_files_keep_it_from_its_work() {
         let fine = || Check::new(Status::Ok, "");
-        let all = || Checks { store: fine(), files: fine(), index: fine(), tunnel: fine(), disk: fine(), log: fine() };
+        let all = || Checks { controllers: fine(), store: fine(), files: fine(), index: fine(), tunnel: fine(), disk: fine(), log: fine() };
         let failing = || Check::new(Status::Failing, "");
         assert!(Checks { index: failing(), tunnel: failing(), disk: failing(), ..all() }.are_fine());
         assert!(!Checks { store: failing(), ..all() }.are_fine());
         assert!(!Checks { files: failing(), ..all() }.are_fine());
+    }
+
+    #[test]
+    fn who_shares_the_store_is_told_with_whoever_is_silent_and_whose_clock_is_wrong() {
+        let peer = |number, seconds| Peer {
+            number: ControllerNumber(number),
+            name: format!("nas-{number}"),
+            silence: Duration::from_secs(seconds),
+        };
+        let found = |peers, ahead_ms| controllers(Some(Sharers { me: ControllerNumber(1), peers, ahead_ms }));
+        assert_eq!(controllers(None).status, Status::NotUsed);
+        let fine = found(vec![peer(2, 1), peer(1, 0)], -2000);
+        assert_eq!((fine.status, fine.reason.as_str()), (Status::Ok, "2 controllers: nas-1 (this one), nas-2."));
+        let silent = found(vec![peer(1, 0), peer(2, 7)], 0);
+        assert_eq!((silent.status, silent.reason.contains("nas-2 (not heard for 7 s)")), (Status::Warning, true), "{}", silent.reason);
+        let skewed = found(vec![peer(1, 0)], 61_000);
+        assert_eq!(skewed.status, Status::Warning);
+        assert!(skewed.reason.starts_with("1 controller: ") && skewed.reason.contains("ahead of"), "{}", skewed.reason);
+        assert!(found(vec![peer(1, 0)], -61_000).reason.contains("behind"));
     }
 
     #[test]

@@ -173,6 +173,7 @@ fn of_health(name: &'static str, check: &health::Check) -> Option<CheckJson> {
         ("index", _) => Some("Look whether the NAS answers slowly. Files can be shared meanwhile; only the search may not know all."),
         ("tunnel", _) => Some("Look at the shares that wait for their way in, and at what is said of it here; nothing is lost meanwhile."),
         ("disk", _) => Some("Make room on that disk, or move the state folder (STATE_DIR)."),
+        ("controllers", _) => Some("Start it again, or set the clock (NTP); what a silent one watched is watched by the others meanwhile."),
         ("log", CheckStatus::Warning) => {
             Some("Let nginx run in the network namespace of Portcullis where you want it to send the files itself.")
         }

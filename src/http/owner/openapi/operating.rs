@@ -95,6 +95,7 @@ pub(super) fn health_schema() -> Value {
         ("index?", check(), "How old what the search knows is."),
         ("tunnel?", check(), "Whether the ways in stand."),
         ("disk?", check(), "How much room the state folder has."),
+        ("controllers?", check(), "Who shares the store, who of them is not heard, and whether their clocks agree."),
         ("log?", check(), "How far the reading of nginx's log is behind."),
     ]);
     object([
