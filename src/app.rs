@@ -1,12 +1,13 @@
 //! Puts the program together: the one file that names backends.
 //!
-//! * `certificate.rs`: an owner's own certificate, followed. `operator.rs`: what the owner's side is told of settings and machine. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `site.rs`: what nginx has to know, where it sends the bytes. `service_manager.rs`: what systemd is told.
+//! * `certificate.rs`: an owner's own certificate, followed. `operator.rs`: what the owner's side is told of settings and machine. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `sharing.rs`: a Redis that several controllers share. `site.rs`: what nginx has to know, where it sends the bytes. `service_manager.rs`: what systemd is told.
 
 mod certificate;
 mod operator;
 mod service_manager;
 mod reload;
 mod retention;
+mod sharing;
 mod site;
 mod way_in;
 
@@ -52,7 +53,7 @@ use crate::self_test::SelfTest;
 use crate::share::{ControllerNumber, FileIdentity};
 use crate::shutdown::{Hangup, Hangups, Signals};
 use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{FolderLock, SqliteStore};
 use crate::telemetry::LogControl;
 use crate::token::{Key, Keys, random};
 use crate::tunnel::canary::Canaries;
@@ -91,6 +92,8 @@ pub struct Running {
     stop: CancellationToken,
     tasks: TaskTracker,
     failed: CancellationToken,
+    /// Held as long as it runs, where no store of the folder holds it.
+    _lock: Option<FolderLock>,
 }
 
 impl Running {
@@ -184,9 +187,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
 async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let state = tokio::task::spawn_blocking(move || State::open(&config)).await.context("opening the state folder")?;
-    let State { config, store, catalog, keys, owner_token } = state?;
+    let State { config, kept, catalog, secrets, transfer_secret, owner_token } = state?;
+    let Opened { store, sharing, transfer_secret, lock } = kept.open(&config, &secrets, transfer_secret).await?;
+    let keys = Keys::new(secrets, transfer_secret);
 
-    let latest = store.latest_steady().await.context("reading the store")?;
+    let latest = match sharing.as_ref().and_then(|sharing| sharing.joined.steady) {
+        Some(steady) => Some(steady),
+        None => store.latest_steady().await.context("reading the store")?,
+    };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(latest));
     let digests = Arc::new(Digests::new(catalog.clone(), Arc::new(StoreDigests(store.clone()))));
 
@@ -210,7 +218,6 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let (reports, incoming) = meter::channel();
     let metrics = Metrics::new(VERSION, clock.now().wall);
     let (side_clock, side_metrics, log_store) = (clock.clone(), metrics.clone(), store.clone());
-    let sharing: Option<Sharing> = None;
     let among = sharing.as_ref().map_or(ControllerNumber::ALONE, |sharing| sharing.joined.number);
     let parts = Parts {
         store: store.clone(),
@@ -296,7 +303,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         root: config.root.clone(),
         state_dir: config.state_dir.clone(),
         version: VERSION,
-        store_kind: "embedded",
+        store_kind: if config.redis.is_some() { "redis" } else { "embedded" },
         tunnel: tunnel.backend(),
         nginx: nginx.clone(),
         operator: house.clone(),
@@ -320,6 +327,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
         failed: CancellationToken::new(),
+        _lock: lock,
     };
     let router = owner::router(owner_side.clone());
     // The way in lives as long as there is somebody who shuts it.
@@ -448,26 +456,72 @@ impl Running {
 /// What is opened before anything runs; all of it blocks.
 struct State {
     config: Config,
-    store: Arc<dyn Store>,
+    kept: Kept,
     catalog: Arc<Catalog>,
-    keys: Keys,
+    secrets: Vec<Key>,
+    transfer_secret: [u8; 32],
     owner_token: Secret,
+}
+
+/// Where state is kept.
+enum Kept {
+    /// In the state folder.
+    Here(SqliteStore),
+    /// In a Redis; of the folder this controller has its lock and its name.
+    Shared(FolderLock, [u8; 16]),
+}
+
+/// A store, ready for use.
+struct Opened {
+    store: Arc<dyn Store>,
+    sharing: Option<Sharing>,
+    transfer_secret: [u8; 32],
+    lock: Option<FolderLock>,
+}
+
+impl Kept {
+    fn of(config: &Config) -> anyhow::Result<Self> {
+        let dir = &config.state_dir;
+        if config.redis.is_none() {
+            let store = SqliteStore::open(dir).with_context(|| format!("opening the store in {} (STATE_DIR)", dir.display()))?;
+            return Ok(Self::Here(store));
+        }
+        let lock = FolderLock::take(dir).with_context(|| format!("opening the folder {} (STATE_DIR)", dir.display()))?;
+        if FolderLock::has_store(dir) {
+            tracing::warn!("With REDIS_URL the shares in {} are left alone: none of them can be reached", dir.display());
+        }
+        let id = dir.join("controller.id");
+        Ok(Self::Shared(lock, sharing::folder_id(kept_secret(&id)?.expose(), &id)?))
+    }
+
+    async fn open(self, config: &Config, secrets: &[Key], transfer_secret: [u8; 32]) -> anyhow::Result<Opened> {
+        match (self, &config.redis) {
+            (Self::Shared(lock, folder), Some(redis)) => {
+                let sharing::Shared { sharing, transfer_secret } = sharing::open(redis, folder, secrets, transfer_secret).await?;
+                let store = sharing.store.clone().as_store();
+                Ok(Opened { store, sharing: Some(sharing), transfer_secret, lock: Some(lock) })
+            }
+            (Self::Here(store), _) => Ok(Opened { store: Arc::new(store), sharing: None, transfer_secret, lock: None }),
+            (Self::Shared(..), None) => unreachable!("it is shared where a Redis is set"),
+        }
+    }
 }
 
 impl State {
     fn open(config: &Config) -> anyhow::Result<Self> {
         let dir = &config.state_dir;
-        let store = SqliteStore::open(dir).with_context(|| format!("opening the store in {} (STATE_DIR)", dir.display()))?;
-        let options = CatalogOptions { show_hidden: config.show_hidden, excluded: vec![dir.clone()] };
+        let kept = Kept::of(config)?;
+        let is_mounted_elsewhere = config.redis.is_some();
+        let options = CatalogOptions { show_hidden: config.show_hidden, excluded: vec![dir.clone()], is_mounted_elsewhere };
         let catalog = Catalog::new(&config.root, options)
             .with_context(|| format!("opening the folder {} (NAS_MOUNT_PATH)", config.root.display()))?;
         let signing: Vec<Secret> =
             if config.jwt_secrets.is_empty() { vec![kept_secret(&dir.join("jwt.key"))?] } else { config.jwt_secrets.clone() };
-        let keys = signing.iter().map(|secret| Key::new(secret.expose())).collect::<Result<Vec<_>, _>>().context("reading JWT_SECRET")?;
+        let secrets =
+            signing.iter().map(|secret| Key::new(secret.expose())).collect::<Result<Vec<_>, _>>().context("reading JWT_SECRET")?;
         let transfer_secret = Sha256::digest(kept_secret(&dir.join("transfer.key"))?.expose());
         let owner_token = kept_owner_token(config, dir)?;
-        let keys = Keys::new(keys, transfer_secret.into());
-        Ok(Self { config: config.clone(), store: Arc::new(store), catalog: Arc::new(catalog), keys, owner_token })
+        Ok(Self { config: config.clone(), kept, catalog: Arc::new(catalog), secrets, transfer_secret: transfer_secret.into(), owner_token })
     }
 }
 

@@ -5,13 +5,14 @@
 //! or a file (`JWT_SECRET_FILE`) and never a flag. All mistakes are found at once, each a sentence with the setting's name.
 //!
 //! * `settings.rs`: the table. `source.rs`: the layers, and what wins. `file.rs`: the settings file. `values.rs`: how a value is read.
-//! * `tls.rs`: the files of an owner's own certificate.
+//! * `tls.rs`: the files of an owner's own certificate. `redis.rs`: the Redis that is shared.
 //! * `describe.rs`: what holds, and who said so. `reload.rs`: what may change while the program runs.
 
 mod describe;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod redis;
 mod reload;
 mod remote;
 mod settings;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::describe::{Described, describe};
+pub use self::redis::Redis;
 pub use self::reload::Changes;
 pub use self::remote::{RemoteMistake, RemoteServer, remote_server};
 pub use self::settings::{SETTINGS, Setting, Settings, env_example};
@@ -201,6 +203,8 @@ pub struct Config {
     pub colours: bool,
     /// How long closed shares, events and audit lines are kept; `None`: for ever.
     pub retention: Option<Duration>,
+    /// The Redis in which state is shared, where it is.
+    pub redis: Option<Redis>,
     /// The settings file that was read.
     pub file: Option<PathBuf>,
     /// What is odd and no mistake, each a sentence.
@@ -306,11 +310,11 @@ impl Config {
             log_format: source.required("LOG_FORMAT", |text| word(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)], &[])),
             colours: environment.get("NO_COLOR").is_none_or(|value| value.is_empty()),
             retention: Some(DAY * source.count("RETENTION_DAYS", 0..=36_500) as u32).filter(|time| !time.is_zero()),
+            redis: source.redis(),
             file: source.file.as_ref().map(|file| file.path.clone()),
             doubts: source.doubtful_variables(),
             described: Vec::new(),
         };
-        source.refuse_later_settings();
         source.refuse_contradictions(&config);
         if !source.mistakes.is_empty() {
             return Err(source.mistakes);

@@ -2,9 +2,10 @@
 //!
 //! What can be tried beside a server is tried by [`examine`]; a server that runs looks at itself by [`examine_this_server`].
 //!
-//! * `tailscale.rs`: the node, where one is used. `nginx.rs`: nginx, where it sends the bytes and no server runs that asks it.
+//! * `tailscale.rs`: the node, where one is used. `nginx.rs`: nginx, where it sends the bytes and no server runs that asks it. `redis.rs`: the Redis that is shared.
 
 mod nginx;
+mod redis;
 mod tailscale;
 
 use std::fmt;
@@ -173,7 +174,10 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
             DeliveryKind::Nginx => port("NGINX_UPSTREAM", config.nginx.upstream, server).await,
         },
         running(server),
-        store(&config.state_dir).await,
+        match config.redis {
+            None => store(&config.state_dir).await,
+            Some(_) => Finding::fine("the store is a Redis, which several controllers may share"),
+        },
         disk(&config.state_dir).await,
         time(),
     ];
@@ -187,6 +191,9 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
         findings.extend(nginx::queue(&config.nginx));
     }
     let now = SystemClock::starting_after(None).now().wall;
+    if let Some(redis) = &config.redis {
+        findings.extend(redis::look(redis, now).await);
+    }
     findings.extend(tailscale::node(&config.tailscale, config.tunnel, *server != Server::None, now).await);
     findings.extend(doubtful_choices(config));
     findings
@@ -220,6 +227,9 @@ pub async fn examine_this_server(config: &Config, addresses: Addresses, looks: &
     }
     if config.delivery == DeliveryKind::Nginx {
         findings.extend(nginx::queue(&config.nginx));
+    }
+    if let Some(redis) = &config.redis {
+        findings.extend(redis::look(redis, now).await);
     }
     let possible = descriptors::for_recipients();
     if possible < config.max_connections {

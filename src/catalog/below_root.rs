@@ -51,6 +51,8 @@ pub(super) struct Root {
     /// Whether it lies on a file system of this machine.
     is_local: bool,
     rules: Rules,
+    /// Whether files on its own file system say that they lie on device 0.
+    is_mounted_elsewhere: bool,
 }
 
 /// Whether finding a path may take its time.
@@ -85,6 +87,7 @@ impl Root {
         let folder = rustix::fs::open(path, path_only, Mode::empty()).map_err(explain)?;
         openat(&folder, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(explain)?;
         let stat = fstat(&folder).map_err(explain)?;
+        let is_mounted_elsewhere = options.is_mounted_elsewhere;
         let rules = Rules::new(options);
         if rules.excludes(&stat) {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "it is the folder of portcullis' own state, which is never shared");
@@ -92,7 +95,7 @@ impl Root {
         }
         let way = way.unwrap_or_else(|| way_that_works(folder.as_fd()));
         let is_local = is_local(folder.as_fd());
-        Ok(Self { folder, path: path.to_owned(), device: stat.st_dev, inode: stat.st_ino, way, is_local, rules })
+        Ok(Self { folder, path: path.to_owned(), device: stat.st_dev, inode: stat.st_ino, way, is_local, rules, is_mounted_elsewhere })
     }
 
     /// Returns what is hidden here.
@@ -202,7 +205,11 @@ impl Root {
             return Ok(None);
         }
         let is_local = is_local(opened.as_fd());
-        Ok(Some(OpenFile { file: File::from(opened), identity: identity_of(&stat), is_local }))
+        let mut identity = identity_of(&stat);
+        if self.is_mounted_elsewhere && stat.st_dev == self.device {
+            identity.device = 0;
+        }
+        Ok(Some(OpenFile { file: File::from(opened), identity, is_local }))
     }
 
     /// Opens a name (with `openat2`: a path) below a folder, following no link.

@@ -134,7 +134,7 @@ mod tests {
     fn an_excluded_folder_is_known_by_itself_also_when_it_appears_later() {
         let place = tempfile::tempdir().unwrap();
         let state = place.path().join("state");
-        let rules = Rules::new(CatalogOptions { show_hidden: true, excluded: vec![state.clone()] });
+        let rules = Rules::new(CatalogOptions { show_hidden: true, excluded: vec![state.clone()], ..Default::default() });
         std::fs::create_dir(&state).unwrap();
         rules.look_again();
         std::fs::rename(&state, place.path().join("moved")).unwrap();

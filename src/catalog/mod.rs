@@ -83,7 +83,8 @@ impl OpenFile {
     /// # Errors
     /// What `fstat(2)` says.
     pub fn identity_now(&self) -> io::Result<FileIdentity> {
-        Ok(below_root::identity_of(&rustix::fs::fstat(&self.file)?))
+        // An open file stays where it is.
+        Ok(FileIdentity { device: self.identity.device, ..below_root::identity_of(&rustix::fs::fstat(&self.file)?) })
     }
 }
 
@@ -94,6 +95,9 @@ pub struct CatalogOptions {
     pub show_hidden: bool,
     /// Folders that are never shown, whatever they are called: where this program keeps its own state.
     pub excluded: Vec<std::path::PathBuf>,
+    /// Whether other machines have the same folder mounted, and share its files with this one: each numbers its devices by itself, so
+    /// that the root's own is called 0 on all of them.
+    pub is_mounted_elsewhere: bool,
 }
 
 /// What an entry of a folder is.

@@ -43,13 +43,13 @@ pub fn describe(flags: &Settings) -> Vec<Described> {
 
 /// Returns every setting as its layers have it.
 pub(super) fn all(source: &mut Source<'_>) -> Vec<Described> {
-    SETTINGS.iter().filter(|setting| setting.later().is_none()).map(|setting| of(source, setting)).collect()
+    SETTINGS.iter().map(|setting| of(source, setting)).collect()
 }
 
 pub(super) fn of(source: &mut Source<'_>, setting: &'static Setting) -> Described {
     let name = setting.name;
     let default = Some(source.default_of(setting).to_owned()).filter(|default| !default.is_empty());
-    let (flag, help, unit) = (setting.flag(), setting.help, setting.unit());
+    let (flag, help, unit) = (Some(setting.flag()), setting.help, setting.unit());
     if setting.form() == Form::Secret {
         let place = source.secret_place(name);
         let by_file = place.as_ref().map(|(given_as, ..)| *given_as).filter(|given_as| *given_as != name);

@@ -1,6 +1,6 @@
 //! What changed between two readings of the settings, and what of it can take effect while the program runs.
 
-use super::{Config, Described, Mistake};
+use super::{Config, Described, Mistake, Redis};
 
 /// What changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,9 +73,10 @@ impl Config {
 }
 
 /// Each setting: its name, whether it can change while the program runs, and whether it is another.
-pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 45] {
+pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, bool); 50] {
     let ([signing, previous], [new_signing, new_previous]) =
         [old, new].map(|config| [config.jwt_secrets.first(), config.jwt_secrets.get(1)]).into();
+    let redis = |name| Redis::differs(old.redis.as_ref(), new.redis.as_ref(), name);
     [
         // The file that is read is no setting that acts.
         ("CONFIG_FILE", true, false),
@@ -124,5 +125,10 @@ pub(super) fn comparisons(old: &Config, new: &Config) -> [(&'static str, bool, b
         ("RETENTION_DAYS", true, old.retention != new.retention),
         ("LOG", true, old.log != new.log),
         ("LOG_FORMAT", false, old.log_format != new.log_format),
+        ("REDIS_URL", false, redis("REDIS_URL")),
+        ("REDIS_PREFIX", false, redis("REDIS_PREFIX")),
+        ("REDIS_REPLICAS", false, redis("REDIS_REPLICAS")),
+        ("REDIS_ACCEPT_LOSS", false, redis("REDIS_ACCEPT_LOSS")),
+        ("CONTROLLER_NAME", false, redis("CONTROLLER_NAME")),
     ]
 }

@@ -28,8 +28,6 @@ enum Kind {
     Switch { flag: &'static str },
     /// A secret: never a flag, since everybody on the machine sees the arguments of every process. Its file may be one.
     Secret { file: &'static str, flag: &'static str },
-    /// Known, and without effect in this version.
-    Later { instead: &'static str },
 }
 
 /// What a setting takes, as far as a settings file must know.
@@ -50,10 +48,6 @@ const fn list(name: &'static str, flag: &'static str, help: &'static str) -> Set
 
 const fn secret(name: &'static str, file: &'static str, flag: &'static str, help: &'static str) -> Setting {
     Setting { name, default: "", help, kind: Kind::Secret { file, flag } }
-}
-
-const fn later(name: &'static str, help: &'static str, instead: &'static str) -> Setting {
-    Setting { name, default: "", help, kind: Kind::Later { instead } }
 }
 
 /// Every setting, in the order of `env.example`.
@@ -250,7 +244,31 @@ pub const SETTINGS: &[Setting] = &[
         "Which log lines are written: error, warn, info, debug or trace, or a filter as info,portcullis::store=debug.",
     ),
     value("LOG_FORMAT", "log-format", "text", "How log lines look: text or json."),
-    later("REDIS_URL", "State that several controllers share.", "this version keeps its state in STATE_DIR only"),
+    secret(
+        "REDIS_URL",
+        "REDIS_URL_FILE",
+        "redis-url-file",
+        "A Redis or Valkey in which several controllers share their state, as redis://:PASSWORD@HOST:6379; unset: state is kept in STATE_DIR.",
+    ),
+    value("REDIS_PREFIX", "redis-prefix", "portcullis", "With REDIS_URL: what its keys begin with; the same for all that share it."),
+    value(
+        "REDIS_REPLICAS",
+        "redis-replicas",
+        "",
+        "With REDIS_URL: how many replicas must have a write before it counts; unset: 0, with Sentinels or a Cluster 1.",
+    ),
+    Setting {
+        name: "REDIS_ACCEPT_LOSS",
+        default: "false",
+        help: "With REDIS_URL: whether a Redis is taken that may forget what it has acknowledged; a used link could work again then.",
+        kind: Kind::Switch { flag: "redis-accept-loss" },
+    },
+    value(
+        "CONTROLLER_NAME",
+        "controller-name",
+        "",
+        "What this controller is called among those that share a Redis; unset: the host's name.",
+    ),
 ];
 
 impl Setting {
@@ -258,15 +276,14 @@ impl Setting {
     pub fn file_name(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Secret { file, .. } => Some(file),
-            Kind::Value { .. } | Kind::List { .. } | Kind::Switch { .. } | Kind::Later { .. } => None,
+            Kind::Value { .. } | Kind::List { .. } | Kind::Switch { .. } => None,
         }
     }
 
     /// Returns its flag, as `--stall-timeout-seconds`; of a secret that of its file.
-    pub(super) fn flag(&self) -> Option<String> {
+    pub(super) fn flag(&self) -> String {
         match self.kind {
-            Kind::Value { flag } | Kind::List { flag } | Kind::Switch { flag } | Kind::Secret { flag, .. } => Some(format!("--{flag}")),
-            Kind::Later { .. } => None,
+            Kind::Value { flag } | Kind::List { flag } | Kind::Switch { flag } | Kind::Secret { flag, .. } => format!("--{flag}"),
         }
     }
 
@@ -275,29 +292,20 @@ impl Setting {
         [("_SECONDS", "seconds"), ("_DAYS", "days")].into_iter().find_map(|(end, unit)| self.name.ends_with(end).then_some(unit))
     }
 
-    /// Returns what to do instead, for a name that later versions know.
-    pub(super) fn later(&self) -> Option<&'static str> {
-        match self.kind {
-            Kind::Later { instead } => Some(instead),
-            Kind::Value { .. } | Kind::List { .. } | Kind::Switch { .. } | Kind::Secret { .. } => None,
-        }
-    }
-
     /// Returns what it takes.
     pub(super) fn form(&self) -> Form {
         match self.kind {
             Kind::List { .. } => Form::List,
             Kind::Secret { .. } => Form::Secret,
-            Kind::Value { .. } | Kind::Switch { .. } | Kind::Later { .. } => Form::One,
+            Kind::Value { .. } | Kind::Switch { .. } => Form::One,
         }
     }
 
     /// Returns the flag, under the name of the variable that it stands for.
-    fn arg(&self) -> Option<Arg> {
+    fn arg(&self) -> Arg {
         let (id, flag) = match self.kind {
             Kind::Value { flag } | Kind::List { flag } | Kind::Switch { flag } => (self.name, flag),
             Kind::Secret { file, flag } => (file, flag),
-            Kind::Later { .. } => return None,
         };
         let default = if self.default.is_empty() { String::new() } else { format!(" [default: {}]", self.default) };
         let arg = Arg::new(id)
@@ -308,10 +316,10 @@ impl Setting {
             .action(ArgAction::Set)
             .hide_short_help(true)
             .help_heading("Settings");
-        Some(match self.kind {
+        match self.kind {
             Kind::Switch { .. } => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-            Kind::Value { .. } | Kind::List { .. } | Kind::Secret { .. } | Kind::Later { .. } => arg,
-        })
+            Kind::Value { .. } | Kind::List { .. } | Kind::Secret { .. } => arg,
+        }
     }
 }
 
@@ -396,7 +404,7 @@ impl clap::FromArgMatches for Settings {
 
 impl clap::Args for Settings {
     fn augment_args(command: Command) -> Command {
-        command.args(SETTINGS.iter().filter_map(Setting::arg))
+        command.args(SETTINGS.iter().map(Setting::arg))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -411,16 +419,11 @@ pub fn env_example() -> String {
                     # only its file is. In a settings file each is a key in lower case (state_dir). Flags win over the environment, the\n\
                     # environment over the file. An empty value counts as none.\n"
             .to_owned();
-    let (now, later): (Vec<&Setting>, Vec<_>) = SETTINGS.iter().partition(|setting| setting.later().is_none());
-    for setting in now {
+    for setting in SETTINGS {
         text += &format!("\n# {}\n# {}={}\n", setting.help, setting.name, setting.default);
         if let Some(file) = setting.file_name() {
             text += &format!("# {file}=\n");
         }
-    }
-    text += "\n# Names that later versions will know. This one refuses to start where they are set.\n";
-    for setting in later {
-        text += &format!("\n# {}\n# {}=\n", setting.help, setting.name);
     }
     text
 }

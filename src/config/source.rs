@@ -222,16 +222,6 @@ impl<'a> Source<'a> {
         signing.into_iter().chain(previous).collect()
     }
 
-    pub(super) fn refuse_later_settings(&mut self) {
-        for setting in SETTINGS {
-            if let Some(instead) = setting.later()
-                && (self.raw(setting.name).is_some() || self.raw(&format!("{}_FILE", setting.name)).is_some())
-            {
-                self.mistake(setting.name, format!("{instead}, and leave this unset"));
-            }
-        }
-    }
-
     pub(super) fn refuse_contradictions(&mut self, config: &Config) {
         if config.tunnel == TunnelKind::TailscaleNode {
             if config.tailscale.target.is_none() {
@@ -257,6 +247,14 @@ impl<'a> Source<'a> {
         }
         if config.tunnel != TunnelKind::Direct && config.base_url.is_some() {
             self.mistake("BASE_URL", "with this TUNNEL links begin with the node's own name; leave BASE_URL unset".to_owned());
+        }
+        if config.redis.is_none() && self.mistakes.iter().all(|mistake| !mistake.name.starts_with("REDIS_URL")) {
+            for name in ["REDIS_PREFIX", "REDIS_REPLICAS", "REDIS_ACCEPT_LOSS", "CONTROLLER_NAME"] {
+                // What a file spells out as it is anyway says nothing.
+                if self.text(name).is_some_and(|said| said.trim() != setting(name).default) {
+                    self.mistake(name, "it says something about REDIS_URL, which is not set; set both or neither".to_owned());
+                }
+            }
         }
         if overlap(config.owner_listen, config.recipient_listen) {
             self.mistake("RECIPIENT_LISTEN", "it has the port of OWNER_LISTEN; recipients and owners need one each".to_owned());

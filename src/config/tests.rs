@@ -72,7 +72,7 @@ fn a_flag_wins_over_its_variable_and_an_empty_value_is_none() {
 
 #[test]
 fn every_setting_but_a_secret_has_a_flag() {
-    for setting in SETTINGS.iter().filter(|setting| setting.later().is_none()) {
+    for setting in SETTINGS {
         let flag = match setting.name {
             // What every program calls it.
             "CONFIG_FILE" => "--config".to_owned(),
@@ -103,7 +103,7 @@ fn every_mistake_is_told_at_once() {
         ("MAX_TUNNEL_SECONDS", "0"),
         ("TUNNEL", "carrier-pigeon"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, nginx"),
-        ("REDIS_URL", "redis://cache"),
+        ("REDIS_URL", "http://cache"),
     ])
     .unwrap_err();
     let names: Vec<_> = mistakes.iter().map(|mistake| mistake.name.as_ref()).collect();
@@ -135,10 +135,34 @@ fn numbers_have_bounds() {
 }
 
 #[test]
-fn words_of_later_versions_are_known_and_refused() {
+fn only_known_words_are_taken() {
     assert_eq!(mistake(&[("AUTH", "None")]), "AUTH: \"None\" is not known; use token or none");
-    let sentence = mistake(&[("REDIS_URL", "tskey-auth-abc")]);
-    assert!(sentence.starts_with("REDIS_URL") && sentence.contains("this version") && !sentence.contains("tskey"), "{sentence}");
+}
+
+#[test]
+fn a_redis_is_named_by_one_setting_and_the_others_say_how_it_is_used() {
+    let redis = |variables: &[(&str, &str)]| read(variables).unwrap().redis.unwrap();
+    assert!(read(&[]).unwrap().redis.is_none());
+    let one = redis(&[("REDIS_URL", "redis://:s3cret@cache")]);
+    assert_eq!((one.prefix.as_str(), one.replicas, one.accepts_loss), ("portcullis", 0, false));
+    assert!(!format!("{one:?}").contains("s3cret"));
+    assert_eq!(redis(&[("REDIS_URL", "redis+sentinel://a,b/mymaster")]).replicas, 1, "another machine may take its place");
+    let all = [
+        ("REDIS_URL", "redis+cluster://a"),
+        ("REDIS_PREFIX", "nas:2"),
+        ("REDIS_REPLICAS", "2"),
+        ("REDIS_ACCEPT_LOSS", "yes"),
+        ("CONTROLLER_NAME", "upstairs"),
+    ];
+    let every = redis(&all);
+    assert_eq!((every.prefix.as_str(), every.replicas, every.accepts_loss, every.name.as_str()), ("nas:2", 2, true, "upstairs"));
+    for (name, value) in &all[1..] {
+        assert!(mistake(&[(name, value)]).starts_with(&format!("{name}: it says something about REDIS_URL")));
+    }
+    let sentence = mistake(&[("REDIS_URL", "redis://:s3cret@cache:port")]);
+    assert!(sentence.starts_with("REDIS_URL: ") && !sentence.contains("s3cret"), "{sentence}");
+    assert!(mistake(&[("REDIS_URL", "redis://a"), ("REDIS_PREFIX", "a{b}")]).starts_with("REDIS_PREFIX: "));
+    assert!(mistake(&[("REDIS_URL", "redis://a"), ("CONTROLLER_NAME", "a\nb")]).starts_with("CONTROLLER_NAME: "));
 }
 
 /// The files of a certificate and its key, until it is dropped.
@@ -201,7 +225,7 @@ fn packaged_file() -> String {
                     `portcullis config` shows them.\n# Secrets are files in /etc/portcullis/credentials, as its README says.\n"
         .to_owned();
     let the_units = ["CONFIG_FILE", "STATE_DIR"];
-    let ours = |setting: &&Setting| !the_units.contains(&setting.name) && setting.later().is_none() && setting.file_name().is_none();
+    let ours = |setting: &&Setting| !the_units.contains(&setting.name) && setting.file_name().is_none();
     for setting in SETTINGS.iter().filter(ours) {
         let key = setting.name.to_lowercase();
         let value = match setting.default {
@@ -508,7 +532,6 @@ fn a_file_that_is_none_is_a_mistake() {
         ("drain_seconds = [1]", "takes a string, a whole number"),
         ("owner_hosts = ['a,b']", "takes a list of strings"),
         ("log.level = 'info'", "has parts"),
-        ("redis_url = 'redis://x'", "this version"),
     ] {
         let (_folder, path) = settings_file(wrong);
         assert!(mistake(&[("CONFIG_FILE", &path)]).contains(what), "{wrong}");
@@ -718,6 +741,7 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
         ("STALL_TIMEOUT_SECONDS", "1", true),
         ("GRACE_PERIOD_SECONDS", "1", true),
         ("TAILSCALE_SOCKET", "/run/tailscaled.sock", false),
+        ("REDIS_URL", "redis://cache", false),
         ("TAILSCALE_PORT", "8443", false),
         ("TAILSCALE_TARGET", "portcullis:8001", false),
         ("TAILSCALE_PROGRAM", "/usr/local/bin/tailscale", false),
@@ -758,9 +782,24 @@ fn what_changes_takes_effect_or_waits_for_the_next_start() {
     let pair = Pair::new();
     let with_tls = read(&pair.variables()).unwrap();
     assert_eq!(old.changes_to(&with_tls).waiting, ["TLS_CERT", "TLS_KEY"]);
-    // Each setting of the table is compared; of these there is only one value so far.
-    let compared = values.iter().map(|(name, ..)| *name).chain(["CONFIG_FILE", "JWT_SECRET_PREVIOUS", "TLS_CERT", "TLS_KEY", "TUNNEL"]);
-    let all: std::collections::BTreeSet<_> = SETTINGS.iter().filter(|s| s.later().is_none()).map(|s| s.name).collect();
+    for (name, value) in [("REDIS_PREFIX", "other"), ("REDIS_REPLICAS", "2"), ("REDIS_ACCEPT_LOSS", "yes"), ("CONTROLLER_NAME", "other")] {
+        let [before, after] = [&[][..], &[(name, value)]].map(|more| read(&[&[("REDIS_URL", "redis://cache")], more].concat()).unwrap());
+        assert_eq!(before.changes_to(&after).waiting, [name]);
+    }
+    // Each setting of the table is compared; of these there is only one value so far, or they stand above.
+    const WITH_OTHERS: [&str; 9] = [
+        "CONFIG_FILE",
+        "JWT_SECRET_PREVIOUS",
+        "TLS_CERT",
+        "TLS_KEY",
+        "TUNNEL",
+        "REDIS_PREFIX",
+        "REDIS_REPLICAS",
+        "REDIS_ACCEPT_LOSS",
+        "CONTROLLER_NAME",
+    ];
+    let compared = values.iter().map(|(name, ..)| *name).chain(WITH_OTHERS);
+    let all: std::collections::BTreeSet<_> = SETTINGS.iter().map(|s| s.name).collect();
     assert_eq!(compared.collect::<std::collections::BTreeSet<_>>(), all);
     assert_eq!(reload::comparisons(&old, &old).map(|(name, ..)| name).into_iter().collect::<std::collections::BTreeSet<_>>(), all);
 }
@@ -774,7 +813,7 @@ fn the_table_in_the_readme_tells_of_every_setting_as_it_is() {
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect();
     let names = |cell: &str| -> Vec<String> { cell.split(',').map(|name| name.trim().trim_matches('`').to_owned()).collect() };
-    for setting in SETTINGS.iter().filter(|setting| setting.later().is_none()) {
+    for setting in SETTINGS {
         let row = rows.iter().find(|row| names(row[0]).iter().any(|name| name == setting.name));
         let row = row.unwrap_or_else(|| panic!("the README does not tell of {}", setting.name));
         let at = names(row[0]).iter().position(|name| name == setting.name).unwrap();
@@ -792,7 +831,7 @@ fn the_table_in_the_readme_tells_of_every_setting_as_it_is() {
 #[test]
 fn help_tells_of_every_setting_with_its_default() {
     let help = Settings::augment_args(clap::Command::new("test")).term_width(400).render_long_help().to_string();
-    for setting in SETTINGS.iter().filter(|setting| setting.later().is_none()) {
+    for setting in SETTINGS {
         let variable = setting.file_name().unwrap_or(setting.name);
         let line = help.lines().find(|line| line.contains(&format!("[env: {variable}]")));
         let line = line.unwrap_or_else(|| panic!("--help does not tell of {}", setting.name));

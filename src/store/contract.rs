@@ -3,7 +3,7 @@
 mod access;
 mod audit;
 mod history;
-mod log_mark;
+pub(super) mod log_mark;
 mod plans;
 mod retention;
 mod shared;
@@ -148,7 +148,7 @@ fn redeemed(share: &Share, n: u8) -> Event {
     Event::Redeemed { link: share.link, transfer: transfer(n), recipient: Recipient::default() }
 }
 
-fn redeem(share: &mut Share, n: u8, at: Moment) -> Save {
+pub(super) fn redeem(share: &mut Share, n: u8, at: Moment) -> Save {
     let event = redeemed(share, n);
     decide(share, event, at)
 }
@@ -254,7 +254,7 @@ pub(super) async fn a_refused_save_writes_nothing(store: Arc<dyn Store>) {
     redeem_as_if_free(&*store, &open_copy(1), 3).await.unwrap();
 }
 
-fn open_copy(n: u64) -> Share {
+pub(super) fn open_copy(n: u64) -> Share {
     let (mut share, _) = new_share(n, 1, seconds(1));
     let _ = share.on(Event::TunnelOpened, seconds(1));
     share

@@ -13,15 +13,18 @@
 //! | `audit`, `marks` | the audit log, where it begins and ends |
 //! | `tally:SERIES:DAY`, `days:SERIES` | statistics |
 //! | `controllers`, `heard`, `folders`, `news` | who shares it, and what they wrote |
-//! | `sessions`, `tokens`, `plans`, `digests`, `log_marks` and what orders them | what else is kept |
+//! | `sessions`, `tokens`, `plans`, `digests`, `log_marks:FOLDER` and what orders them | what else is kept |
+//! | `transfer_key` | the key that all of them derive transfers' secrets from, wrapped once for each secret that signs links |
 //! | `meta` | single numbers, the version of this layout among them |
 //!
 //! * `address.rs`: what `REDIS_URL` says. `link.rs`: a connection that comes back. `scripts.rs`, `lua/`: the scripts. `reply.rs`: answers.
+//! * `durability.rs`: whether it can forget what it acknowledged. `transfer_key.rs`: the key that all who share it have.
 //! * `save.rs`, `queries.rs`, `access.rs`, `audit.rs`, `kept.rs`, `retention.rs`, `shared.rs`: one topic each.
 
 mod access;
 mod address;
 mod audit;
+mod durability;
 mod kept;
 mod link;
 mod queries;
@@ -30,6 +33,7 @@ mod retention;
 mod save;
 mod scripts;
 mod shared;
+mod transfer_key;
 mod writer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +47,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 pub use self::address::RedisAddress;
+pub use self::durability::{RedisLook, Risk, look_at};
 use self::link::{COMMAND_TIMEOUT, Link};
 use self::save::By;
 use self::scripts::{Args, Keys, Script, Scripts};
@@ -71,6 +76,8 @@ pub struct RedisOptions {
     pub prefix: String,
     /// How many replicas must have a write before it is answered.
     pub replicas: u64,
+    /// Names the state folder of whoever opens it: how far it followed logs is its own.
+    pub folder: [u8; 16],
 }
 
 impl RedisOptions {
@@ -88,6 +95,8 @@ pub struct RedisStore {
     scripts: Arc<Scripts>,
     keys: Keys,
     doubts: Arc<Mutex<Doubts>>,
+    /// Where marks of this controller's logs are kept.
+    marks: String,
     /// What this process's writes are named by, and how many there were.
     seed: u64,
     writes: AtomicU64,
@@ -130,8 +139,8 @@ impl RedisStore {
         // It ends when the store is dropped and what was sent is written.
         TaskTracker::new().spawn(writer.run(queue));
         let (reads, blocking) = (link(COMMAND_TIMEOUT), link(shared::MAX_PATIENCE + COMMAND_TIMEOUT));
-        let seed = u64::from_le_bytes(random::bytes());
-        Ok(Self { jobs, reads, blocking, scripts, keys, doubts, seed, writes: AtomicU64::new(0) })
+        let (seed, marks) = (u64::from_le_bytes(random::bytes()), format!("log_marks:{}", reply::hex(&options.folder)));
+        Ok(Self { jobs, reads, blocking, scripts, keys, doubts, marks, seed, writes: AtomicU64::new(0) })
     }
 
     /// Returns a name for a write that no other has.
@@ -354,7 +363,7 @@ impl Store for RedisStore {
     }
 
     fn put_log_mark(&self, log: String, mark: LogMark) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.keep("log_marks", log, serde_json::to_string(&mark).expect("a mark has a JSON form"), MAX_LOGS)
+        self.keep(&self.marks, log, serde_json::to_string(&mark).expect("a mark has a JSON form"), MAX_LOGS)
     }
 
     fn log_mark(&self, log: String) -> BoxFuture<'_, Result<Option<LogMark>, StoreError>> {

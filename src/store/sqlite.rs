@@ -77,6 +77,26 @@ pub struct SqliteStore {
     _lock: File,
 }
 
+/// Holds a state folder for one process, as an open store does; for who keeps its state elsewhere.
+#[derive(Debug)]
+pub struct FolderLock(#[expect(dead_code, reason = "it is held")] File);
+
+impl FolderLock {
+    /// Takes the folder, or makes it, for this account only. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] where another process has it; [`StoreError::Unavailable`] where it cannot be made or written.
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
+        private_folder(folder).map_err(StoreError::unavailable)?;
+        lock(&folder.join(LOCK_NAME)).map(Self)
+    }
+
+    /// Returns whether a store lies in the folder.
+    pub fn has_store(folder: &Path) -> bool {
+        folder.join(FILE_NAME).exists()
+    }
+}
+
 impl SqliteStore {
     /// Opens the store in `folder`, or makes it there. Blocks; for the start of the program.
     ///

@@ -111,6 +111,27 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Names this secret beside what it wraps, and gives nothing of it away: 16 hexadecimal digits of a digest of what only it can compute.
+    pub fn wrap_id(&self) -> String {
+        let digest = Sha256::digest(self.alone("portcullis transfer key id"));
+        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Wraps the key from which transfers' secrets are derived, so that only who holds this secret has it; or unwraps it.
+    pub fn wrap(&self, key: &[u8; 32]) -> [u8; 32] {
+        let mask = self.alone("portcullis transfer key");
+        std::array::from_fn(|at| key[at] ^ mask[at])
+    }
+
+    /// Returns what nobody can compute for a purpose but who holds this secret.
+    fn alone(&self, purpose: &str) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes a key of any length");
+        mac.update(purpose.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}
+
 /// The keys of this installation: the first signs, all verify, so that links outlive a rotation.
 #[derive(Debug, Clone)]
 pub struct Keys {

@@ -50,6 +50,18 @@ fn what_is_minted_verifies_and_holds_no_more_than_it_says() {
 }
 
 #[test]
+fn a_key_is_wrapped_for_whoever_holds_the_secret_and_named_without_telling_it() {
+    let (one, other) = (Key::new(SECRET).unwrap(), Key::new(SECOND).unwrap());
+    let wrapped = one.wrap(&[7; 32]);
+    assert!(wrapped != [7; 32] && one.wrap(&wrapped) == [7; 32] && other.wrap(&wrapped) != [7; 32]);
+    let id = one.wrap_id();
+    assert!(id.len() == 16 && id != other.wrap_id() && id == Key::new(SECRET).unwrap().wrap_id());
+    // The name is no part of what wraps, nor of the name that tokens carry.
+    let hex: String = one.wrap(&[0; 32]).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(!hex.contains(&id) && !id.starts_with(&one.kid));
+}
+
+#[test]
 fn a_token_has_one_spelling() {
     let keys = keys(&[SECRET]);
     let (text, _) = minted(&keys);

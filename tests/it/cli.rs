@@ -296,7 +296,7 @@ fn check_names_every_mistake_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = alone(dir.path());
     command.env("NAS_MOUNT_PATH", dir.path()).env("MAX_TUNNEL_SECONDS", "0").env("JWT_SECRET", "short").env("BASE_URL", "nonsense");
-    command.env("STALL_TIMEOUT_SECONDS", "many").env("REDIS_URL", "redis://localhost");
+    command.env("STALL_TIMEOUT_SECONDS", "many").env("REDIS_URL", "http://localhost");
     let output = finish(command.arg("check").spawn().unwrap());
     check_code(&output, exit::ERROR);
     let text = said(&output);

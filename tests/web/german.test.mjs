@@ -31,8 +31,7 @@ test('the server’s German times are shown in the reader’s zone, and its coun
 test('every setting and every refusal has its German words', async () => {
   const { errors, settings } = (await import('../../web/words/help.de.js')).default;
   const read = (path) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
-  const [known] = read('env.example').split('# Names that later versions will know');
-  const names = [...known.matchAll(/^# ([A-Z_]+)=/gm)].map(([, name]) => name).filter((name) => !name.endsWith('_FILE') || name === 'CONFIG_FILE');
+  const names = [...read('env.example').matchAll(/^# ([A-Z_]+)=/gm)].map(([, name]) => name).filter((name) => !name.endsWith('_FILE') || name === 'CONFIG_FILE');
   assert.deepEqual(Object.keys(settings).sort(), names.sort());
   const sources = readdirSync(new URL('../../src/http', import.meta.url), { recursive: true }).filter((path) => path.endsWith('.rs') && !path.includes('tests'));
   const refusal = /(?:Problem|Self)::(?:not_found|unprocessable|bad_request|conflict)\(\s*"([a-z_]+)"|StatusCode::[A-Z_]+,\s*"([a-z_]+)"|unavailable\("([a-z_]+)"\)/g;

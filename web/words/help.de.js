@@ -98,6 +98,11 @@ export default {
     "DRAIN_SECONDS": "Wie lange laufende Downloads weitergehen dürfen, nachdem dem Programm gesagt wurde, dass es enden soll.",
     "RETENTION_DAYS": "Wie viele Tage geschlossene Freigaben, Ereignisse und Prüfzeilen aufbewahrt werden; 0: für immer.",
     "LOG": "Welche Protokollzeilen geschrieben werden: error, warn, info, debug oder trace, oder ein Filter wie info,portcullis::store=debug.",
-    "LOG_FORMAT": "Wie Protokollzeilen aussehen: text oder json."
+    "LOG_FORMAT": "Wie Protokollzeilen aussehen: text oder json.",
+    "REDIS_URL": "Ein Redis oder Valkey, in dem mehrere Controller ihren Zustand teilen, wie redis://:PASSWORT@HOST:6379; leer: der Zustand liegt in STATE_DIR.",
+    "REDIS_PREFIX": "Mit REDIS_URL: womit seine Schlüssel beginnen; für alle gleich, die es teilen.",
+    "REDIS_REPLICAS": "Mit REDIS_URL: wie viele Replikate eine Änderung haben müssen, bevor sie gilt; leer: 0, mit Sentinels oder einem Cluster 1.",
+    "REDIS_ACCEPT_LOSS": "Mit REDIS_URL: ob auch ein Redis genügt, das Bestätigtes vergessen kann; ein benutzter Link könnte dann noch einmal gehen.",
+    "CONTROLLER_NAME": "Wie dieser Controller unter denen heißt, die ein Redis teilen; leer: der Name des Rechners."
   }
 };

@@ -12,7 +12,7 @@ use super::*;
 
 /// Every way that leads to a file: one `openat2`, an `openat2` for each name, and the walk without it.
 fn every_way(place: &Place) -> Vec<(&'static str, Root)> {
-    let elsewhere = CatalogOptions { show_hidden: false, excluded: vec![place.outside()] };
+    let elsewhere = CatalogOptions { show_hidden: false, excluded: vec![place.outside()], ..Default::default() };
     let open = |options, way| Root::open_by(&place.root(), options, Some(way)).unwrap();
     vec![
         ("openat2", open(CatalogOptions::default(), Way::OpenAt2)),
@@ -136,6 +136,21 @@ fn devices_and_magic_links_of_the_kernel_are_not_opened() {
 }
 
 #[test]
+fn a_file_of_a_folder_that_others_have_mounted_has_no_device_of_this_machine() {
+    let place = Place::new();
+    place.file("a", "12345");
+    let options = CatalogOptions { is_mounted_elsewhere: true, ..Default::default() };
+    let open = Root::open(&place.root(), options).unwrap().open_file(&path("a")).unwrap();
+    let stat = rustix::fs::stat(place.at("a")).unwrap();
+    assert_eq!(open.identity, FileIdentity { device: 0, ..identity_of(&stat) });
+    assert_eq!(open.identity_now().unwrap(), open.identity);
+    // What lies on another file system below it is told apart as ever: nothing says that others have it.
+    let proc = CatalogOptions { is_mounted_elsewhere: true, ..Default::default() };
+    let elsewhere = Root::open(Path::new("/"), proc).unwrap().open_file(&path("proc/self/status"));
+    assert!(elsewhere.is_err() || elsewhere.is_ok_and(|open| open.identity.device != 0));
+}
+
+#[test]
 fn a_file_is_opened_read_only_and_as_what_it_is() {
     let place = Place::new();
     place.file("a", "12345");
@@ -177,7 +192,7 @@ fn a_path_as_long_as_they_come_is_answered() {
 fn nothing_beneath_an_excluded_folder_is_opened_whatever_it_is_called() {
     let place = Place::new();
     place.file("a/state/portcullis.db", "secret").file("a/state/deep/er", "secret").file("a/film", "film");
-    let options = CatalogOptions { show_hidden: true, excluded: vec![place.at("a/state")] };
+    let options = CatalogOptions { show_hidden: true, excluded: vec![place.at("a/state")], ..Default::default() };
     for way in [Way::OpenAt2, Way::Walk] {
         let root = Root::open_by(&place.root(), options.clone(), Some(way)).unwrap();
         for name in ["a/state", "a/state/portcullis.db", "a/state/deep/er", "a/state/missing"] {
@@ -195,7 +210,7 @@ fn nothing_beneath_an_excluded_folder_is_opened_whatever_it_is_called() {
 fn hidden_names_are_opened_when_the_owner_shows_them() {
     let place = Place::new();
     place.file(".git/config", "h").file("$RECYCLE.BIN/x", "h");
-    let options = CatalogOptions { show_hidden: true, excluded: Vec::new() };
+    let options = CatalogOptions { show_hidden: true, ..Default::default() };
     let root = Root::open(&place.root(), options).unwrap();
     assert_eq!(word(root.open_file(&path(".git/config"))), "opened");
     assert_eq!(word(root.open_file(&path("$RECYCLE.BIN/x"))), "opened");
@@ -403,7 +418,7 @@ fn what_is_opened_at_once_is_what_is_opened_otherwise() {
     symlink(place.at("folder"), place.at("in")).unwrap();
     mkfifoat(CWD, place.at("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
     let _listener = UnixListener::bind(place.at("socket")).unwrap();
-    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("state")] };
+    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("state")], ..Default::default() };
     for (way, root) in every_way(&place).into_iter().chain([("excluding", Root::open(&place.root(), options).unwrap())]) {
         for name in ["file", "folder/sub/deep", "folder", "missing", "link", "out/secret", "in/sub/deep", "fifo", "socket", ".hidden"] {
             let (slow, fast) = (root.open_file(&path(name)).ok(), root.open_file_at_once(&path(name)));
@@ -413,9 +428,9 @@ fn what_is_opened_at_once_is_what_is_opened_otherwise() {
             assert_eq!(fast.as_ref().map(|open| open.identity), slow.filter(|_| is_asked).map(|open| open.identity), "{way}: {name}");
         }
     }
-    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("state")] };
+    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("state")], ..Default::default() };
     assert!(Root::open(&place.root(), options).unwrap().open_file_at_once(&path("state/key")).is_none());
-    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("not there yet")] };
+    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("not there yet")], ..Default::default() };
     assert!(Root::open(&place.root(), options).unwrap().open_file_at_once(&path("file")).is_none(), "it has to be looked for");
 }
 

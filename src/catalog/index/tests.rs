@@ -31,7 +31,7 @@ async fn it_holds_the_catalog_breadth_first_and_nothing_else() {
     place.file("b/c/d", "").file("b/a10", "").file("b/a9", "").file("z", "").file(".hidden/x", "").file("state/db", "");
     symlink(place.outside(), place.at("link")).unwrap();
     symlink(".", place.at("b/loop")).unwrap();
-    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("state")] };
+    let options = CatalogOptions { show_hidden: false, excluded: vec![place.at("state")], ..Default::default() };
     while_running(&place, options, async |index| {
         index.freshen(PATIENCE).await;
         assert_eq!(paths(index), ["b", "z", "b/c", "b/a9", "b/a10", "b/c/d"]);

@@ -62,8 +62,8 @@ fn what_is_not_in_the_catalog_is_not_listed_or_counted() {
         listing.entries.iter().map(|entry| entry.path.name()).collect::<Vec<_>>()
     };
     let excluded = vec![place.at("state")];
-    assert_eq!(list(CatalogOptions { show_hidden: false, excluded: excluded.clone() }), ["film"]);
-    assert_eq!(list(CatalogOptions { show_hidden: true, excluded }), ["@eaDir", ".hidden", "film", "Thumbs.db"]);
+    assert_eq!(list(CatalogOptions { show_hidden: false, excluded: excluded.clone(), ..Default::default() }), ["film"]);
+    assert_eq!(list(CatalogOptions { show_hidden: true, excluded, ..Default::default() }), ["@eaDir", ".hidden", "film", "Thumbs.db"]);
     assert_eq!(list(CatalogOptions::default()), ["state", "film"]);
 }
 

@@ -50,7 +50,7 @@ fn the_answers_are_those_of_looking_at_everything() {
     let (place, _socket) = folder_of_everything();
     let excluded = vec![place.at("d/state")];
     for show_hidden in [false, true] {
-        let root = Root::open(&place.root(), CatalogOptions { show_hidden, excluded: excluded.clone() }).unwrap();
+        let root = Root::open(&place.root(), CatalogOptions { show_hidden, excluded: excluded.clone(), ..Default::default() }).unwrap();
         let d = path("d");
         let whole = folder::read(&root, &d, root.open_folder(&d).unwrap(), MAX_LISTED).unwrap();
         let expected = entries_of(&whole.rows, &d);
@@ -95,7 +95,7 @@ fn what_is_not_what_its_name_said_is_not_shown_and_all_is_looked_at() {
 fn an_excluded_folder_is_not_named_and_one_that_appears_later_is_not_shown() {
     let place = Place::new();
     place.folder("state").file("film", "x").folder("other");
-    let options = CatalogOptions { show_hidden: true, excluded: vec![place.at("state"), place.at("later")] };
+    let options = CatalogOptions { show_hidden: true, excluded: vec![place.at("state"), place.at("later")], ..Default::default() };
     let root = Root::open(&place.root(), options).unwrap();
     let opened = root.open_folder(&CatalogPath::root()).unwrap();
     let named = named(&root, &CatalogPath::root(), &opened);

@@ -175,7 +175,10 @@ async fn store(side: &OwnerSide) -> Check {
         Ok(Ok(())) => Check::new(Status::Ok, "It can be written."),
         Ok(Err(error)) => {
             tracing::debug!(error = &error as &dyn std::error::Error, "The store failed its check");
-            Check::new(Status::Failing, "It cannot be written; the log says why.")
+            match (side.settings.store_kind, std::error::Error::source(&error)) {
+                ("redis", Some(why)) => Check::new(Status::Failing, sentence(&why.to_string())),
+                _ => Check::new(Status::Failing, "It cannot be written; the log says why."),
+            }
         }
         Err(_) => Check::new(Status::Failing, hangs("It")),
     }

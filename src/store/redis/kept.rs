@@ -47,7 +47,7 @@ impl RedisStore {
     }
 
     pub(super) async fn log_mark_of(&self, log: String) -> Result<Option<LogMark>, StoreError> {
-        let kept = self.ask_one(cmd("HGET").arg(self.keys.of("log_marks")).arg(log).take()).await?;
+        let kept = self.ask_one(cmd("HGET").arg(self.keys.of(&self.marks)).arg(log).take()).await?;
         let unreadable = |error| StoreError::Unusable { reason: format!("a mark of a log in it cannot be read ({error})") };
         reply::text(&kept).map(|kept| serde_json::from_str(kept).map_err(unreadable)).transpose()
     }

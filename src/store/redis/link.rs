@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{AsyncConnectionConfig, Pipeline, RedisError, ServerErrorKind, Value, cmd};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, ServerErrorKind, Value, cmd};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -117,28 +117,33 @@ impl Link {
 
     /// Asks how many replicas have all that was written by the connection to the node of a slot, as soon as so many have.
     pub(super) async fn replicas(&self, wanted: u64, slot: u16) -> Result<u64, Trouble> {
-        let (generation, line) = self.line().await?;
         let mut wait = cmd("WAIT");
         wait.arg(wanted).arg(REPLICA_TIMEOUT.as_millis() as u64);
+        Ok(match self.ask_node(wait, slot).await? {
+            Value::Int(have) => u64::try_from(have).unwrap_or(0),
+            _ => 0,
+        })
+    }
+
+    /// Sends a command that names no key to the node of a slot. That the server refuses it is an answer: nothing.
+    pub(super) async fn ask_node(&self, cmd: Cmd, slot: u16) -> Result<Value, Trouble> {
+        let (generation, line) = self.line().await?;
         let answer = match line {
-            Line::One(mut line) => timeout(self.patience, line.req_packed_command(&wait)).await,
+            Line::One(mut line) => timeout(self.patience, line.req_packed_command(&cmd)).await,
             Line::Cluster(mut line) => {
                 let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
-                timeout(self.patience, line.route_command(wait, RoutingInfo::SingleNode(route))).await
+                timeout(self.patience, line.route_command(cmd, RoutingInfo::SingleNode(route))).await
             }
         };
-        match answer {
-            Ok(Ok(Value::Int(have))) => Ok(u64::try_from(have).unwrap_or(0)),
-            Ok(Ok(_)) => Ok(0),
-            Ok(Err(error)) => {
-                self.hang_up(generation).await;
-                Err(Trouble::broken(error))
-            }
-            Err(_) => {
-                self.hang_up(generation).await;
-                Err(Trouble::broken("the replicas did not answer"))
-            }
-        }
+        let trouble = match answer {
+            Ok(Ok(Value::ServerError(_))) => return Ok(Value::Nil),
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) if !error.is_io_error() && !error.is_unrecoverable_error() && !error.is_timeout() => return Ok(Value::Nil),
+            Ok(Err(error)) => Trouble::broken(error),
+            Err(_) => Trouble::broken(format_args!("no answer within {} s", self.patience.as_secs())),
+        };
+        self.hang_up(generation).await;
+        Err(trouble)
     }
 
     /// Drops the connection, unless there is another one by now. The next one is asked for anew, of the Sentinels where there are any.

@@ -23,10 +23,12 @@ pub(super) enum Script {
     Beat,
     Leave,
     TakeOver,
+    ShareKey,
+    AddWraps,
 }
 
 /// Each with its text, in the order of the enum.
-const TEXTS: [(Script, &str); 18] = [
+const TEXTS: [(Script, &str); 20] = [
     (Script::Save, concat!(include_str!("lua/common.lua"), include_str!("lua/line.lua"), include_str!("lua/save.lua"))),
     (Script::Append, concat!(include_str!("lua/common.lua"), include_str!("lua/line.lua"), include_str!("lua/append.lua"))),
     (Script::ForgetAudit, concat!(include_str!("lua/common.lua"), include_str!("lua/line.lua"), include_str!("lua/forget_audit.lua"))),
@@ -45,6 +47,8 @@ const TEXTS: [(Script, &str); 18] = [
     (Script::Beat, concat!(include_str!("lua/common.lua"), include_str!("lua/together.lua"), include_str!("lua/beat.lua"))),
     (Script::Leave, concat!(include_str!("lua/common.lua"), include_str!("lua/together.lua"), include_str!("lua/leave.lua"))),
     (Script::TakeOver, concat!(include_str!("lua/common.lua"), include_str!("lua/together.lua"), include_str!("lua/take_over.lua"))),
+    (Script::ShareKey, concat!(include_str!("lua/common.lua"), include_str!("lua/share_key.lua"))),
+    (Script::AddWraps, concat!(include_str!("lua/common.lua"), include_str!("lua/add_wraps.lua"))),
 ];
 
 /// Arguments of a script.

@@ -1,5 +1,7 @@
 //! The promises, on a real Redis.
 
+mod faults;
+mod layout;
 mod server;
 
 use self::server::store;

@@ -30,7 +30,9 @@ pub(super) const QUEUE: usize = 1024;
 const MAX_BATCH: usize = 256;
 /// How often a line of the audit log is computed anew because others wrote one meanwhile. Each time somebody's was written.
 const MAX_CHAINED: u32 = 100;
-/// How often a broken connection is tried again for the same writes, within the limit of a command.
+/// For how long, and how often, a broken connection is tried again for the same writes: a Redis that is started again in no time is
+/// noticed by nobody, and one that is away is told of before anybody wonders.
+const RESEND_WITHIN: Duration = Duration::from_millis(500);
 const RESEND_PAUSE: Duration = Duration::from_millis(50);
 /// The smallest batch behind which is waited for more, and for how many turns of other tasks: those who were answered come back, and
 /// would else wait for the flush of a part of them.
@@ -219,7 +221,7 @@ impl Writer {
         let answered = loop {
             let sent = self.link.send(&pipe).await;
             match sent {
-                Err(Trouble::Broken(_)) if began.elapsed() < COMMAND_TIMEOUT / 2 => tokio::time::sleep(RESEND_PAUSE).await,
+                Err(Trouble::Broken(_)) if began.elapsed() < RESEND_WITHIN => tokio::time::sleep(RESEND_PAUSE).await,
                 sent => break sent,
             }
         };

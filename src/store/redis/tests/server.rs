@@ -41,7 +41,7 @@ impl Server {
 
     pub(in crate::store) fn options(&self, prefix: &str) -> RedisOptions {
         let address = RedisAddress::parse(&format!("unix://{}", self.socket().display())).unwrap();
-        RedisOptions { address, prefix: prefix.to_owned(), replicas: 0 }
+        RedisOptions { address, prefix: prefix.to_owned(), replicas: 0, folder: [1; 16] }
     }
 
     /// Kills it as the power would, as far as the kernel is not concerned.
@@ -131,6 +131,15 @@ pub(in crate::store) async fn store() -> Option<(Arc<RedisStore>, ())> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let prefix = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let address = RedisAddress::parse(&format!("unix://{}", shared().display())).unwrap();
-    let store = RedisStore::open(&RedisOptions { address, prefix, replicas: 0 }).await.unwrap();
+    let store = RedisStore::open(&RedisOptions { address, prefix, replicas: 0, folder: [1; 16] }).await.unwrap();
     Some((Arc::new(store), ()))
+}
+
+impl RedisStore {
+    /// Returns another on the same keys, as another process has it.
+    pub(in crate::store) fn twin(&self) -> Self {
+        let address = RedisAddress::parse(&format!("unix://{}", shared().display())).unwrap();
+        let prefix = self.keys.prefix().trim_start_matches('{').trim_end_matches("}:").to_owned();
+        Self::connect(&RedisOptions { address, prefix, replicas: 0, folder: [2; 16] }).unwrap()
+    }
 }
