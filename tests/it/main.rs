@@ -13,6 +13,7 @@ mod abuse;
 mod api;
 mod bodies;
 mod cli;
+mod compose;
 mod crash;
 mod disk;
 #[cfg(feature = "docker")]

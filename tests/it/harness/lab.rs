@@ -33,9 +33,23 @@ impl Lab {
 
     /// Starts it with more arguments, and with `owner` as its standard input: it ends when that is closed.
     pub(crate) fn start_with(arguments: &[&str], owner: Stdio) -> Self {
+        Self::launch(Command::new(Self::program()), arguments, owner)
+    }
+
+    /// Starts it in the network namespace of a process.
+    pub(crate) fn start_in_network_of(pid: u32) -> Self {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{pid}/ns/net")).arg("--").arg(Self::program());
+        Self::launch(command, &[], Stdio::piped())
+    }
+
+    fn program() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab/bin/lab")
+    }
+
+    fn launch(mut command: Command, arguments: &[&str], owner: Stdio) -> Self {
         let binaries = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab/bin");
         let folder = tempfile::Builder::new().prefix("portcullis-lab-").tempdir().expect("a folder for the lab");
-        let mut command = Command::new(binaries.join("lab"));
         command.arg("-binaries").arg(binaries.join("current")).arg("-folder").arg(folder.path().join("lab")).args(arguments);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(owner).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap_or_else(|e| panic!("the lab cannot be run ({e}); tests/lab/build makes it"));
