@@ -362,7 +362,12 @@ mod tests {
         let fine = found(vec![peer(2, 1), peer(1, 0)], -2000);
         assert_eq!((fine.status, fine.reason.as_str()), (Status::Ok, "2 controllers: nas-1 (this one), nas-2."));
         let silent = found(vec![peer(1, 0), peer(2, 7)], 0);
-        assert_eq!((silent.status, silent.reason.contains("nas-2 (not heard for 7 s)")), (Status::Warning, true), "{}", silent.reason);
+        assert_eq!(
+            (silent.status, silent.reason.contains("nas-2 (not heard for 7 seconds)")),
+            (Status::Warning, true),
+            "{}",
+            silent.reason
+        );
         let skewed = found(vec![peer(1, 0)], 61_000);
         assert_eq!(skewed.status, Status::Warning);
         assert!(skewed.reason.starts_with("1 controller: ") && skewed.reason.contains("ahead of"), "{}", skewed.reason);

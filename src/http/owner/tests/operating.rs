@@ -19,7 +19,15 @@ async fn health_tells_strangers_only_whether_all_is_well() {
         assert_eq!(stranger, json!({ "status": "healthy", "redis": "embedded", "version": "", "checks": {} }));
         let owner = scene.call("GET", target).await.expect(200).json();
         assert_eq!((&owner["status"], &owner["redis"], &owner["version"]), (&json!("healthy"), &json!("embedded"), &json!("1.2.3")));
-        for (check, status) in [("store", "ok"), ("files", "ok"), ("index", "ok"), ("tunnel", "ok"), ("disk", "ok"), ("log", "not_used")] {
+        for (check, status) in [
+            ("store", "ok"),
+            ("files", "ok"),
+            ("index", "ok"),
+            ("tunnel", "ok"),
+            ("disk", "ok"),
+            ("log", "not_used"),
+            ("controllers", "not_used"),
+        ] {
             let found = &owner["checks"][check];
             // The machine that runs the tests may have a full disk.
             assert!(found["status"] == status || check == "disk", "{check}: {found}");
@@ -44,7 +52,7 @@ async fn a_folder_that_went_away_is_unhealthy_and_says_why() {
     assert!(files["reason"].as_str().unwrap().contains("is the NAS mounted?"), "{files}");
     let numbers = String::from_utf8(scene.call("GET", "/metrics").await.expect(200).body.to_vec()).unwrap();
     let stand: Vec<&str> = numbers.lines().filter_map(|line| line.strip_prefix("portcullis_check_status")).collect();
-    assert_eq!(stand.len(), 6, "{stand:?}");
+    assert_eq!(stand.len(), 7, "{stand:?}");
     for line in ["{check=\"files\"} 2", "{check=\"store\"} 0", "{check=\"log\"} 0"] {
         assert!(stand.contains(&line), "{line} is not in {stand:?}");
     }
