@@ -72,6 +72,8 @@ fn nginx_sends_the_file_the_kernel_tells_what_arrived_and_a_close_cuts_it() {
     assert!(head.contains("server: nginx"), "{head}");
     is_delivered(&stack, &id, "acknowledged");
 
+    stack.compose(&["exec", "portcullis", "portcullis", "check"]);
+
     // nginx has the account of the controller, whose process it sees; it may not look into it.
     let look = "for p in /proc/[0-9]*; do grep -q portcullis $p/comm && { cat $p/environ || kill -0 ${p#/proc/} && echo seen; }; done";
     let looked = stack.compose(&["exec", "nginx", "sh", "-c", look]);
@@ -80,7 +82,7 @@ fn nginx_sends_the_file_the_kernel_tells_what_arrived_and_a_close_cuts_it() {
     assert!(!written.status.success() && !stack.path("nas").join("x").exists(), "{}", said(&written));
 
     // Whatever is started anew, the others still have their network. More than a recipient's kernel takes on its own.
-    std::fs::write(stack.path("nas").join(LONG), vec![b'x'; 40_000_000]).unwrap();
+    std::fs::File::create(stack.path("nas").join(LONG)).and_then(|file| file.set_len(400_000_000)).unwrap();
     let (id, url) = stack.share_of(LONG);
     let mut download = slow(&url);
     stack.wait_for(&id, "bytes arrive", |share| share["progress"]["delivered_bytes"].as_u64() > Some(0));
@@ -99,11 +101,11 @@ fn nginx_sends_the_file_the_kernel_tells_what_arrived_and_a_close_cuts_it() {
     stack.down();
 }
 
-/// Begins a download that takes two minutes.
+/// Begins a download that takes more than a minute.
 fn slow(url: &str) -> std::process::Child {
     let mut curl = Command::new("nsenter");
     curl.arg(format!("--net=/proc/{}/ns/net", visitor()))
-        .args(["--", "curl", "-sSfL", "--limit-rate", "300k", "--output", "/dev/null", url])
+        .args(["--", "curl", "-sSfL", "--limit-rate", "4M", "--output", "/dev/null", url])
         .stdin(Stdio::null())
         .stderr(Stdio::null());
     curl.spawn().unwrap()
