@@ -2,10 +2,10 @@
 //!
 //! What can be tried beside a server is tried by [`examine`]; a server that runs looks at itself by [`examine_this_server`].
 //!
-//! * `tailscale.rs`: the node, where one is used. `nginx.rs`: nginx, where it sends the bytes and no server runs that asks it. `redis.rs`: the Redis that is shared.
+//! * `tailscale.rs`: the node, where one is used. `nginx.rs`: nginx, where it sends the bytes and no server runs that asks it. `sharing.rs`: the Redis that is shared.
 
 mod nginx;
-mod redis;
+mod sharing;
 mod tailscale;
 
 use std::fmt;
@@ -192,7 +192,7 @@ pub async fn examine(config: &Config, server: &Server) -> Vec<Finding> {
     }
     let now = SystemClock::starting_after(None).now().wall;
     if let Some(redis) = &config.redis {
-        findings.extend(redis::look(redis, now).await);
+        findings.extend(sharing::look(redis, now).await);
     }
     findings.extend(tailscale::node(&config.tailscale, config.tunnel, *server != Server::None, now).await);
     findings.extend(doubtful_choices(config));
@@ -229,7 +229,7 @@ pub async fn examine_this_server(config: &Config, addresses: Addresses, looks: &
         findings.extend(nginx::queue(&config.nginx));
     }
     if let Some(redis) = &config.redis {
-        findings.extend(redis::look(redis, now).await);
+        findings.extend(sharing::look(redis, now).await);
     }
     let possible = descriptors::for_recipients();
     if possible < config.max_connections {
