@@ -17,11 +17,15 @@ const STATUS_EVERY: Duration = Duration::from_secs(2);
 
 /// Tells the service manager until `shutdown`, that included. Without one it waits.
 pub(super) async fn run(controller: Handle, shutdown: CancellationToken) {
-    let watchdog = sd_notify::watchdog_enabled();
+    tell_until(controller, shutdown, sd_notify::watchdog_enabled(), tell).await;
+}
+
+/// Tells by `tell`; `patience` is how long the manager waits for a sign of life.
+async fn tell_until(controller: Handle, shutdown: CancellationToken, patience: Option<Duration>, tell: impl AsyncFn(Vec<NotifyState<'_>>)) {
     let mut status = status_of(&controller);
     tell(vec![NotifyState::Ready, NotifyState::Status(&status)]).await;
     // The manager wants to hear from us twice within its patience.
-    let beat = watchdog.map(|patience| patience / 2);
+    let beat = patience.map(|patience| patience / 2);
     let mut ticks = tokio::time::interval(beat.map_or(STATUS_EVERY, |beat| beat.min(STATUS_EVERY)).max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut fed: Option<Instant> = None;
@@ -85,7 +89,77 @@ fn status(states: &[State]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Poll;
+
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::app::StoreDigests;
+    use crate::catalog::{Catalog, CatalogOptions, Digests};
+    use crate::clock::FakeClock;
+    use crate::controller::{Controller, Parts};
+    use crate::delivery::Passes;
+    use crate::metrics::Metrics;
+    use crate::share::{Limits, Moment, Steady, Timestamp};
+    use crate::store::memory::MemoryStore;
+    use crate::token::{Key, Keys, random};
+    use crate::tunnel::fake::Fake;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Returns what the service manager is told of a controller whose task does not go on while the flag is set.
+    async fn told(hangs: Arc<AtomicBool>) -> mpsc::UnboundedReceiver<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Arc::new(Catalog::new(folder.path(), CatalogOptions::default()).unwrap());
+        let (reports, inbox) = mpsc::channel(1);
+        let store = Arc::new(MemoryStore::default());
+        let parts = Parts {
+            store: store.clone(),
+            sharing: None,
+            digests: Arc::new(Digests::new(catalog.clone(), Arc::new(StoreDigests(store)))),
+            catalog,
+            tunnel: Arc::new(Fake::default()),
+            clock: Arc::new(FakeClock::at(Moment { steady: Steady(0), wall: Timestamp(0) })),
+            keys: Keys::new(vec![Key::new(&random::secret()).unwrap()], random::bytes()),
+            passes: Passes::default(),
+            metrics: Metrics::new("1.2.3", Timestamp(0)),
+            limits: Limits { max_tunnel: PATIENCE, stall_timeout: PATIENCE, grace_period: PATIENCE },
+            drain: Duration::ZERO,
+        };
+        let (controller, handle) = Controller::load(parts, inbox).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let mut task = Box::pin(controller.run(shutdown.clone()));
+        tokio::spawn(std::future::poll_fn(move |context| {
+            let _kept = (&reports, &folder);
+            if hangs.load(Ordering::SeqCst) { Poll::Pending } else { task.as_mut().poll(context).map(drop) }
+        }));
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let tell = async move |states: Vec<NotifyState<'_>>| {
+            for state in states {
+                let _ = sender.send(state.to_string());
+            }
+        };
+        tokio::spawn(tell_until(handle, shutdown, Some(PATIENCE), tell));
+        receiver
+    }
+
+    fn signs_of_life(told: &mut mpsc::UnboundedReceiver<String>) -> usize {
+        std::iter::from_fn(|| told.try_recv().ok()).filter(|line| line == "WATCHDOG=1").count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_sign_of_life_is_given_while_the_deciding_task_hangs() {
+        let hangs = Arc::new(AtomicBool::new(false));
+        let mut told = told(hangs.clone()).await;
+        tokio::time::sleep(PATIENCE * 4).await;
+        let before = signs_of_life(&mut told);
+        assert!((7..=10).contains(&before), "{before} in four times the manager's patience");
+        hangs.store(true, Ordering::SeqCst);
+        tokio::time::sleep(PATIENCE * 4).await;
+        assert_eq!(signs_of_life(&mut told), 0);
+    }
 
     #[test]
     fn the_status_counts_what_is_open_and_what_runs() {

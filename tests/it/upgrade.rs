@@ -93,3 +93,52 @@ fn a_folder_that_was_upgraded_is_shared_from_and_starts_again() {
     server.start();
     assert_eq!(list(&server, "/api/v1/history").len() + list(&server, "/api/v1/shares?state=living").len(), 5);
 }
+
+/// What the notes on upgrades say to an owner.
+const NOTES: &str = include_str!("../../docs/upgrading.md");
+
+fn layout_of(state: &Path) -> i64 {
+    let store = rusqlite::Connection::open(state.join("portcullis.db")).unwrap();
+    store.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn the_notes_on_upgrades_tell_of_every_layout() {
+    let server = Setup::new().start();
+    let latest = layout_of(&server.state);
+    let table = NOTES.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |")?.0.parse::<i64>().ok());
+    assert_eq!(table.collect::<Vec<_>>(), (1..=latest).collect::<Vec<_>>(), "docs/upgrading.md has a line for each layout of the store");
+}
+
+#[test]
+fn a_later_store_is_refused_as_the_notes_say_and_the_backup_leads_back() {
+    let mut server = Setup::new().start();
+    std::fs::write(server.root.join("letter.txt"), "hello\n").unwrap();
+    let offer = server.share("letter.txt");
+    let backup = server.folder().join("before");
+    let run = |server: &Server, arguments: &[&str]| {
+        let output = server.command().args(arguments).output().unwrap();
+        (output.status.code(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    };
+    let (code, said) = run(&server, &["backup", backup.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(server.stop().success());
+    let latest = layout_of(&server.state);
+    let store = rusqlite::Connection::open(server.state.join("portcullis.db")).unwrap();
+    store.pragma_update(None, "user_version", latest + 1).unwrap();
+    drop(store);
+
+    assert!(server.try_start().is_some_and(|status| !status.success()));
+    let sentence = format!("it was written by a later version of portcullis (its layout is {}, this version knows {latest})", latest + 1);
+    assert!(server.log_text().contains(&sentence), "{}", server.log_text());
+    assert!(NOTES.contains(&sentence), "docs/upgrading.md has this sentence: {sentence}");
+    assert_eq!(layout_of(&server.state), latest + 1, "what is refused is left as it was");
+
+    let (code, said) = run(&server, &["restore", backup.to_str().unwrap(), "--replace"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(layout_of(&server.state), latest);
+    let kept = rusqlite::Connection::open(server.state.join("portcullis.db.before-restore-1")).unwrap();
+    assert_eq!(kept.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), latest + 1);
+    server.start();
+    assert_eq!(server.outcome(&offer.id), "revoked");
+}
