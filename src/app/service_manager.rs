@@ -94,6 +94,7 @@ mod tests {
     use std::task::Poll;
 
     use tokio::sync::mpsc;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::app::StoreDigests;
@@ -131,7 +132,8 @@ mod tests {
         let (controller, handle) = Controller::load(parts, inbox).await.unwrap();
         let shutdown = CancellationToken::new();
         let mut task = Box::pin(controller.run(shutdown.clone()));
-        tokio::spawn(std::future::poll_fn(move |context| {
+        let tasks = TaskTracker::new();
+        tasks.spawn(std::future::poll_fn(move |context| {
             let _kept = (&reports, &folder);
             if hangs.load(Ordering::SeqCst) { Poll::Pending } else { task.as_mut().poll(context).map(drop) }
         }));
@@ -141,7 +143,7 @@ mod tests {
                 let _ = sender.send(state.to_string());
             }
         };
-        tokio::spawn(tell_until(handle, shutdown, Some(PATIENCE), tell));
+        tasks.spawn(tell_until(handle, shutdown, Some(PATIENCE), tell));
         receiver
     }
 
