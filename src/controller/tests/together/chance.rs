@@ -33,7 +33,7 @@ struct World {
 
 impl World {
     async fn new(seed: u64, tells: bool) -> Self {
-        let house = House::new(seed % 3 != 0);
+        let house = House::new(!seed.is_multiple_of(3));
         let ones = house.three().await.into_iter().map(Some).collect();
         let chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         Self { house, ones, cut_off: vec![false; 3], shares: Vec::new(), redeemed: Vec::new(), downloads: Vec::new(), chance, tells }

@@ -54,9 +54,9 @@ async fn all_who_share_a_store_have_one_key_of_transfers_by_whichever_secret_the
         let letters: String = (0..10).map(|n| char::from(first.wrapping_add(n))).collect();
         Key::new(&letters.repeat(4)).unwrap()
     });
-    assert_eq!(store.transfer_key(&[old.clone()], [1; 32]).await.unwrap(), [1; 32]);
+    assert_eq!(store.transfer_key(std::slice::from_ref(&old), [1; 32]).await.unwrap(), [1; 32]);
     assert_eq!(store.transfer_key(&[new.clone(), old.clone()], [2; 32]).await.unwrap(), [1; 32]);
-    assert_eq!(store.transfer_key(&[new.clone()], [3; 32]).await.unwrap(), [1; 32], "it was wrapped for the new one, too");
+    assert_eq!(store.transfer_key(std::slice::from_ref(&new), [3; 32]).await.unwrap(), [1; 32], "it was wrapped for the new one, too");
     let refused = store.transfer_key(&[foreign], [4; 32]).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unusable { reason } if reason.contains("JWT_SECRET here is not that")), "{refused}");
     // Many who start at the same instant agree.
