@@ -1,10 +1,13 @@
 //! How fast the store answers when it has lived for long: a log of a million lines, a year of shares.
 //!
-//! `cargo bench --bench store [-- --smoke]` prints a table; there is no pass and no fail (`cost.rs` counts what it costs
+//! `cargo bench --bench store [-- --smoke | --redis]` prints a table; there is no pass and no fail (`cost.rs` counts what it costs
 //! without a clock). Creating is measured beside an empty store, in rounds that alternate who goes first, and what counts
 //! is the median of the rounds' own ratios: a busy neighbour disturbs both sides of a round alike.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
+#[path = "store/redis.rs"]
+mod redis_rows;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +46,10 @@ const SMOKE: Plan = Plan { lines: 6_000, rounds: 3, creates: 20 };
 async fn main() {
     let plan = if std::env::args().any(|argument| argument == "--smoke") { SMOKE } else { FULL };
     let folder = tempfile::Builder::new().prefix("store-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    if std::env::args().any(|argument| argument == "--redis") {
+        redis_rows::measure(folder.path(), plan.rounds, plan.creates * 5).await;
+        return;
+    }
     let shares = plan.lines / LINES;
     let start = Instant::now();
     let full = fill(&folder.path().join("full"), shares).await;
@@ -64,6 +71,7 @@ async fn main() {
     let start = Instant::now();
     let verdict = verify_audit_of(&folder.path().join("full")).expect("an audit log");
     println!("{:<44} {:>8.0} ms", format!("looking through {} audit lines", verdict.lines), millis(start));
+    redis_rows::measure(folder.path(), plan.rounds, plan.creates * 5).await;
 }
 
 /// Makes a store and lets so many shares live in it, evenly over the days.

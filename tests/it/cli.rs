@@ -1,6 +1,7 @@
 //! The command line: what scripts and people at a terminal rely on.
 
 mod keeping;
+mod redis;
 mod shell;
 mod week;
 

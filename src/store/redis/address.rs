@@ -101,7 +101,7 @@ impl RedisAddress {
     /// Makes what connects there.
     pub(super) fn server(&self) -> Result<Server, redis::RedisError> {
         match &self.0 {
-            Kind::One(info) => Client::open((**info).clone()).map(Server::One),
+            Kind::One(info) => Client::open((**info).clone()).map(|client| Server::One(Box::new(client))),
             Kind::Sentinel { hosts, service, access } => access.sentinel(hosts, service).map(|client| Server::Sentinel(Box::new(client))),
             Kind::Cluster { hosts, access } => {
                 let mut builder = ClusterClientBuilder::new(hosts.iter().map(|(host, port)| access.info(host, *port)));
@@ -116,7 +116,7 @@ impl RedisAddress {
                 if let Some(user) = &access.user {
                     builder = builder.username(user);
                 }
-                builder.build().map(Server::Cluster)
+                builder.build().map(|client| Server::Cluster(Box::new(client)))
             }
         }
     }
@@ -129,9 +129,9 @@ const CLUSTER_RETRY_MS: u64 = 200;
 
 /// What connects.
 pub(super) enum Server {
-    One(Client),
+    One(Box<Client>),
     Sentinel(Box<SentinelClient>),
-    Cluster(redis::cluster::ClusterClient),
+    Cluster(Box<redis::cluster::ClusterClient>),
 }
 
 impl Access {

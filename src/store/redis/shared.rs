@@ -179,7 +179,9 @@ fn notice(entry: &Value) -> Option<Notice> {
 impl SharedStore for RedisStore {
     fn join(&self, who: Introduction) -> BoxFuture<'_, Result<Joined, StoreError>> {
         let mut name = who.name;
-        name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+        while name.len() > MAX_NAME_BYTES {
+            name.pop();
+        }
         // A name is one line of what is kept.
         name.retain(|letter| !letter.is_control());
         let joined = self.together(Script::Join, [reply::hex(&who.folder), name, MAX_NUMBER.to_string()]);

@@ -3,6 +3,7 @@
 mod faults;
 mod layout;
 mod server;
+mod several;
 
 use self::server::store;
 use crate::store::contract::{every_promise, every_shared_promise};

@@ -34,10 +34,10 @@ const MAX_CHAINED: u32 = 100;
 /// noticed by nobody, and one that is away is told of before anybody wonders.
 const RESEND_WITHIN: Duration = Duration::from_millis(500);
 const RESEND_PAUSE: Duration = Duration::from_millis(50);
-/// The smallest batch behind which is waited for more, and for how many turns of other tasks: those who were answered come back, and
-/// would else wait for the flush of a part of them.
+/// The smallest batch behind which is waited for more, and for how long at the most: those who were answered come back, and would else
+/// wait for the flush of a part of them. Half the time that the batch took loses less than sharing the next flush wins.
 const MIN_TO_GATHER: usize = 4;
-const MAX_TURNS: usize = 64;
+const MAX_GATHERING: Duration = Duration::from_millis(5);
 /// How long whoever writes waits for the answer: a write that has not been sent by then is not sent any more.
 pub(super) const PATIENCE: Duration = COMMAND_TIMEOUT.saturating_add(Duration::from_millis(500));
 /// How many shares may be in doubt; past it all that lives is looked at.
@@ -150,14 +150,12 @@ impl Writer {
                 waiting.push_back(sending(job));
             }
             let batch = next_batch(&mut waiting);
-            let answered = batch.len();
+            let (answered, began) = (batch.len(), Instant::now());
             for again in self.round(batch).await.into_iter().rev() {
                 waiting.push_front(again);
             }
-            for _ in 0..MAX_TURNS {
-                if answered < MIN_TO_GATHER || queue.len() + waiting.len() >= answered {
-                    break;
-                }
+            let until = Instant::now() + (began.elapsed() / 2).min(MAX_GATHERING);
+            while answered >= MIN_TO_GATHER && queue.len() + waiting.len() < answered && !queue.is_closed() && Instant::now() < until {
                 tokio::task::yield_now().await;
             }
         }

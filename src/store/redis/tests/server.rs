@@ -66,13 +66,24 @@ impl Server {
         }
     }
 
+    /// Starts a Sentinel with these words in its settings; it has no socket of a file.
+    pub(in crate::store) fn sentinel(port: u16, words: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("sentinel.conf"), words).unwrap();
+        let mut command = Command::new("redis-server");
+        command.current_dir(folder.path()).args(["sentinel.conf", "--sentinel", "--port", &port.to_string()]);
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { folder, process }
+    }
+
+    /// As [`Server::say`], over TCP.
+    pub(in crate::store) fn say_tcp(&self, port: u16, command: &str) -> String {
+        std::net::TcpStream::connect(("127.0.0.1", port)).map(|socket| ask(socket, command)).unwrap_or_default()
+    }
+
     /// Sends a command as a person types it, and returns the beginning of the answer.
     pub(in crate::store) fn say(&self, command: &str) -> String {
-        let Ok(mut socket) = UnixStream::connect(self.socket()) else { return String::new() };
-        socket.write_all(command.as_bytes()).unwrap();
-        let mut answer = [0; 4096];
-        let length = socket.read(&mut answer).unwrap_or(0);
-        String::from_utf8_lossy(&answer[..length]).into_owned()
+        UnixStream::connect(self.socket()).map(|socket| ask(socket, command)).unwrap_or_default()
     }
 
     /// Returns its process.
@@ -86,6 +97,18 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn ask(mut socket: impl Read + Write, command: &str) -> String {
+    socket.write_all(command.as_bytes()).unwrap();
+    let mut answer = [0; 4096];
+    let length = socket.read(&mut answer).unwrap_or(0);
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+/// Returns a port that nobody has, just now.
+pub(in crate::store) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn run(folder: &TempDir, args: &[&str]) -> Child {
