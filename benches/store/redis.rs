@@ -226,7 +226,7 @@ async fn pass_on(client: UnixStream, upstream: UnixStream, heard: Arc<Mutex<Vec<
 
 /// Takes the first command off: `*N`, then `$LENGTH` and so many bytes for each part.
 fn command_of(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, &[u8])> {
-    fn number<'b>(bytes: &'b [u8], sign: u8) -> Option<(usize, &'b [u8])> {
+    fn number(bytes: &[u8], sign: u8) -> Option<(usize, &[u8])> {
         let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
         assert_eq!(bytes[0], sign);
         Some((std::str::from_utf8(&bytes[1..end]).ok()?.parse().ok()?, &bytes[end + 2..]))
