@@ -153,7 +153,8 @@ pub enum StoreError {
     /// No use of this link is left. Nothing was saved.
     #[error("this link has no use left")]
     Spent,
-    /// The store cannot write or read at the moment; the same call may succeed later. Nothing was saved.
+    /// The store cannot write or read at the moment; the same call may succeed later. Nothing was saved in a store of this machine; behind
+    /// a network a write may have been done of which the answer was lost: then it comes as news ([`shared::SharedStore::news`]).
     #[error("the store is not available")]
     Unavailable {
         /// What the backend says.

@@ -135,7 +135,14 @@ async fn what_was_answered_as_failed_and_is_there_is_told_once_as_news_of_ones_o
     store.doubts.lock().unwrap().add(id(1));
     let news = store.news(me, cursor, FOR_EVER).await.unwrap();
     assert_eq!(news.changed.iter().map(|changed| changed.share).collect::<Vec<_>>(), [id(1)]);
-    assert_eq!(store.news(me, news.cursor, Duration::ZERO).await.unwrap().changed, []);
+    assert_eq!(store.news(me, news.cursor.clone(), Duration::ZERO).await.unwrap().changed, []);
+    // Nothing came of it so far; what comes of it later, when nobody waits any more, is told then.
+    store.doubts.lock().unwrap().add(id(2));
+    let news = store.news(me, news.cursor, FOR_EVER).await.unwrap();
+    assert_eq!(news.changed.iter().map(|changed| changed.held.is_some()).collect::<Vec<_>>(), [false]);
+    store.twin().save_if(me, made(2), Basis::default(), None).await.unwrap();
+    let news = store.news(me, news.cursor, FOR_EVER).await.unwrap();
+    assert_eq!(news.changed.iter().map(|changed| changed.share).collect::<Vec<_>>(), [id(2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

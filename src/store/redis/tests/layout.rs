@@ -69,8 +69,7 @@ async fn all_who_share_a_store_have_one_key_of_transfers_by_whichever_secret_the
 #[tokio::test(flavor = "multi_thread")]
 async fn how_far_logs_were_followed_is_of_each_controller() {
     let Some((store, ())) = server::store().await else { return };
-    let mut other = store.twin();
-    other.marks = "log_marks:other".to_owned();
+    let other = store.twin();
     store.put_log_mark("/var/log/a".to_owned(), log_mark::mark(1)).await.unwrap();
     assert_eq!(other.log_mark("/var/log/a".to_owned()).await.unwrap(), None);
     other.put_log_mark("/var/log/a".to_owned(), log_mark::mark(2)).await.unwrap();
