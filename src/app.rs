@@ -14,7 +14,7 @@ mod way_in;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
@@ -550,6 +550,11 @@ fn kept_secret(path: &Path) -> anyhow::Result<Secret> {
             let write = || -> io::Result<()> {
                 let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
                 writeln!(file, "{secret}")?;
+                let owner = fs::metadata(path.parent().unwrap_or(Path::new(".")))?;
+                if rustix::process::geteuid().is_root() && owner.uid() != 0 {
+                    // A command that root gave writes for the service, which runs as another account.
+                    std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+                }
                 file.sync_all()?;
                 fs::rename(&temporary, path)?;
                 File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
@@ -618,6 +623,19 @@ mod tests {
         assert!(Key::new(first.expose()).is_ok());
         fs::write(&path, "short").unwrap();
         assert!(kept_secret(&path).unwrap_err().to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn a_secret_that_root_makes_belongs_to_whoever_has_the_folder() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(12_345), Some(23_456)).unwrap();
+        let path = dir.path().join("nginx.key");
+        kept_secret(&path).unwrap();
+        let made = fs::metadata(&path).unwrap();
+        assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (12_345, 23_456, 0o600));
     }
 
     #[test]

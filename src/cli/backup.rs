@@ -12,6 +12,7 @@ use super::server::StateArgs;
 use super::terminal::Terminal;
 use super::text::size;
 use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Origin, Settings};
 use crate::store::sqlite;
 
 /// The keys that a state folder keeps beside its store, as `app.rs` names them. With them links keep their form, and the
@@ -44,6 +45,14 @@ pub(super) struct RestoreArgs {
 /// Backs up. Blocks: a large store takes seconds, and nothing else goes on in this process.
 pub(super) fn backup(args: &BackupArgs, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let folder = args.state.folder();
+    let mut settings = Settings::default();
+    settings.set("STATE_DIR", &folder);
+    let is_shared = config::describe(&settings).iter().any(|setting| setting.name == "REDIS_URL" && setting.origin != Origin::Default);
+    anyhow::ensure!(
+        !is_shared,
+        "REDIS_URL is set: shares are kept in Redis, and not in this folder; take a copy of them by `portcullis migrate --from redis --to \
+         sqlite --state-dir NEW`, and back that up"
+    );
     let mut keys = Vec::new();
     for name in KEPT {
         if let Some(bytes) = read_kept(&folder.join(name))? {
