@@ -191,11 +191,10 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
     let Opened { store, sharing, transfer_secret, lock } = kept.open(&config, &secrets, transfer_secret).await?;
     let keys = Keys::new(secrets, transfer_secret);
 
-    let latest = match sharing.as_ref().and_then(|sharing| sharing.joined.steady) {
-        Some(steady) => Some(steady),
-        None => store.latest_steady().await.context("reading the store")?,
-    };
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(latest));
+    let clock: Arc<dyn Clock> = Arc::new(match sharing.as_ref().and_then(|sharing| sharing.joined.steady) {
+        Some(steady) => SystemClock::starting_at(steady),
+        None => SystemClock::starting_after(store.latest_steady().await.context("reading the store")?),
+    });
     let digests = Arc::new(Digests::new(catalog.clone(), Arc::new(StoreDigests(store.clone()))));
 
     let nginx = match config.delivery {

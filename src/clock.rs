@@ -31,6 +31,13 @@ impl SystemClock {
     }
 }
 
+impl SystemClock {
+    /// Starts the clock where those of other controllers stand, whatever this machine's wall clock says: deadlines of one are judged by all.
+    pub fn starting_at(now: Steady) -> Self {
+        Self { offset: now.0 - since_boot() }
+    }
+}
+
 impl Clock for SystemClock {
     fn now(&self) -> Moment {
         Moment { steady: Steady(since_boot() + self.offset), wall: wall_now() }
@@ -94,6 +101,12 @@ mod tests {
         assert!(SystemClock::starting_after(Some(saved)).now().steady >= saved);
         let now = SystemClock::starting_after(None).now();
         assert!(now.steady.0.abs_diff(now.wall.0) < 60_000);
+    }
+
+    #[test]
+    fn a_clock_that_joins_others_stands_where_theirs_do() {
+        let joined = SystemClock::starting_at(Steady(5_000_000)).now().steady;
+        assert!(joined >= Steady(5_000_000) && joined < Steady(5_060_000), "{joined:?}");
     }
 
     #[test]

@@ -288,6 +288,8 @@ impl Controller {
             Command::Create { taken_back, answer, .. } | Command::TakeUp { taken_back, answer, .. } if taken_back.is_cancelled() => {
                 answer.fail(ControllerError::Overtaken)
             }
+            // Another controller was asked for the same at the same moment.
+            Command::Create { share, answer, .. } if self.slots.contains_key(&share.id) => answer.fail(ControllerError::Busy),
             Command::Create { share, mut facts, line, answer, .. } => {
                 let (id, now) = (share.id, self.parts.clock.now());
                 let mut next = (*share).clone();
@@ -561,7 +563,7 @@ impl Controller {
         if is_new {
             // It was never saved, so it never was.
             let waited = self.slots.remove(&id).map_or_else(VecDeque::new, |slot| slot.queue);
-            if matches!(error, StoreError::Unavailable { .. }) {
+            if matches!(error, StoreError::Unavailable { .. } | StoreError::Conflict) {
                 self.may_have_been_saved(id);
             }
             waited.into_iter().for_each(|job| job.answer.fail(ControllerError::UnknownShare(id)));
@@ -659,7 +661,8 @@ impl Controller {
         }
         // One that is being opened again stands here as closed until that is saved: a checksum that comes meanwhile ends nothing.
         // Nor is one forgotten that waits in line to be: somebody has looked at it from outside, and that was saved first.
-        let is_closed = slot.share.is_closed() && !slot.is_saving && !slot.queue.iter().any(Job::reopens);
+        // And what others have written since is looked at first.
+        let is_closed = slot.share.is_closed() && !slot.is_saving && slot.news.is_none() && !slot.queue.iter().any(Job::reopens);
         self.act(id, now);
         self.follow_door(id);
         self.set_timer(id);
@@ -850,7 +853,7 @@ impl Controller {
         }
         self.drift_ms = drift;
         let due: Vec<ShareId> = if jumped {
-            self.slots.keys().copied().collect()
+            self.slots.values().filter(|slot| self.watches(slot)).map(|slot| slot.share.id).collect()
         } else {
             self.timers.iter().take_while(|(at, _)| *at <= now.steady).map(|(_, id)| *id).collect()
         };

@@ -6,7 +6,7 @@
 //! watches is silent for [`LEASE`] loses what it watches to another; what it answered then counts as in doubt, and its share is closed
 //! only when it is known to send nothing any more.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use super::event_loop::{Controller, Done, Records};
 use super::slot::{Answer, Job, Saving, Slot};
 use super::{Change, ControllerError, Parts, Sharers, Sharing};
 use crate::delivery::nginx::LeftOver;
-use crate::share::{ControllerNumber, Event, Moment, Phase, Share, ShareId, Steady};
+use crate::share::{ControllerNumber, Event, Moment, Outcome, Phase, Share, ShareId, Steady, Timestamp};
 use crate::store::StoreError;
-use crate::store::shared::{Basis, Beat, Cursor, Held, Hold, LEASE, MAX_BLIND, News, Peer, SharedStore};
+use crate::store::shared::{Basis, Beat, Cursor, Held, Hold, KEPT_NUMBER, LEASE, MAX_BLIND, News, Peer, SharedStore};
 
 /// How often it says that it lives: often enough that two lost beats move nothing.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +30,10 @@ const NEWS_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_NEWS: Duration = Duration::from_millis(500);
 /// How many shares are taken over at once: a second's work, so that several controllers divide what one has left.
 const TAKE_AT_ONCE: usize = 256;
+/// How far the store's clock may move against ours between two beats before that counts as a jump.
+const MAX_JUMP_MS: u64 = 2000;
+/// How many saves without an answer are looked up one by one; past it all that lives is looked at.
+const MAX_UNANSWERED: usize = 256;
 /// How long after [`MAX_BLIND`] a controller that is not heard counts as one that sends nothing: by then it has cut everything, also
 /// where it was slow to.
 const CERTAINLY_CUT: Duration = Duration::from_secs(15);
@@ -51,6 +55,15 @@ pub(super) struct Together {
     is_beating: bool,
     next_beat: Steady,
     is_taking: bool,
+    /// When it was last tried to take something over.
+    tried_to_take: Steady,
+    /// When news were last had, or nothing that is new.
+    news_at: Steady,
+    is_looking_at_all: bool,
+    /// What the store's wall clock said at the last beat.
+    store_wall: Option<(Steady, Timestamp)>,
+    /// Since when a controller is not known any more that a share tells of.
+    missing: HashMap<ControllerNumber, Steady>,
     /// Whether nothing was heard of the store for so long that nobody could have told what is to be shut.
     pub(super) is_blind: bool,
     /// Whether somebody else has taken this controller's place.
@@ -77,6 +90,11 @@ impl Together {
             is_beating: false,
             next_beat: now.steady,
             is_taking: false,
+            tried_to_take: now.steady,
+            news_at: now.steady,
+            is_looking_at_all: false,
+            store_wall: None,
+            missing: HashMap::new(),
             is_blind: false,
             is_replaced: false,
             shut: HashSet::new(),
@@ -157,11 +175,12 @@ impl Controller {
         let news = match news {
             Ok(news) => news,
             Err(error) => {
-                tracing::debug!(%error, "Could not read what other controllers have written");
+                tracing::warn!(%error, "Could not read what other controllers have written");
                 return self.read_news(RETRY_NEWS);
             }
         };
         together.cursor = news.cursor;
+        together.news_at = self.parts.clock.now().steady;
         if news.is_incomplete {
             self.look_at_all();
         }
@@ -178,7 +197,15 @@ impl Controller {
     /// Takes in a share that somebody else has written, and tells of it.
     fn told(&mut self, held: Held, records: Records) {
         let id = held.share.id;
+        if held.share.outcome() == Some(Outcome::Revoked) {
+            // Whoever closed it elsewhere takes back what was asked here before, too.
+            self.shared.intents.take_back(id);
+        }
         if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.is_saving) {
+            if slot.hold.is_some_and(|hold| hold.version < held.hold.version) && held.share.outcome().is_some() {
+                // It is over, however long a save takes.
+                slot.cut_all_but_those_of(&held.share, &self.parts.passes);
+            }
             // What is being saved was decided upon this, or will be refused and decided again; what is being looked up may be older.
             slot.news = Some(held);
             let now = self.parts.clock.now();
@@ -250,7 +277,9 @@ impl Controller {
 
     /// Asks for every share that lives: some news were missed.
     fn look_at_all(&mut self) {
-        if let Some(together) = &self.together {
+        if let Some(together) = &mut self.together
+            && !std::mem::replace(&mut together.is_looking_at_all, true)
+        {
             let store = together.store.clone();
             self.work.push(async move { Done::All(store.all_held().await) }.boxed());
         }
@@ -258,6 +287,9 @@ impl Controller {
 
     /// Takes in every share that lives.
     pub(super) fn all(&mut self, all: Result<(Vec<Held>, Cursor), StoreError>) {
+        if let Some(together) = &mut self.together {
+            together.is_looking_at_all = false;
+        }
         let Ok((living, _)) = all else {
             // Later than it ends in a loop that does nothing else.
             self.work.push(
@@ -271,7 +303,14 @@ impl Controller {
         };
         let ids: HashSet<ShareId> = living.iter().map(|held| held.share.id).collect();
         for held in living {
-            self.told(held, Records::default());
+            let id = held.share.id;
+            let is_older = |slot: &Slot| slot.hold.is_some_and(|hold| hold.version > held.hold.version) && !slot.is_saving;
+            if self.slots.get(&id).is_some_and(is_older) {
+                // It was written since the list was, or the store has gone back to what it was.
+                self.look_before_deciding(id);
+            } else {
+                self.told(held, Records::default());
+            }
         }
         let missing = |slot: &&Slot| slot.hold.is_some() && !slot.is_saving && !ids.contains(&slot.share.id);
         let missing: Vec<ShareId> = self.slots.values().filter(missing).map(|slot| slot.share.id).collect();
@@ -340,6 +379,12 @@ impl Controller {
         match held {
             Ok(Some(held)) => {
                 slot.is_saving = false;
+                if slot.hold != Some(held.hold) {
+                    // Also where it is older: a store that failed over may have lost what was never acknowledged.
+                    slot.hold = slot.hold.map(|hold| Hold { version: 0, ..hold });
+                }
+                // Nothing that waited need ask again.
+                slot.queue.iter_mut().for_each(|job| job.is_second_try = true);
                 self.adopt(&held);
                 self.take_up(id);
                 drop(self.follow(id));
@@ -401,7 +446,9 @@ impl Controller {
             (slot.share, slot.is_dirty) = (Arc::new(next), true);
         }
         if held.hold.watcher != me {
-            slot.is_shut = false;
+            if std::mem::take(&mut slot.is_shut) {
+                (slot.running, slot.problem) = (None, None);
+            }
             if let Some(together) = &mut self.together {
                 together.shut.remove(&id);
             }
@@ -414,8 +461,8 @@ impl Controller {
 
     /// Takes in news that came while something of the share was being saved or looked up.
     pub(super) fn take_news(&mut self, id: ShareId) {
-        let news = self.slots.get_mut(&id).and_then(|slot| slot.news.take());
-        if news.is_some_and(|held| self.adopt(&held)) {
+        if let Some(held) = self.slots.get_mut(&id).and_then(|slot| slot.news.take()) {
+            self.adopt(&held);
             drop(self.follow(id));
         }
     }
@@ -457,12 +504,18 @@ impl Controller {
                 let ahead_ms = self.parts.clock.now().wall.0.saturating_sub(wall.0);
                 let sharers = Sharers { me: together.me, peers: peers.clone(), ahead_ms };
                 *self.shared.sharers.write().expect("nobody panics while holding the sharers") = Some(sharers);
-                if sent.since(together.heard) >= LEASE {
-                    // Everybody else was not heard for as long as this one did not listen.
+                let jumped = together.store_wall.replace((sent, wall)).is_some_and(|(then, before)| {
+                    let (by_us, by_it) = (sent.since(then).as_millis() as i64, wall.0.saturating_sub(before.0));
+                    by_us.abs_diff(by_it) > MAX_JUMP_MS
+                });
+                if jumped || sent.since(together.heard) >= LEASE {
+                    // Everybody else was not heard for as long as this one did not listen; or the store's clock jumped, as where another
+                    // machine has taken its place, and says nothing of how long anybody was silent.
                     together.heard_since = sent;
                 }
                 (together.heard, together.peers) = (sent, peers);
-                if std::mem::take(&mut together.is_blind) {
+                let is_deaf = sent.since(together.news_at) > MAX_BLIND;
+                if !is_deaf && std::mem::take(&mut together.is_blind) {
                     tracing::info!("The store answers again");
                     self.look_at_all();
                     self.follow_all();
@@ -487,17 +540,24 @@ impl Controller {
     /// Takes over what nobody watches any more, and what the gone have left in the shares that are watched here.
     fn see_to_the_gone(&mut self, now: Steady) {
         let Some(together) = &mut self.together else { return };
-        for id in together.unanswered.clone() {
-            self.look_up(id, None);
+        if together.unanswered.len() > MAX_UNANSWERED {
+            together.unanswered.clear();
+            self.look_at_all();
+        } else {
+            for id in together.unanswered.clone() {
+                self.look_up(id, None);
+            }
         }
         let Some(together) = &mut self.together else { return };
         // After a time when nobody could say that it lives, everybody has time to.
-        let patience = if now.since(together.heard_since) >= LEASE { LEASE } else { MAX_BLIND };
+        let patience = if now.since(together.heard_since) >= LEASE { LEASE } else { KEPT_NUMBER };
         let me = together.me;
         let is_gone = |watcher| watcher != me && together.silence(watcher).is_none_or(|silence| silence >= patience);
         let has_orphans = self.slots.values().any(|slot| slot.hold.is_some_and(|hold| is_gone(hold.watcher)));
-        if has_orphans && !together.is_taking && self.leave_at.is_none() {
-            together.is_taking = true;
+        // Also of what nobody here knows.
+        let is_time = now.since(together.tried_to_take) >= LEASE;
+        if (has_orphans || is_time) && !together.is_taking && self.leave_at.is_none() {
+            (together.is_taking, together.tried_to_take) = (true, now);
             let store = together.store.clone();
             self.work.push(async move { Done::Taken(store.take_over(me, patience, TAKE_AT_ONCE).await) }.boxed());
         }
@@ -505,7 +565,7 @@ impl Controller {
         for slot in self.slots.values().filter(|slot| !slot.is_saving) {
             let id = slot.share.id;
             if slot.share.is_unheard(me) && slot.requests_here() == 0 && !self.parts.passes.are_sent_elsewhere(id) {
-                told.push((id, Event::ControllerEnded { controller: me }));
+                told.push((id, Event::ControllerEnded { controller: me, for_good: false }));
             }
             if !together.watches(slot) {
                 continue;
@@ -518,7 +578,12 @@ impl Controller {
                             told.push((id, Event::ControllerSilent { controller }));
                         }
                     }
-                    Some(_) | None => told.push((id, Event::ControllerEnded { controller })),
+                    Some(_) => told.push((id, Event::ControllerEnded { controller, for_good: true })),
+                    None => {
+                        let since = *together.missing.entry(controller).or_insert(now);
+                        let for_good = now.since(since) > MAX_BLIND + CERTAINLY_CUT;
+                        told.push((id, Event::ControllerEnded { controller, for_good }));
+                    }
                 }
             }
         }
@@ -550,7 +615,7 @@ impl Controller {
             self.beat();
         }
         let Some(together) = &mut self.together else { return };
-        if !together.is_blind && now.since(together.heard) > MAX_BLIND {
+        if !together.is_blind && now.since(together.heard.min(together.news_at)) > MAX_BLIND {
             together.is_blind = true;
             tracing::error!(
                 "The store has not answered for {} s: cutting every download, since nobody could close one",

@@ -132,6 +132,8 @@ pub enum Event {
     ControllerEnded {
         /// Which.
         controller: ControllerNumber,
+        /// Whether it does not come back for what another process sends for it, either.
+        for_good: bool,
     },
 }
 
@@ -826,7 +828,7 @@ impl Share {
             }
             Event::TakenOver { with_its_way_in } => {
                 // Of a time when the store was not shared no request runs any more.
-                self.controller_ended(ControllerNumber::ALONE, now);
+                self.controller_ended(ControllerNumber::ALONE, false, now);
                 self.transfers.iter_mut().filter(|transfer| transfer.is_active()).for_each(|transfer| transfer.heard_anew(now));
                 if with_its_way_in && self.phase == Phase::Open {
                     (self.phase, self.reach) = (Phase::Opening, None);
@@ -834,7 +836,7 @@ impl Share {
                 }
             }
             Event::ControllerSilent { controller } => self.controller_silent(controller, now),
-            Event::ControllerEnded { controller } => self.controller_ended(controller, now),
+            Event::ControllerEnded { controller, for_good } => self.controller_ended(controller, for_good, now),
         }
         Ok(())
     }

@@ -45,14 +45,14 @@ impl Share {
             self.unheard.push(controller);
         }
         for transfer in &mut self.transfers {
-            transfer.controller_lost(controller, now);
+            transfer.controller_lost(controller, false, now);
         }
     }
 
     /// A controller has ended, or sends nothing of the share any more.
-    pub(super) fn controller_ended(&mut self, controller: ControllerNumber, now: Moment) {
+    pub(super) fn controller_ended(&mut self, controller: ControllerNumber, for_good: bool, now: Moment) {
         for transfer in &mut self.transfers {
-            transfer.controller_lost(controller, now);
+            transfer.controller_lost(controller, for_good, now);
         }
         self.unheard.retain(|unheard| *unheard != controller);
     }

@@ -329,9 +329,9 @@ impl Transfer {
     }
 
     /// A controller is not heard any more, and none of its requests that it answered itself is known to run. What another process
-    /// answers for it goes on by itself, and it takes that up again when it comes back.
-    pub(super) fn controller_lost(&mut self, controller: ControllerNumber, now: Moment) {
-        let is_lost = |request: &OpenRequest| request.id.controller() == controller && request.carrier.is_none();
+    /// answers for it goes on by itself, and it takes that up again when it comes back; it is lost, too, where that is `for_good`.
+    pub(super) fn controller_lost(&mut self, controller: ControllerNumber, for_good: bool, now: Moment) {
+        let is_lost = |request: &OpenRequest| request.id.controller() == controller && (for_good || request.carrier.is_none());
         let (lost, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.requests).into_iter().partition(is_lost);
         self.requests = others;
         if !lost.is_empty() {

@@ -125,7 +125,8 @@ impl RedisStore {
         let server = Arc::new(tokio::sync::Mutex::new(options.address.server().map_err(StoreError::unavailable)?));
         let keys = Keys::new(&options.prefix);
         let scripts = Arc::new(Scripts::new(keys.clone()));
-        let link = |patience| Link::new(server.clone(), scripts.clone(), patience);
+        let connects_within = options.address.connects_within();
+        let link = |patience| Link::new(server.clone(), scripts.clone(), connects_within, patience);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let doubts = Arc::default();
         let writer = Writer {

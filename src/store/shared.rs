@@ -25,6 +25,8 @@ pub const LEASE: Duration = Duration::from_secs(6);
 /// that a share was closed. As long as a recipient may be silent, and more than the store takes to come back from a restart or to
 /// another machine.
 pub const MAX_BLIND: Duration = Duration::from_secs(300);
+/// How long a controller that is not heard keeps its number: it may have been the store that was away, for however long.
+pub const KEPT_NUMBER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The longest name of a controller, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
 /// The highest number a controller can have; then they begin anew.
@@ -64,7 +66,7 @@ pub struct Peer {
 /// What a beat tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beat {
-    /// Every controller that was heard within twice [`MAX_BLIND`], whoever asks among them; none that has left.
+    /// Every controller that was heard within [`KEPT_NUMBER`], whoever asks among them; none that has left.
     pub peers: Vec<Peer>,
     /// The store's wall clock.
     pub wall: Timestamp,

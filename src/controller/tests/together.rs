@@ -383,6 +383,53 @@ async fn after_the_store_was_away_nobody_takes_over_from_those_who_were_only_not
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_the_store_was_away_for_long_everybody_is_there_again() {
+    let house = House::new(true);
+    let three = house.three().await;
+    let view = three[0].share().await;
+    sleep(HEARD).await;
+    let cut_off = |is| three.iter().for_each(|one| house.store.cut_off(one.number, is));
+    cut_off(true);
+    sleep(MAX_BLIND * 3).await;
+    assert!(three.iter().all(|one| one.doors.all_open().is_empty()), "nobody could tell them what is to be shut");
+    cut_off(false);
+    sleep(TAKEN_OVER).await;
+    assert!(three.iter().all(|one| !one.task.is_finished() && one.doors.is_open(view.share.id)));
+    assert_eq!(house.watcher(view.share.id).await, three[0].number);
+    three[2].redeem(&view).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_a_share_that_waits_to_be_closed_and_gets_it_again_closes_it() {
+    let house = House::new(true);
+    let [a, b, c] = house.three().await;
+    let view = a.share().await;
+    let secret = c.redeem(&view).await.unwrap();
+    let request = house.fetch(&c, &view, &secret, ByteRange::new(0, SIZE)).await;
+    a.handle.revoke(view.share.id).await.unwrap();
+    a.until(view.share.id, HEARD, |view| view.tunnel_problem.is_some()).await;
+    // The second takes it over, since the third, which sends, is cut off as well.
+    for one in [&a, &c] {
+        house.store.cut_off(one.number, true);
+    }
+    while house.watcher(view.share.id).await != b.number {
+        sleep(Duration::from_millis(100)).await;
+    }
+    house.store.cut_off(a.number, false);
+    sleep(HEARD).await;
+    assert_eq!(a.handle.living_view(view.share.id).unwrap().state, State::Closing);
+    // And ends: it comes back to the first.
+    b.stop.cancel();
+    b.task.await.unwrap();
+    while house.watcher(view.share.id).await != a.number {
+        sleep(Duration::from_millis(100)).await;
+    }
+    house.store.cut_off(c.number, false);
+    c.reports.ended(request, None, Evidence::Acknowledged, None).await;
+    a.closed(view.share.id, TAKEN_OVER).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_way_in_that_leads_to_one_machine_is_opened_anew_by_whoever_takes_over() {
     let house = House::new(false);
     let [a, b, _] = house.three().await;

@@ -113,7 +113,7 @@ fn whoever_may_send_is_known_until_it_ends_or_says_so() {
     assert!(share.is_unheard(B) && !share.is_unheard(A));
     must(&mut share, Event::Revoked, 11);
     assert_eq!(share.may_be_sent_by(A), [B], "nor is its closing known to it");
-    must(&mut share, Event::ControllerEnded { controller: B }, 12);
+    must(&mut share, Event::ControllerEnded { controller: B, for_good: false }, 12);
     assert_eq!(share.may_be_sent_by(A), []);
     assert_eq!(share.outcome(), Some(Outcome::Revoked));
 }
@@ -123,7 +123,7 @@ fn a_silent_controller_that_answered_nothing_is_no_matter() {
     let mut share = redeemed_share();
     let before = share.clone();
     must(&mut share, Event::ControllerSilent { controller: B }, 2);
-    must(&mut share, Event::ControllerEnded { controller: B }, 2);
+    must(&mut share, Event::ControllerEnded { controller: B, for_good: false }, 2);
     assert_eq!(share, before);
 }
 
@@ -145,7 +145,7 @@ fn the_requests_of_the_others_go_on() {
     let mut share = redeemed_share();
     fetch(&mut share, A, (0, 50), 2);
     fetch(&mut share, B, (50, 100), 3);
-    must(&mut share, Event::ControllerEnded { controller: A }, 10);
+    must(&mut share, Event::ControllerEnded { controller: A, for_good: false }, 10);
     assert_eq!(share.transfers[0].open_requests(), 1);
     assert_eq!(share.may_be_sent_by(A), [B]);
 }
@@ -159,4 +159,19 @@ fn the_time_without_a_watcher_is_nobodys_silence() {
     assert_eq!(share.state(seconds(1000)), State::Transferring);
     let facts = must(&mut share, Event::TakenOver { with_its_way_in: true }, 1001);
     assert_eq!((facts, share.state(seconds(1001))), (vec![Fact::TunnelLost], State::Opening));
+}
+
+#[test]
+fn what_nginx_sends_for_a_controller_is_waited_for_until_that_is_gone_for_good() {
+    let mut share = redeemed_share();
+    let ends = "127.0.0.1:1".parse().unwrap();
+    let carrier = super::super::Carrier { name: 7, local: ends, peer: ends, cookie: 1, begins_at: 0, is_proxied: false };
+    let opened =
+        Event::RequestOpened { transfer: transfer(), request: request(B, 2), range: ByteRange::new(0, 100), carrier: Some(carrier) };
+    must(&mut share, opened, 2);
+    must(&mut share, Event::Revoked, 3);
+    must(&mut share, Event::ControllerEnded { controller: B, for_good: false }, 4);
+    assert_eq!(share.may_be_sent_by(A), [B]);
+    must(&mut share, Event::ControllerEnded { controller: B, for_good: true }, 400);
+    assert_eq!(share.may_be_sent_by(A), []);
 }

@@ -11,7 +11,7 @@ use super::{Kept, MemoryStore, MutexGuard, done};
 use crate::share::{Fact, Share, ShareId, Steady, Timestamp};
 use crate::store::audit::AuditEntry;
 use crate::store::shared::{
-    Basis, Beat, Changed, ControllerNumber, Cursor, Held, Hold, Introduction, Joined, MAX_BLIND, MAX_NUMBER, News, Peer, SharedStore,
+    Basis, Beat, Changed, ControllerNumber, Cursor, Held, Hold, Introduction, Joined, KEPT_NUMBER, MAX_NUMBER, News, Peer, SharedStore,
     Written,
 };
 use crate::store::{Record, Save, Store, StoreError};
@@ -188,7 +188,7 @@ impl SharedStore for MemoryStore {
         };
         controller.heard = Instant::now();
         together.hear(steady);
-        together.controllers.retain(|_, controller| controller.heard.elapsed() < 2 * MAX_BLIND);
+        together.controllers.retain(|_, controller| controller.heard.elapsed() < KEPT_NUMBER);
         let peer = |(number, it): (&ControllerNumber, &Controller)| Peer {
             number: *number,
             name: it.who.name.clone(),

@@ -1,5 +1,7 @@
 //! What `REDIS_URL` names: one server, a primary that Sentinels know, or a Cluster.
 
+use std::time::Duration;
+
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
@@ -96,6 +98,11 @@ impl RedisAddress {
     /// Returns whether an acknowledged write can be lost with one machine unless replicas have it: another takes its place then.
     pub fn fails_over(&self) -> bool {
         !matches!(self.0, Kind::One(_))
+    }
+
+    /// Returns how long connecting may take.
+    pub(super) fn connects_within(&self) -> Duration {
+        if matches!(self.0, Kind::Sentinel { .. }) { super::link::SENTINEL_TIMEOUT } else { super::link::CONNECT_TIMEOUT }
     }
 
     /// Makes what connects there.

@@ -35,6 +35,16 @@ impl RedisStore {
 
     /// Looks through the whole chain, up to where it ends as this begins: lines that come meanwhile are not looked at.
     pub(super) async fn verify(&self) -> Result<AuditVerdict, StoreError> {
+        loop {
+            let (anchor, verdict) = self.verify_once().await?;
+            // Where its beginning was forgotten meanwhile, what was seen is not what there is. That happens once an hour.
+            if verdict.broken.is_none() || self.audit_marks().await?.0 == anchor {
+                return Ok(verdict);
+            }
+        }
+    }
+
+    async fn verify_once(&self) -> Result<(Option<AuditMark>, AuditVerdict), StoreError> {
         let (anchor, head) = self.audit_marks().await?;
         let mut verifier = Verifier::behind(anchor);
         let (mut last, end) = (0, head.unwrap_or_default().seq);
@@ -48,6 +58,6 @@ impl RedisStore {
                 break;
             }
         }
-        Ok(verifier.finish(head))
+        Ok((anchor, verifier.finish(head)))
     }
 }

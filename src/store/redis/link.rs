@@ -18,6 +18,8 @@ use crate::store::StoreError;
 
 /// How long connecting may take. Redis stands in the same house.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take where Sentinels are asked first: one on a machine that is off costs a second of its own before the next is asked.
+pub(super) const SENTINEL_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long Redis may take for an answer, with the flush of its disk: an owner who waits is told that it cannot be had.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long replicas may take to have what was written; less than a command, so that it is known which of both was late.
@@ -56,6 +58,7 @@ pub(super) struct Link {
     scripts: Arc<Scripts>,
     /// How long an answer may take.
     patience: Duration,
+    connects_within: Duration,
     state: Mutex<State>,
 }
 
@@ -83,8 +86,9 @@ impl Line {
 }
 
 impl Link {
-    pub(super) fn new(server: Arc<Mutex<Server>>, scripts: Arc<Scripts>, patience: Duration) -> Self {
-        Self { server, scripts, patience, state: Mutex::default() }
+    /// Connects to a server within `connects_within`, and waits for answers for as long as `patience`.
+    pub(super) fn new(server: Arc<Mutex<Server>>, scripts: Arc<Scripts>, connects_within: Duration, patience: Duration) -> Self {
+        Self { server, scripts, connects_within, patience, state: Mutex::default() }
     }
 
     /// Sends commands in one go, and returns their answers with the number of the connection. Errors of single commands are among the answers.
@@ -164,7 +168,7 @@ impl Link {
         {
             return Err(trouble.clone());
         }
-        match timeout(CONNECT_TIMEOUT, self.connect()).await.unwrap_or_else(|_| Err(Trouble::broken("it does not answer"))) {
+        match timeout(self.connects_within, self.connect()).await.unwrap_or_else(|_| Err(Trouble::broken("it does not answer"))) {
             Ok(line) => {
                 state.generation += 1;
                 state.failed = None;

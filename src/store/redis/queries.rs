@@ -22,7 +22,15 @@ impl RedisStore {
         let names: Vec<String> = ids.iter().filter_map(reply::text).map(|id| self.keys.of(format!("share:{id}"))).collect();
         let held = self.values_of(&names).await?;
         // One may have closed since its id was read.
-        let mut living: Vec<Held> = held.iter().filter_map(|value| reply::held(value).transpose()).collect::<Result<_, _>>()?;
+        let readable = |value: &Value| match reply::held(value) {
+            Ok(held) => held,
+            Err(error) => {
+                // Nothing of it is sent from here, and the others go on.
+                tracing::warn!(%error, "A share in Redis cannot be read");
+                None
+            }
+        };
+        let mut living: Vec<Held> = held.iter().filter_map(readable).collect();
         living.retain(|held| !held.share.is_closed());
         living.sort_by_key(|held| (held.share.created.steady, held.share.id));
         Ok(living)
@@ -146,7 +154,10 @@ impl RedisStore {
             }
             for found in self.ask(&pipe).await? {
                 if let Some(entry) = reply::list(found).first() {
-                    records.push(record(entry)?);
+                    match record(entry) {
+                        Ok(record) => records.push(record),
+                        Err(error) => tracing::warn!(%error, "A line of the event log in Redis cannot be read"),
+                    }
                 }
             }
         }

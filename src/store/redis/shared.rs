@@ -17,13 +17,14 @@ use super::{RedisStore, reply};
 use crate::share::{ShareId, Steady, Timestamp};
 use crate::store::audit::AuditEntry;
 use crate::store::shared::{
-    Basis, Beat, Changed, ControllerNumber, Cursor, Held, Introduction, Joined, MAX_BLIND, MAX_NAME_BYTES, MAX_NUMBER, News, Peer,
+    Basis, Beat, Changed, ControllerNumber, Cursor, Held, Introduction, Joined, KEPT_NUMBER, MAX_NAME_BYTES, MAX_NUMBER, News, Peer,
     SharedStore, Written,
 };
 use crate::store::{Save, Store, StoreError};
 
-/// The longest that news are waited for in one go: a connection that died without a word is found by then.
-pub(super) const MAX_PATIENCE: Duration = Duration::from_secs(5);
+/// The longest that news are waited for in one go: less than a connection to a Cluster waits for any answer, and a connection that died
+/// without a word is found by then.
+pub(super) const MAX_PATIENCE: Duration = Duration::from_secs(1);
 /// How many news are read in one go.
 const MAX_READ: usize = 512;
 /// How many shares are taken over in one step: everybody else waits for it, some milliseconds.
@@ -144,9 +145,14 @@ impl RedisStore {
         let (values, records) = (self.values_of(&names).await?, self.records(&numbers).await?);
         let changed = ids.into_iter().zip(values).map(|(share, value)| {
             let records = records.iter().filter(|record| record.share == share).cloned().collect();
-            Ok(Changed { share, held: reply::held(&value)?, records })
+            // What cannot be read here, as of a later version, is not to be sent from here; the others are heard of all the same.
+            let held = reply::held(&value).unwrap_or_else(|error| {
+                tracing::warn!(share.id = %share, %error, "A share in Redis cannot be read");
+                None
+            });
+            Changed { share, held, records }
         });
-        changed.collect()
+        Ok(changed.collect())
     }
 
     async fn take_over_some(&self, me: ControllerNumber, patience: Duration, limit: usize) -> Result<Vec<Held>, StoreError> {
@@ -195,7 +201,7 @@ impl SharedStore for RedisStore {
     }
 
     fn beat(&self, me: ControllerNumber, steady: Steady) -> BoxFuture<'_, Result<Beat, StoreError>> {
-        let beaten = self.together(Script::Beat, [me.0.to_string(), steady.0.to_string(), (2 * MAX_BLIND).as_millis().to_string()]);
+        let beaten = self.together(Script::Beat, [me.0.to_string(), steady.0.to_string(), KEPT_NUMBER.as_millis().to_string()]);
         async move {
             let values = beaten.await?;
             let peer = |told: &[Value]| {

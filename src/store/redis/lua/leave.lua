@@ -1,7 +1,4 @@
 local me = take()
-local known = redis.call('HGET', members, me)
-if known then
-  redis.call('HDEL', folders, string.match(known, '^%S+'))
-end
+-- Which folder it was stays known: what nginx goes on sending for it is taken up by whoever joins from there.
 drop(me)
 return { 'ok' }

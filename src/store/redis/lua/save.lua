@@ -14,7 +14,8 @@ local stands = { version = '0', watcher = by, fence = '1', state = '', links = '
 if old then
   local v, w, f, last, first, s, l = string.match(old, HEADER)
   if last == write then
-    -- Sent again because its answer was lost: it was written, once.
+    -- Sent again because its answer was lost: it was written, once. Whoever waits for replicas waits for something of this connection.
+    redis.call('HINCRBY', p .. 'meta', 'again', 1)
     return { 'ok', first, v, w, f }
   end
   stands = { version = v, watcher = w, fence = f, state = s, links = l }

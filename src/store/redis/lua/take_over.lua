@@ -18,7 +18,8 @@ while limit > 0 do
       redis.call('SET', key, table.concat(header, ' ') .. links .. '\n' .. string.match(old, '\n(.*)$'))
       redis.call('ZADD', p .. 'watched', me, id)
       local news = number(redis.call('HINCRBY', meta, 'news', 1)) .. '-0'
-      redis.call('XADD', p .. 'news', 'MAXLEN', '~', 4096, news, 'b', me, 's', id, 'n', '0 0')
+      -- Told to whoever takes it, too: should the answer be lost, it is known all the same.
+      redis.call('XADD', p .. 'news', 'MAXLEN', '~', 4096, news, 'b', '0', 's', id, 'n', '0 0')
       taken[#taken + 1] = redis.call('GET', key)
       limit = limit - 1
     end
