@@ -60,6 +60,8 @@ pub(super) struct Together {
     /// When news were last had, or nothing that is new.
     news_at: Steady,
     is_looking_at_all: bool,
+    /// Whether it did not answer when news were last asked for.
+    is_away: bool,
     /// What the store's wall clock said at the last beat.
     store_wall: Option<(Steady, Timestamp)>,
     /// Since when a controller is not known any more that a share tells of.
@@ -93,6 +95,7 @@ impl Together {
             tried_to_take: now.steady,
             news_at: now.steady,
             is_looking_at_all: false,
+            is_away: false,
             store_wall: None,
             missing: HashMap::new(),
             is_blind: false,
@@ -175,11 +178,16 @@ impl Controller {
         let news = match news {
             Ok(news) => news,
             Err(error) => {
-                tracing::warn!(%error, "Could not read what other controllers have written");
+                if !std::mem::replace(&mut together.is_away, true) {
+                    tracing::warn!(%error, "The shared store does not answer: downloads that run go on, and nothing new begins until it is back");
+                }
                 return self.read_news(RETRY_NEWS);
             }
         };
         together.cursor = news.cursor;
+        if std::mem::take(&mut together.is_away) {
+            tracing::info!("The shared store answers again");
+        }
         together.news_at = self.parts.clock.now().steady;
         if news.is_incomplete {
             self.look_at_all();
@@ -516,7 +524,6 @@ impl Controller {
                 (together.heard, together.peers) = (sent, peers);
                 let is_deaf = sent.since(together.news_at) > MAX_BLIND;
                 if !is_deaf && std::mem::take(&mut together.is_blind) {
-                    tracing::info!("The store answers again");
                     self.look_at_all();
                     self.follow_all();
                 }
