@@ -420,6 +420,13 @@ impl Handle {
             return Ok(Some(view.clone()));
         }
         let Some(share) = self.0.store.share(id).await? else { return Ok(None) };
+        if !share.is_closed() {
+            // Another controller has made it, or opened it again, and the news of that is on its way.
+            self.catch_up(id).await;
+            if let Some(view) = self.living_view(id) {
+                return Ok(Some(view));
+            }
+        }
         let mut view = self.0.view_of_share(Arc::new(share), self.0.clock.now());
         if view.sha256.is_none() {
             view.sha256 = self.0.store.digest(view.share.file.identity).await?;

@@ -184,6 +184,18 @@ async fn whoever_has_not_heard_of_a_share_yet_looks_it_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_has_not_heard_of_a_share_yet_tells_its_link_all_the_same() {
+    let house = House::new(true);
+    let [a, b, _] = house.three().await;
+    let view = a.share().await;
+    // No time passes for news to travel.
+    let seen = b.handle.show(view.share.id).await.unwrap().unwrap();
+    assert_eq!((seen.state, &seen.url, seen.is_watched_here), (State::Offered, &view.url, false));
+    let again = b.handle.created(view.share.id).await.unwrap().unwrap();
+    assert_eq!(again.url, view.url);
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_many_redeems_at_three_controllers_exactly_one_wins() {
     let house = House::new(true);
     let three = house.three().await;
