@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Offer, SOON, Server, Setup, poll, put, random_below, request};
+use crate::harness::{Client, Offer, PATIENCE, SOON, Server, Setup, poll, put, random_below, request};
 
 /// How many listen while the server is killed, and how often it is: two hundred reconnects.
 const LISTENERS: usize = 50;
@@ -19,14 +19,14 @@ const READERS: usize = 500;
 
 /// One event of the stream.
 #[derive(Debug)]
-struct Event {
-    name: String,
-    id: Option<u64>,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) id: Option<u64>,
     data: String,
 }
 
 /// Listens as a browser does: comes back with the last id that it saw.
-struct Listener {
+pub(crate) struct Listener {
     owner: SocketAddr,
     token: String,
     last_id: Option<u64>,
@@ -42,21 +42,30 @@ struct Body {
 
 impl Listener {
     fn of(server: &Server) -> Self {
-        Self { owner: server.owner, token: server.token.clone(), last_id: None, body: None }
+        Self::at(server.owner, server.token.clone())
     }
 
-    /// Connects; `false` where the server is not there.
-    fn connect(&mut self) -> bool {
-        let Ok(mut client) = Client::try_connect(self.owner, None, None) else { return false };
+    /// Makes one that has not connected yet.
+    pub(crate) fn at(owner: SocketAddr, token: String) -> Self {
+        Self { owner, token, last_id: None, body: None }
+    }
+
+    /// Connects; `false` where the server is not there, or cannot answer now.
+    pub(crate) fn connect(&mut self) -> bool {
+        let Ok(client) = Client::try_connect(self.owner, None, None) else { return false };
+        let mut client = client.giving_up_after(PATIENCE);
         client.send(&stream_request(self.owner, &self.token, self.last_id));
         let Some(head) = client.answer_head() else { return false };
+        if head.status == 503 {
+            return false;
+        }
         assert_eq!(head.status, 200, "{}", head.head_text());
         self.body = Some(Body { client, raw: Vec::new(), text: String::new() });
         true
     }
 
     /// Returns the next event; `None` when the connection ends.
-    fn next(&mut self) -> Option<Event> {
+    pub(crate) fn next(&mut self) -> Option<Event> {
         let event = self.body.as_mut()?.next();
         match &event {
             Some(event) => self.last_id = event.id.or(self.last_id),

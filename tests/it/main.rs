@@ -14,6 +14,7 @@ mod api;
 mod bodies;
 mod cli;
 mod compose;
+mod controllers;
 mod crash;
 mod disk;
 #[cfg(feature = "docker")]

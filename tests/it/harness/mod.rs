@@ -9,6 +9,7 @@ mod localapi;
 mod nginx;
 mod proxy;
 mod raw;
+mod redis;
 mod server;
 mod tls;
 
@@ -32,6 +33,7 @@ pub(crate) use nginx::{
 };
 pub(crate) use proxy::CuttingProxy;
 pub(crate) use raw::{Talk, open_descriptors, shown, talk, talk_within};
+pub(crate) use redis::{DURABLE, Redis, command_in, has_redis, leave_out};
 pub(crate) use server::{Offer, SOON, Server, Setup, free_port};
 pub(crate) use tls::{
     ACK, Authority, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, INITIAL_WINDOW, PING, RST_STREAM, SETTINGS,
