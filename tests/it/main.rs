@@ -20,6 +20,7 @@ mod disk;
 #[cfg(feature = "docker")]
 mod docker;
 mod ends;
+mod failover;
 mod harness;
 mod hostile_heads;
 mod hostile_paths;
