@@ -114,7 +114,7 @@ async fn all_doors_are_shut_also_where_the_store_cannot_write() {
 async fn whoever_redeems_while_a_close_is_taken_back_is_told_the_truth() {
     let scene = Scene::new().await;
     let mut redeemed = 0;
-    for patience in 0..60 {
+    for patience in (0..400).step_by(8) {
         let view = scene.share().await;
         scene.handle.revoke(view.share.id).await.unwrap();
         scene.closed(view.share.id).await;
@@ -135,5 +135,5 @@ async fn whoever_redeems_while_a_close_is_taken_back_is_told_the_truth() {
             );
         }
     }
-    assert!((1..60).contains(&redeemed), "{redeemed} of 60 came in time");
+    assert!((1..50).contains(&redeemed), "{redeemed} of 50 came in time");
 }
