@@ -3,6 +3,7 @@
 //! * `certificate.rs`: an owner's own certificate, followed. `operator.rs`: what the owner's side is told of settings and machine. `reload.rs`: the settings, read anew while it runs. `retention.rs`: forgets what is too old. `sharing.rs`: a Redis that several controllers share. `site.rs`: what nginx has to know, where it sends the bytes. `service_manager.rs`: what systemd is told.
 
 mod certificate;
+mod migrate;
 mod operator;
 mod service_manager;
 mod reload;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::certificate::Follow;
+pub use self::migrate::{Direction, Migrated, migrate};
 use self::operator::House;
 use self::reload::Live;
 pub use self::reload::Load;
@@ -514,13 +516,26 @@ impl State {
         let options = CatalogOptions { show_hidden: config.show_hidden, excluded: vec![dir.clone()], is_mounted_elsewhere };
         let catalog = Catalog::new(&config.root, options)
             .with_context(|| format!("opening the folder {} (NAS_MOUNT_PATH)", config.root.display()))?;
-        let signing: Vec<Secret> =
-            if config.jwt_secrets.is_empty() { vec![kept_secret(&dir.join("jwt.key"))?] } else { config.jwt_secrets.clone() };
-        let secrets =
-            signing.iter().map(|secret| Key::new(secret.expose())).collect::<Result<Vec<_>, _>>().context("reading JWT_SECRET")?;
-        let transfer_secret = Sha256::digest(kept_secret(&dir.join("transfer.key"))?.expose());
+        let (secrets, transfer_secret) = (secrets_of(config)?, transfer_secret_of(dir)?);
         let owner_token = kept_owner_token(config, dir)?;
-        Ok(Self { config: config.clone(), kept, catalog: Arc::new(catalog), secrets, transfer_secret: transfer_secret.into(), owner_token })
+        Ok(Self { config: config.clone(), kept, catalog: Arc::new(catalog), secrets, transfer_secret, owner_token })
+    }
+}
+
+/// Returns what signs links, the one that signs first: of the settings, or the one that is kept in the state folder. Blocks.
+fn secrets_of(config: &Config) -> anyhow::Result<Vec<Key>> {
+    let kept = || kept_secret(&config.state_dir.join("jwt.key"));
+    let signing: Vec<Secret> = if config.jwt_secrets.is_empty() { vec![kept()?] } else { config.jwt_secrets.clone() };
+    signing.iter().map(|secret| Key::new(secret.expose())).collect::<Result<_, _>>().context("reading JWT_SECRET")
+}
+
+/// Returns what secrets of transfers are derived from. Blocks.
+fn transfer_secret_of(state_dir: &Path) -> anyhow::Result<[u8; 32]> {
+    let path = state_dir.join("transfer.key");
+    let kept = kept_secret(&path)?;
+    match kept.expose().strip_prefix(migrate::DERIVED) {
+        Some(hex) => sharing::bytes_of(hex).with_context(|| format!("{} is damaged: put back the one that was there", path.display())),
+        None => Ok(Sha256::digest(kept.expose()).into()),
     }
 }
 

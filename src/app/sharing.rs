@@ -9,7 +9,7 @@ use anyhow::Context;
 use crate::config::Redis;
 use crate::controller::Sharing;
 use crate::store::StoreError;
-use crate::store::redis::{RedisOptions, RedisStore};
+use crate::store::redis::{RedisLook, RedisOptions, RedisStore};
 use crate::store::shared::{Introduction, SharedStore};
 use crate::token::Key;
 
@@ -30,6 +30,16 @@ pub(super) async fn open(redis: &Redis, folder: [u8; 16], secrets: &[Key], trans
     let options = redis.options(folder);
     let store = reach(&options).await.with_context(|| format!("opening the Redis at {} (REDIS_URL)", redis.address))?;
     let look = store.look(&options).await.context("asking Redis how it is set (REDIS_URL)")?;
+    refuse_risks(&look, redis)?;
+    let transfer_secret = store.transfer_key(secrets, transfer_secret).await.context("sharing the key of transfers (JWT_SECRET)")?;
+    let store: Arc<dyn SharedStore> = Arc::new(store);
+    let joined = store.join(Introduction { folder, name: redis.name.clone() }).await.context("joining those who share the Redis")?;
+    tracing::info!(controller = joined.number.0, "State is shared through the Redis at {}; here it is {}", redis.address, redis.name);
+    Ok(Shared { sharing: Sharing { store, joined }, transfer_secret })
+}
+
+/// Refuses a Redis that could forget what it acknowledged, unless that is accepted.
+pub(super) fn refuse_risks(look: &RedisLook, redis: &Redis) -> anyhow::Result<()> {
     let risks: Vec<String> = look.risks.iter().map(ToString::to_string).collect();
     if !risks.is_empty() {
         let risks = risks.join(", and ");
@@ -42,11 +52,7 @@ pub(super) async fn open(redis: &Redis, folder: [u8; 16], secrets: &[Key], trans
             "REDIS_ACCEPT_LOSS is set: this Redis could forget what it has acknowledged, and a used link could work again: {risks}"
         );
     }
-    let transfer_secret = store.transfer_key(secrets, transfer_secret).await.context("sharing the key of transfers (JWT_SECRET)")?;
-    let store: Arc<dyn SharedStore> = Arc::new(store);
-    let joined = store.join(Introduction { folder, name: redis.name.clone() }).await.context("joining those who share the Redis")?;
-    tracing::info!(controller = joined.number.0, "State is shared through the Redis at {}; here it is {}", redis.address, redis.name);
-    Ok(Shared { sharing: Sharing { store, joined }, transfer_secret })
+    Ok(())
 }
 
 async fn reach(options: &RedisOptions) -> Result<RedisStore, StoreError> {
@@ -65,11 +71,14 @@ async fn reach(options: &RedisOptions) -> Result<RedisStore, StoreError> {
 
 /// Reads the first half of 64 hexadecimal digits: what names a state folder.
 pub(super) fn folder_id(text: &str, path: &Path) -> anyhow::Result<[u8; 16]> {
-    let mut id = [0; 16];
-    let damaged = || format!("{} is damaged: delete it, and this counts as another controller", path.display());
-    anyhow::ensure!(text.len() >= 32 && text.is_ascii(), damaged());
-    for (at, byte) in id.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).with_context(damaged)?;
+    bytes_of(text).with_context(|| format!("{} is damaged: delete it, and this counts as another controller", path.display()))
+}
+
+/// Reads as many bytes as are wanted, from the first hexadecimal digits of a text; `None` where there are not so many.
+pub(super) fn bytes_of<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
     }
-    Ok(id)
+    Some(bytes)
 }

@@ -1,7 +1,7 @@
 //! The command line.
 //!
 //! Most commands speak to a running server (`client.rs`): over the socket in its state folder, where being the same account
-//! is credential enough, or over the network with a token. `serve`, `check`, `backup` and `restore` work by themselves, and
+//! is credential enough, or over the network with a token. `serve`, `check`, `backup`, `restore` and `migrate` work by themselves, and
 //! `share` serves its files itself where no server runs.
 //!
 //! What a command is for stands on standard output (`share` prints the link alone, to be piped), everything else on
@@ -20,6 +20,7 @@ mod copy;
 mod events;
 mod interrupt;
 mod list;
+mod migrate;
 mod nginx_config;
 mod pages;
 mod place;
@@ -108,6 +109,7 @@ Commands:
   self-test                   try the whole way with a share of one byte
   nginx-config                what nginx is told, where it sends the bytes
   backup, restore             keep what it knows; bring it back
+  migrate                     move everything into a Redis, or out of it
   healthcheck, openapi        for containers and for programs
   completions, man, help      for shells and for readers
 
@@ -199,6 +201,9 @@ enum Command {
     /// Put a backup back where no server runs; no old link comes back to life
     #[command(after_help = "Example: portcullis restore portcullis-2026-11-01.backup --replace")]
     Restore(backup::RestoreArgs),
+    /// Move everything into a Redis, or back, while no server runs: all of it or nothing
+    #[command(after_help = "Example: portcullis migrate --from sqlite --to redis /srv/nas")]
+    Migrate(migrate::MigrateArgs),
     /// Print the description of the owner's API, as OpenAPI 3.1
     #[command(after_help = "Example: portcullis openapi > openapi.json")]
     Openapi,
@@ -354,6 +359,7 @@ async fn ask(command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         Command::NginxConfig(args) => nginx_config::run(&args, terminal),
         Command::Backup(args) => backup::backup(&args, terminal),
         Command::Restore(args) => backup::restore(&args, terminal),
+        Command::Migrate(args) => migrate::run(&args, terminal).await,
         Command::Openapi => pages::openapi(terminal),
         Command::Completions(args) => pages::completions(&args, command_line(), terminal),
         Command::Man(args) => pages::man(&args, command_line(), terminal),

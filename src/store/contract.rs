@@ -8,6 +8,7 @@ mod plans;
 mod retention;
 mod shared;
 mod stats;
+pub(super) mod whole;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -7,6 +7,7 @@
 //!
 //! * `memory.rs`: for tests. `sqlite.rs`: the embedded default. `redis.rs`: what several controllers share. `contract.rs`: the promises, run on every backend.
 //! * `shared.rs`: what a store promises besides, where several controllers share it.
+//! * `migrate.rs`: everything of one store into another.
 //! * `access.rs`, `audit.rs`, `log_mark.rs`, `stats.rs`: what is kept besides shares, as values, and the rules of a chain and of a fold,
 //!   so that every backend keeps them alike.
 
@@ -14,6 +15,7 @@ mod access;
 pub mod audit;
 mod log_mark;
 pub mod memory;
+pub mod migrate;
 pub mod redis;
 pub mod shared;
 pub mod sqlite;

@@ -15,11 +15,11 @@
 //! | `controllers`, `heard`, `folders`, `news` | who shares it, and what they wrote |
 //! | `sessions`, `tokens`, `plans`, `digests`, `log_marks:FOLDER` and what orders them | what else is kept |
 //! | `transfer_key` | the key that all of them derive transfers' secrets from, wrapped once for each secret that signs links |
-//! | `meta` | single numbers, the version of this layout among them |
+//! | `meta` | single numbers, the version of this layout among them; `aside` where none of it counts, since it is moved |
 //!
 //! * `address.rs`: what `REDIS_URL` says. `link.rs`: a connection that comes back. `scripts.rs`, `lua/`: the scripts. `reply.rs`: answers.
 //! * `durability.rs`: whether it can forget what it acknowledged. `transfer_key.rs`: the key that all who share it have.
-//! * `save.rs`, `queries.rs`, `access.rs`, `audit.rs`, `kept.rs`, `retention.rs`, `shared.rs`: one topic each.
+//! * `save.rs`, `queries.rs`, `access.rs`, `audit.rs`, `kept.rs`, `retention.rs`, `shared.rs`: one topic each. `migrate.rs`: all of it, in and out.
 
 mod access;
 mod address;
@@ -27,6 +27,7 @@ mod audit;
 mod durability;
 mod kept;
 mod link;
+mod migrate;
 mod queries;
 mod reply;
 mod retention;
@@ -111,13 +112,16 @@ impl RedisStore {
         let store = Self::connect(options)?;
         let mut pipe = pipe();
         pipe.hset_nx(store.keys.of("meta"), "format", FORMAT).hget(store.keys.of("meta"), "format");
-        let format: u64 = store.ask(&pipe).await?.get(1).and_then(reply::number).ok_or_else(reply::strange)?;
+        pipe.hget(store.keys.of("meta"), "aside");
+        let answers = store.ask(&pipe).await?;
+        let format: u64 = answers.get(1).and_then(reply::number).ok_or_else(reply::strange)?;
         if format > FORMAT {
             let reason = format!(
                 "it was written by a later version of portcullis (its layout is {format}, this version knows {FORMAT}); use that version"
             );
             return Err(StoreError::Unusable { reason });
         }
+        store.refuse_aside(answers.get(2).and_then(reply::text).unwrap_or_default())?;
         Ok(store)
     }
 

@@ -6,7 +6,7 @@
 //! * `schema.rs`, `backfill.rs`: the tables, and how an older file gets them.
 //! * `writer.rs`: saves, the ledger, the event log. `queries.rs`: pages of shares and events.
 //! * `access.rs`, `audit.rs`, `log_marks.rs`, `plans.rs`, `stats.rs`, `retention.rs`: one topic each, what is written and what is asked.
-//! * `backup.rs`, `restore.rs`, `placing.rs`: the whole of it as one file, and back. `look.rs`: whether a start would work.
+//! * `backup.rs`, `restore.rs`, `placing.rs`: the whole of it as one file, and back. `migrate.rs`: the whole of it for another store, and back. `look.rs`: whether a start would work.
 
 mod access;
 mod audit;
@@ -15,6 +15,7 @@ mod backup;
 mod connections;
 mod log_marks;
 mod look;
+mod migrate;
 mod placing;
 mod plans;
 mod queries;
@@ -40,6 +41,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub use self::backup::{BackupError, BackupSummary, backup};
 use self::connections::{Reader, Readers, lock, open_to_read, open_to_write, private_file, private_folder};
 pub use self::look::{Look, look_at};
+pub(super) use self::migrate::{Filling, Leaving};
 use self::queries::{page_of_events, page_of_shares, shares_by};
 pub use self::restore::{Restored, restore};
 use self::writer::{Job, Undone};

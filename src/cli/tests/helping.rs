@@ -86,7 +86,7 @@ fn every_example_is_a_command_that_makes_sense() {
 
 #[test]
 fn what_speaks_to_the_server_takes_the_same_flags() {
-    let alone = ["serve", "check", "config", "nginx-config", "backup", "restore", "openapi", "completions", "man", "help"];
+    let alone = ["serve", "check", "config", "nginx-config", "backup", "restore", "migrate", "openapi", "completions", "man", "help"];
     all(&mut |name, command| {
         let is_alone = alone.iter().any(|word| name.split(' ').nth(1) == Some(*word));
         if name == "portcullis" || is_alone || (command.has_subcommands() && name != "portcullis audit") {

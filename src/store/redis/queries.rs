@@ -144,6 +144,12 @@ impl RedisStore {
         Ok((self.records(&numbers).await?, is_end))
     }
 
+    /// Returns lines behind a number, in order, as many as are read in one go.
+    pub(super) async fn records_behind(&self, seq: u64) -> Result<Vec<Record>, StoreError> {
+        let found = self.ask_one(range(&self.keys.of("events"), seq + 1, u64::MAX, false, CHUNK)).await?;
+        reply::list(found).iter().map(record).collect()
+    }
+
     /// Reads lines by their numbers, those that are still kept.
     pub(super) async fn records(&self, numbers: &[u64]) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::with_capacity(numbers.len());

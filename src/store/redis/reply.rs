@@ -130,6 +130,13 @@ pub(super) fn kept(value: &[u8]) -> Option<(Hold, &[u8])> {
     Some((Hold { version, watcher: ControllerNumber(u16::try_from(watcher).ok()?), fence }, &value[end + 1..]))
 }
 
+/// Takes a share apart as it is kept: the ids of its links, and its body.
+pub(super) fn links_and_body(value: &[u8]) -> Option<(Vec<String>, &[u8])> {
+    let end = value.iter().position(|byte| *byte == b'\n')?;
+    let header = std::str::from_utf8(&value[..end]).ok()?;
+    Some((header.split(' ').skip(6).map(str::to_owned).collect(), &value[end + 1..]))
+}
+
 /// Reads a share as it is kept; `None` where there is none.
 pub(super) fn held(value: &Value) -> Result<Option<Held>, StoreError> {
     let Some(value) = bytes(value) else { return Ok(None) };

@@ -86,7 +86,7 @@ impl RedisStore {
 }
 
 /// Reads the tallies of a day: `tNAME` how often, `bNAME` how many bytes; `n` is how many names there are.
-fn counts(tallies: &[Value]) -> impl Iterator<Item = (&str, Count)> {
+pub(super) fn counts(tallies: &[Value]) -> impl Iterator<Item = (&str, Count)> {
     let read = |pair: &'_ [Value]| Some((reply::text(&pair[0])?.to_owned(), reply::number::<i64>(&pair[1])?.cast_unsigned()));
     let numbers: HashMap<String, u64> = tallies.chunks_exact(2).filter_map(read).collect();
     let names = tallies.chunks_exact(2).filter_map(|pair| reply::text(&pair[0])?.strip_prefix('t'));

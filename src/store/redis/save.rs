@@ -3,7 +3,7 @@
 use super::reply;
 use super::scripts::Args;
 use super::writer::Done;
-use crate::share::{Fact, Phase};
+use crate::share::{Fact, Phase, Share};
 use crate::store::shared::{Basis, ControllerNumber, Hold, Written};
 use crate::store::stats::{Day, Series, Tick, ticks_of};
 use crate::store::{Save, StoreError, folded, kind_in};
@@ -19,10 +19,8 @@ pub(super) enum By {
 /// Writes down a save. `write` tells it from every other.
 pub(super) fn args(save: &Save, by: &By, write: String) -> Args {
     let share = &save.share;
-    let (closed_ms, state) = match share.phase {
-        Phase::Closed { outcome, at } => (at.wall.0.to_string(), outcome.as_str()),
-        Phase::Scheduled | Phase::Opening | Phase::Open | Phase::Closing { .. } => (String::new(), "-"),
-    };
+    let (closed_ms, state) = state_of(share);
+    let closed_ms = closed_ms.map(|at| at.to_string()).unwrap_or_default();
     let takes = save.facts.iter().any(|fact| matches!(fact, Fact::Created | Fact::Reopened | Fact::Undone));
     let (by, version, fence, takes) = match by {
         By::Anybody => (0, String::new(), String::new(), false),
@@ -30,9 +28,7 @@ pub(super) fn args(save: &Save, by: &By, write: String) -> Args {
             (me.0, basis.version.to_string(), basis.fence.map(|fence| fence.to_string()).unwrap_or_default(), takes)
         }
     };
-    let path = share.file.path.to_text();
-    // Never empty for a file of the NAS.
-    let card = if share.file.is_self_test() { String::new() } else { folded(&path) };
+    let (path, card) = (share.file.path.to_text(), card_of(share));
     let mut args = vec![share.id.to_string(), write, by.to_string(), version, fence, u8::from(takes).to_string()];
     args.extend([state.to_owned(), closed_ms, share.link.to_string(), share.policy.uses_max().to_string()]);
     args.extend([save.at.wall.0, save.at.steady.0, share.created.steady.0, share.created.wall.0].map(|n| n.to_string()));
@@ -52,6 +48,19 @@ pub(super) fn args(save: &Save, by: &By, write: String) -> Args {
         args.extend([tick.count.times, tick.count.bytes].map(|n| n.to_string()));
     }
     args.into_iter().map(String::into_bytes).collect()
+}
+
+/// Returns when a share closed, by the wall clock in milliseconds, and how, in the script's words.
+pub(super) fn state_of(share: &Share) -> (Option<i64>, &'static str) {
+    match share.phase {
+        Phase::Closed { outcome, at } => (Some(at.wall.0), outcome.as_str()),
+        Phase::Scheduled | Phase::Opening | Phase::Open | Phase::Closing { .. } => (None, "-"),
+    }
+}
+
+/// Returns what a share is found by in pages; nothing for one that is in none, and never nothing for a file of the NAS.
+pub(super) fn card_of(share: &Share) -> String {
+    if share.file.is_self_test() { String::new() } else { folded(&share.file.path.to_text()) }
 }
 
 /// Returns what a fact does to the ledger, in the script's words.

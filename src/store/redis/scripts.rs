@@ -25,10 +25,13 @@ pub(super) enum Script {
     TakeOver,
     ShareKey,
     AddWraps,
+    Fill,
+    Empty,
+    Aside,
 }
 
 /// Each with its text, in the order of the enum.
-const TEXTS: [(Script, &str); 20] = [
+const TEXTS: [(Script, &str); 23] = [
     (Script::Save, concat!(include_str!("lua/common.lua"), include_str!("lua/line.lua"), include_str!("lua/save.lua"))),
     (Script::Append, concat!(include_str!("lua/common.lua"), include_str!("lua/line.lua"), include_str!("lua/append.lua"))),
     (Script::ForgetAudit, concat!(include_str!("lua/common.lua"), include_str!("lua/line.lua"), include_str!("lua/forget_audit.lua"))),
@@ -49,6 +52,9 @@ const TEXTS: [(Script, &str); 20] = [
     (Script::TakeOver, concat!(include_str!("lua/common.lua"), include_str!("lua/together.lua"), include_str!("lua/take_over.lua"))),
     (Script::ShareKey, concat!(include_str!("lua/common.lua"), include_str!("lua/share_key.lua"))),
     (Script::AddWraps, concat!(include_str!("lua/common.lua"), include_str!("lua/add_wraps.lua"))),
+    (Script::Fill, concat!(include_str!("lua/common.lua"), include_str!("lua/fill.lua"))),
+    (Script::Empty, concat!(include_str!("lua/common.lua"), include_str!("lua/together.lua"), include_str!("lua/empty.lua"))),
+    (Script::Aside, concat!(include_str!("lua/common.lua"), include_str!("lua/aside.lua"))),
 ];
 
 /// Arguments of a script.

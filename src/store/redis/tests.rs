@@ -2,6 +2,7 @@
 
 mod faults;
 mod layout;
+mod migrate;
 mod server;
 mod several;
 

@@ -15,13 +15,24 @@ const LINE: &str = "SELECT seq, at_ms, who, source, action, target, detail, prev
 pub(super) fn append(connection: &Connection, entry: AuditEntry) -> Result<AuditLine, Undone> {
     let last = last_mark(connection)?;
     let line = AuditLine::following(last.seq + 1, last.hash, entry);
+    insert(connection, &line)?;
+    put_mark(connection, "head", line.mark())?;
+    Ok(line)
+}
+
+/// Writes a line that is chained already.
+pub(super) fn insert(connection: &Connection, line: &AuditLine) -> rusqlite::Result<()> {
     let sql = "INSERT INTO audit (seq, at_ms, who, source, action, target, detail, previous, hash)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let AuditEntry { at, who, from, action, target, detail } = &line.entry;
     let values = params![line.seq.cast_signed(), at.0, who, from, action, target, detail, line.previous, line.hash];
     connection.prepare_cached(sql)?.execute(values)?;
-    put_mark(connection, "head", line.mark())?;
-    Ok(line)
+    Ok(())
+}
+
+/// Returns the question for every line, in order.
+pub(super) fn in_order() -> String {
+    format!("{LINE} ORDER BY seq")
 }
 
 /// Returns the place that the next line follows: the later of the newest line and the note of it. They differ only where
@@ -47,7 +58,7 @@ pub(super) fn verify(connection: &Connection) -> Result<AuditVerdict, StoreError
     let snapshot = connection.unchecked_transaction().map_err(refused)?;
     let mut verifier = Verifier::behind(mark(&snapshot, "anchor").map_err(refused)?);
     let head = mark(&snapshot, "head").map_err(refused)?;
-    let mut statement = snapshot.prepare(&format!("{LINE} ORDER BY seq")).map_err(refused)?;
+    let mut statement = snapshot.prepare(&in_order()).map_err(refused)?;
     let mut rows = statement.query([]).map_err(refused)?;
     while let Some(row) = rows.next().map_err(refused)? {
         verifier.see(&line_of(row).map_err(refused)?);
@@ -76,7 +87,7 @@ pub(super) fn put_mark(connection: &Connection, name: &str, mark: AuditMark) -> 
     Ok(())
 }
 
-fn line_of(row: &Row<'_>) -> rusqlite::Result<AuditLine> {
+pub(super) fn line_of(row: &Row<'_>) -> rusqlite::Result<AuditLine> {
     let entry = AuditEntry {
         at: Timestamp(row.get(1)?),
         who: row.get(2)?,

@@ -6,6 +6,9 @@ use super::writer::Undone;
 use super::{StoreError, refused};
 use crate::store::{LogMark, MAX_LOGS};
 
+/// The question for every mark and its log, in the order in which they were marked.
+pub(super) const IN_ORDER: &str = "SELECT body, log FROM log_mark ORDER BY number";
+
 /// Keeps the mark of a log in place of the one before it.
 pub(super) fn put(connection: &Connection, log: &str, mark: &LogMark) -> Result<(), Undone> {
     let body = serde_json::to_string(mark).expect("a mark has a JSON form");
@@ -22,7 +25,7 @@ pub(super) fn of(connection: &Connection, log: &str) -> Result<Option<LogMark>, 
     mark.query_row([log], mark_of).optional().map_err(refused)
 }
 
-fn mark_of(row: &Row<'_>) -> rusqlite::Result<LogMark> {
+pub(super) fn mark_of(row: &Row<'_>) -> rusqlite::Result<LogMark> {
     let body: String = row.get(0)?;
     serde_json::from_str(&body).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
 }

@@ -104,7 +104,7 @@ fn set_store_aside(folder: &Path) -> Result<Option<PathBuf>, BackupError> {
 }
 
 /// Removes what belongs to the store that was there, so that it never gets into the other.
-fn remove_side_files(place: &Path) -> Result<(), BackupError> {
+pub(super) fn remove_side_files(place: &Path) -> Result<(), BackupError> {
     remove_if_there(&side(place, "-wal"))?;
     remove_if_there(&side(place, "-shm"))?;
     remove_if_there(&side(place, "-journal"))?;

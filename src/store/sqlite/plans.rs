@@ -6,6 +6,9 @@ use super::writer::Undone;
 use crate::share::Steady;
 use crate::store::{MAX_PLANS, Plan};
 
+/// The question for every plan, in the order in which they came.
+pub(super) const IN_ORDER: &str = "SELECT key, wish, ids, is_done, since_ms FROM plan ORDER BY number";
+
 /// Keeps a plan, or returns the one that has its key.
 pub(super) fn put(connection: &Connection, plan: Plan, forget_before: Steady) -> Result<Plan, Undone> {
     connection.prepare_cached("DELETE FROM plan WHERE since_ms < ?1")?.execute([forget_before.0])?;
@@ -33,7 +36,7 @@ pub(super) fn drop_undone(connection: &Connection, key: &str) -> Result<(), Undo
     Ok(())
 }
 
-fn plan_of(row: &Row<'_>) -> rusqlite::Result<Plan> {
+pub(super) fn plan_of(row: &Row<'_>) -> rusqlite::Result<Plan> {
     let ids: String = row.get(2)?;
     let ids = serde_json::from_str(&ids)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;

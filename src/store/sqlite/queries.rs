@@ -222,7 +222,7 @@ fn share_of(body: &str) -> Result<Share, StoreError> {
     serde_json::from_str(body).map_err(|error| StoreError::Unusable { reason: format!("a share in it cannot be read ({error})") })
 }
 
-fn record_of(row: &Row<'_>) -> Result<Record, StoreError> {
+pub(super) fn record_of(row: &Row<'_>) -> Result<Record, StoreError> {
     let unreadable =
         |error: &dyn std::fmt::Display| StoreError::Unusable { reason: format!("a line of its event log cannot be read ({error})") };
     let (share, body): (String, String) = (row.get(2).map_err(refused)?, row.get(3).map_err(refused)?);

@@ -74,23 +74,30 @@ struct Past {
 }
 
 /// A folder with a copy of a backup, not decided on yet; unless it is it is gone again.
-struct Coming(PathBuf);
+pub(super) struct Coming(PathBuf);
 
 impl Coming {
+    /// Makes one with nothing in it.
+    pub(super) fn empty(folder: &Path) -> Result<Self, BackupError> {
+        let coming = Self(folder.join(COMING));
+        DirBuilder::new().mode(0o700).create(&coming.0).map_err(at(&coming.0))?;
+        Ok(coming)
+    }
+
     fn copy(from: &Path, folder: &Path) -> Result<Self, BackupError> {
         let mut source = File::open(from).map_err(at(from))?;
         if !source.metadata().map_err(at(from))?.is_file() {
             return Err(unfit(from, "it is no file"));
         }
-        let coming = Self(folder.join(COMING));
-        DirBuilder::new().mode(0o700).create(&coming.0).map_err(at(&coming.0))?;
+        let coming = Self::empty(folder)?;
         let database = coming.database();
         let mut copy = private_file(&database).map_err(at(&database))?;
         io::copy(&mut source, &mut copy).map_err(at(&database))?;
         Ok(coming)
     }
 
-    fn database(&self) -> PathBuf {
+    /// Returns where its store is.
+    pub(super) fn database(&self) -> PathBuf {
         self.0.join(FILE_NAME)
     }
 
@@ -117,7 +124,7 @@ impl Coming {
         Ok(Past { files, closed_shares, api_tokens: api_tokens.cast_unsigned(), latest_seq })
     }
 
-    fn add_keys<'a>(&self, keys: impl Iterator<Item = &'a (String, Vec<u8>)>) -> Result<(), BackupError> {
+    pub(super) fn add_keys<'a>(&self, keys: impl Iterator<Item = &'a (String, Vec<u8>)>) -> Result<(), BackupError> {
         for (name, bytes) in keys {
             let path = self.0.join(name);
             let written = private_file(&path).and_then(|mut file| {
@@ -130,7 +137,7 @@ impl Coming {
     }
 
     /// Decides that this is what the folder is to hold: the one step behind which there is no way back.
-    fn decide(self, folder: &Path) -> Result<(), BackupError> {
+    pub(super) fn decide(self, folder: &Path) -> Result<(), BackupError> {
         let decided = folder.join(DECIDED);
         let names = fs::read_dir(&self.0).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
         let names = names.map_err(at(&self.0))?;
@@ -217,7 +224,7 @@ fn make_past(file: &Connection, now: Moment) -> Result<u64, Undone> {
 
 /// Lets the account that the folder belongs to use what was written, where root wrote it: the service runs as another, and would
 /// not start.
-fn give_to_owner_of(folder: &Path, written: &[&Path]) -> io::Result<()> {
+pub(super) fn give_to_owner_of(folder: &Path, written: &[&Path]) -> io::Result<()> {
     let owner = fs::metadata(folder)?;
     if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
         return Ok(());

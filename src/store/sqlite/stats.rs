@@ -31,7 +31,7 @@ fn add(connection: &Connection, series: Series, place: Day, name: &str, count: C
     Ok(connection.prepare_cached(sql)?.execute(values)? > 0)
 }
 
-fn insert(connection: &Connection, series: Series, place: Day, name: &str, count: Count) -> rusqlite::Result<()> {
+pub(super) fn insert(connection: &Connection, series: Series, place: Day, name: &str, count: Count) -> rusqlite::Result<()> {
     let sql = "INSERT INTO tally (kind, day, name, times, bytes) VALUES (?1, ?2, ?3, ?4, ?5)";
     let values = params![series.as_str(), place.0, name, count.times.cast_signed(), count.bytes.cast_signed()];
     connection.prepare_cached(sql)?.execute(values)?;

@@ -172,7 +172,7 @@ fn append(connection: &Connection, save: &Save) -> Result<Vec<u64>, Undone> {
     Ok(numbers)
 }
 
-fn put_share(connection: &Connection, share: &Share) -> rusqlite::Result<()> {
+pub(super) fn put_share(connection: &Connection, share: &Share) -> rusqlite::Result<()> {
     let body = serde_json::to_string(share).expect("a share has a JSON form");
     let id = share.id.as_str();
     let (closed_ms, outcome) = match share.phase {

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{alone, check_code, exit, finish, said};
+use super::{alone, check_code, exit, finish, run, said};
+use crate::harness::{Server, Setup, put, sha256};
 
 const SECRET: &str = "q8Zp3LfX0bWvT7yRm2NcKd5HsJ9gUeA1";
 const OTHER_SECRET: &str = "Zx81mVbQ4tYpR0sLwEjK7nHdC3fGuA9i";
@@ -116,4 +117,55 @@ fn a_redis_that_is_away_stops_the_start_and_its_password_is_shown_nowhere() {
     );
     check_code(&checked, exit::ERROR);
     assert!(said(&checked).contains("REDIS_URL: 127.0.0.1:1") && !said(&checked).contains("s3cret"), "{}", said(&checked));
+}
+
+#[test]
+fn what_was_open_goes_on_in_a_redis_and_back_and_what_was_used_stays_used() {
+    let mut server = Setup::new().start();
+    let Some(_redis) = redis(server.folder(), "always") else { return };
+    let content = put(&server, "film.mkv", 1000);
+    let [used, open, begun] = [(); 3].map(|()| server.share("film.mkv"));
+    server.fetch("GET", &server.redeem(&used), &[]).expect("an answer").expect_status(200);
+    let transfer = server.redeem(&begun);
+    let url = format!("unix://{}", server.folder().join("redis.sock").display());
+    let migrate = |server: &Server, from: &str, to: &str| {
+        let mut command = server.command();
+        finish(command.env("REDIS_URL", &url).args(["migrate", "--from", from, "--to", to]).stdin(Stdio::null()).spawn().unwrap())
+    };
+    let refused = |output: &Output, why: &str| {
+        check_code(output, exit::ERROR);
+        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{}", said(output));
+    };
+    refused(&migrate(&server, "sqlite", "redis"), "stop it first");
+    check_code(&migrate(&server, "redis", "redis"), exit::USAGE);
+    server.stop();
+    let unnamed = run(&server, &["migrate", "--from", "sqlite", "--to", "redis"]);
+    refused(&unnamed, "REDIS_URL");
+
+    let moved = migrate(&server, "sqlite", "redis");
+    check_code(&moved, exit::DONE);
+    let text = String::from_utf8_lossy(&moved.stdout);
+    assert!(text.contains("3 shares, 3 links,") && said(&moved).contains("portcullis.db.moved-1"), "{}", said(&moved));
+    refused(&migrate(&server, "sqlite", "redis"), "there is no store in");
+    server.set("REDIS_URL", &url);
+    server.start();
+    // The page with the button lives on, and so does the address behind it.
+    let bytes = server.fetch("GET", &transfer, &[]).expect("an answer").expect_status(200).body;
+    assert_eq!(sha256(&bytes), sha256(&content));
+    let is_used = |server: &Server| server.fetch("POST", &used.redeem_path(), &[]).is_none_or(|answer| answer.status == 410);
+    assert!(is_used(&server), "a used link works again");
+    assert_eq!(server.show(&open.id)["state"], "open");
+    refused(&migrate(&server, "redis", "sqlite"), "stop it first");
+    server.stop();
+
+    let back = migrate(&server, "redis", "sqlite");
+    check_code(&back, exit::DONE);
+    refused(&finish(server.command().arg("serve").spawn().unwrap()), "were moved into a state folder");
+    server.unset("REDIS_URL");
+    server.start();
+    assert!(is_used(&server), "a used link works again");
+    let transfer = server.redeem(&open);
+    let bytes = server.fetch("GET", &transfer, &[]).expect("an answer").expect_status(200).body;
+    assert_eq!(sha256(&bytes), sha256(&content));
+    check_code(&run(&server, &["audit", "verify"]), exit::DONE);
 }

@@ -10,6 +10,10 @@ end
 local meta = p .. 'meta'
 local key = p .. 'share:' .. id
 local old = redis.call('GET', key)
+if redis.call('HEXISTS', meta, 'aside') == 1 then
+  -- It was moved into another store, or is being moved: whoever slept meanwhile does nothing here any more.
+  return { 'overtaken' }
+end
 local stands = { version = '0', watcher = by, fence = '1', state = '', links = '' }
 if old then
   local v, w, f, last, first, s, l = string.match(old, HEADER)
