@@ -124,13 +124,21 @@ fn what_was_open_goes_on_in_a_redis_and_back_and_what_was_used_stays_used() {
     let mut server = Setup::new().start();
     let Some(_redis) = redis(server.folder(), "always") else { return };
     let content = put(&server, "film.mkv", 1000);
-    let [used, open, begun] = [(); 3].map(|()| server.share("film.mkv"));
+    let [used, open, begun, late] = [(); 4].map(|()| server.share("film.mkv"));
     server.fetch("GET", &server.redeem(&used), &[]).expect("an answer").expect_status(200);
     let transfer = server.redeem(&begun);
     let url = format!("unix://{}", server.folder().join("redis.sock").display());
     let migrate = |server: &Server, from: &str, to: &str| {
         let mut command = server.command();
-        finish(command.env("REDIS_URL", &url).args(["migrate", "--from", from, "--to", to]).stdin(Stdio::null()).spawn().unwrap())
+        finish(
+            command
+                .env("REDIS_URL", &url)
+                .args(["migrate", "--from", from, "--to", to])
+                .arg(&server.root)
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     };
     let refused = |output: &Output, why: &str| {
         check_code(output, exit::ERROR);
@@ -145,7 +153,7 @@ fn what_was_open_goes_on_in_a_redis_and_back_and_what_was_used_stays_used() {
     let moved = migrate(&server, "sqlite", "redis");
     check_code(&moved, exit::DONE);
     let text = String::from_utf8_lossy(&moved.stdout);
-    assert!(text.contains("3 shares, 3 links,") && said(&moved).contains("portcullis.db.moved-1"), "{}", said(&moved));
+    assert!(text.contains("4 shares, 4 links,") && said(&moved).contains("portcullis.db.moved-1"), "{}", said(&moved));
     refused(&migrate(&server, "sqlite", "redis"), "there is no store in");
     server.set("REDIS_URL", &url);
     server.start();
@@ -154,18 +162,20 @@ fn what_was_open_goes_on_in_a_redis_and_back_and_what_was_used_stays_used() {
     assert_eq!(sha256(&bytes), sha256(&content));
     let is_used = |server: &Server| server.fetch("POST", &used.redeem_path(), &[]).is_none_or(|answer| answer.status == 410);
     assert!(is_used(&server), "a used link works again");
-    assert_eq!(server.show(&open.id)["state"], "open");
+    assert_eq!(server.show(&open.id)["state"], "offered");
+    let late = server.redeem(&late);
     refused(&migrate(&server, "redis", "sqlite"), "stop it first");
     server.stop();
 
     let back = migrate(&server, "redis", "sqlite");
     check_code(&back, exit::DONE);
-    refused(&finish(server.command().arg("serve").spawn().unwrap()), "were moved into a state folder");
+    refused(&finish(server.command().arg("serve").arg(&server.root).spawn().unwrap()), "were moved into a state folder");
     server.unset("REDIS_URL");
     server.start();
     assert!(is_used(&server), "a used link works again");
-    let transfer = server.redeem(&open);
-    let bytes = server.fetch("GET", &transfer, &[]).expect("an answer").expect_status(200).body;
-    assert_eq!(sha256(&bytes), sha256(&content));
+    for transfer in [late, server.redeem(&open)] {
+        let bytes = server.fetch("GET", &transfer, &[]).expect("an answer").expect_status(200).body;
+        assert_eq!(sha256(&bytes), sha256(&content));
+    }
     check_code(&run(&server, &["audit", "verify"]), exit::DONE);
 }
