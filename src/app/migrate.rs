@@ -67,8 +67,10 @@ pub async fn migrate(config: &Config, direction: Direction, told: watch::Sender<
         }
         Direction::OutOfRedis => {
             let key = store.transfer_key(&secrets, random::bytes()).await?;
+            // A folder that has it already keeps it as it is.
+            let is_here = dir.join("transfer.key").exists() && transfer_secret_of(dir)? == key;
             let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            let moved = migrate::out_of_redis(&store, dir, device, told, format!("{DERIVED}{hex}\n")).await?;
+            let moved = migrate::out_of_redis(&store, dir, device, told, (!is_here).then(|| format!("{DERIVED}{hex}\n"))).await?;
             Ok(Migrated { moved, set_aside: None, key_file: None })
         }
     }

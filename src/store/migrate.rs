@@ -18,7 +18,7 @@ use crate::share::{FileIdentity, Share, ShareId, Steady, Timestamp, TokenId};
 /// How many rows are on their way: a few megabytes, so that neither side waits for the other.
 const QUEUE: usize = 1024;
 /// After how many rows is told how far it is.
-const TELL_EVERY: u64 = 10_000;
+const TELL_EVERY: u64 = 100_000;
 
 /// A link, as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +208,7 @@ pub async fn into_redis(
 }
 
 /// Moves everything of a Redis into a state folder that has no store. `device` is what the catalog's files lie on here, `key_file` what
-/// the folder's `transfer.key` is to hold. The Redis counts for nothing from then on.
+/// the folder's `transfer.key` is to hold, where it is to be another. The Redis counts for nothing from then on.
 ///
 /// # Errors
 /// One of [`MoveError`]: then the Redis is as it was, and the folder has no store, unless it is [`BackupError::Decided`].
@@ -217,7 +217,7 @@ pub async fn out_of_redis(
     folder: &Path,
     device: u64,
     told: watch::Sender<u64>,
-    key_file: String,
+    key_file: Option<String>,
 ) -> Result<Moved, MoveError> {
     let folder = folder.to_owned();
     let target = tokio::task::spawn_blocking(move || sqlite::Filling::begin(&folder)).await??;
@@ -235,7 +235,7 @@ pub async fn out_of_redis(
         }
         drop(feed);
         let (target, moved) = writing.await??;
-        tokio::task::spawn_blocking(move || target.decide(&key_file)).await??;
+        tokio::task::spawn_blocking(move || target.decide(key_file)).await??;
         Ok(moved)
     };
     match done.await {

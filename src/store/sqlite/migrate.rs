@@ -227,13 +227,14 @@ impl Filling {
         Ok((self, moved))
     }
 
-    /// Makes it the folder's store, with a key of transfers in place of the one that was there. Blocks.
-    pub(in crate::store) fn decide(self, transfer_key: &str) -> Result<(), BackupError> {
+    /// Makes it the folder's store, with another key of transfers where one is given. Blocks.
+    pub(in crate::store) fn decide(self, transfer_key: Option<String>) -> Result<(), BackupError> {
         let Self { connection, coming, folder, _lock } = self;
         connection.close().map_err(|(_, error)| refused(error))?;
         let database = coming.database();
         File::open(&database).and_then(|file| file.sync_all()).map_err(at(&database))?;
-        coming.add_keys([&("transfer.key".to_owned(), transfer_key.as_bytes().to_vec())].into_iter())?;
+        let key = transfer_key.map(|key| ("transfer.key".to_owned(), key.into_bytes()));
+        coming.add_keys(key.iter())?;
         coming.decide(&folder)?;
         let placed = place(&folder).map_err(|error| BackupError::Decided { source: Box::new(error) })?;
         let aside: Vec<&Path> = placed.kept_keys.iter().map(PathBuf::as_path).collect();

@@ -167,6 +167,8 @@ fn what_was_open_goes_on_in_a_redis_and_back_and_what_was_used_stays_used() {
     refused(&migrate(&server, "redis", "sqlite"), "stop it first");
     server.stop();
 
+    // A folder that never had the key of transfers.
+    std::fs::remove_file(server.state.join("transfer.key")).unwrap();
     let back = migrate(&server, "redis", "sqlite");
     check_code(&back, exit::DONE);
     refused(&finish(server.command().arg("serve").arg(&server.root).spawn().unwrap()), "were moved into a state folder");

@@ -21,7 +21,7 @@ async fn move_in(folder: &std::path::Path, options: &RedisOptions) -> Result<(Mo
 
 async fn move_out(options: &RedisOptions, folder: &std::path::Path) -> Result<Moved, MoveError> {
     let redis = RedisStore::open_to_move(options).await.unwrap();
-    out_of_redis(&redis, folder, DEVICE, watch::channel(0).0, "derived:…\n".to_owned()).await
+    out_of_redis(&redis, folder, DEVICE, watch::channel(0).0, Some("derived:…\n".to_owned())).await
 }
 
 fn reason(error: impl std::fmt::Display) -> String {
