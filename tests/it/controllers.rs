@@ -27,6 +27,8 @@ use crate::live::Listener;
 const SECONDS: u64 = 60;
 /// From so long on what takes minutes is tried too.
 const LONG_SECONDS: u64 = 500;
+/// For how long one is cut off in the short form.
+const CUT_FOR: Duration = Duration::from_secs(20);
 /// How many use the house at once. Each race has 64 more.
 const OWNERS: u64 = 6;
 const RACES: u64 = 4;
@@ -83,9 +85,9 @@ fn three_controllers_on_one_redis_hold_every_promise_whatever_dies_pauses_or_is_
             scope.spawn(move || load.shut(random(401)));
             chaos::rage(&house, &oracle, Random::new(seed), Instant::now() + Duration::from_secs(seconds));
             oracle.is_over.store(true, Ordering::SeqCst);
+            house.until_all_are_up();
         });
         if oracle.mistakes().is_empty() {
-            house.until_all_are_up();
             judge::judge(&load);
             goal.store(judge::whole_log(&house).len() as u64, Ordering::SeqCst);
         } else {
@@ -127,7 +129,14 @@ fn a_share_that_one_goes_on_sending_who_is_cut_off_is_called_closed_only_when_th
         return leave_out("it takes six minutes, as long as a controller goes on blindly (tests/run --long controllers)");
     }
     if is_possible() {
-        blind::close_what_one_sends_that_is_cut_off(&House::start(&[("STALL_TIMEOUT_SECONDS", "60")]));
+        blind::close_what_one_sends_that_is_cut_off(&House::start(&[("STALL_TIMEOUT_SECONDS", "60")]), Duration::MAX);
+    }
+}
+
+#[test]
+fn a_share_that_one_sends_who_is_cut_off_is_not_called_closed_until_that_one_hears_of_it() {
+    if is_possible() {
+        blind::close_what_one_sends_that_is_cut_off(&House::start(&[("STALL_TIMEOUT_SECONDS", "60")]), CUT_FOR);
     }
 }
 

@@ -83,6 +83,11 @@ impl Share {
         (0..CONTROLLERS).any(|n| is_one(n) && self.readers[n].load(Ordering::SeqCst) > 0)
     }
 
+    /// Notes that a redeem was not answered.
+    pub(super) fn unanswered(&self, redeem_path: &str) {
+        self.known().links.iter_mut().filter(|link| link.redeem_path == redeem_path).for_each(|link| link.unanswered += 1);
+    }
+
     /// Returns whether nobody has asked for what its newest link leads to.
     pub(super) fn is_untaken(&self) -> bool {
         self.known().links.last().is_some_and(|link| link.transfers.is_empty() && link.unanswered == 0)
