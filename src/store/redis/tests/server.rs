@@ -106,9 +106,17 @@ fn ask(mut socket: impl Read + Write, command: &str) -> String {
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 
-/// Returns a port that nobody has, just now.
+/// Returns a port that nobody has, from below those that the kernel gives to whoever asks for any: other tests ask for many, and one
+/// that is free now would be gone before the server takes it.
 pub(in crate::store) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let nth = std::process::id().wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + (nth % 12_000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn run(folder: &TempDir, args: &[&str]) -> Child {
