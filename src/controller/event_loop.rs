@@ -483,7 +483,7 @@ impl Controller {
             Done::LookedUp(id, held, done) => self.looked_up(id, held, done),
             Done::LookAgain(id) => self.look_before_deciding(id),
             Done::All(all) => self.all(all),
-            Done::AllMissed => self.all_missed(),
+            Done::AllMissed => self.look_at_all(),
             Done::Beat(sent, beat) => self.beaten(sent, beat),
             Done::Taken(taken) => self.taken(taken),
             Done::RetrySave(id) => {

@@ -272,10 +272,11 @@ impl Controller {
 
     /// A share was forgotten, which only a closed one is: whoever has it open has missed that.
     fn forgotten(&mut self, id: ShareId) {
-        if let Some(slot) = self.slots.get_mut(&id)
-            && slot.hold.is_some()
-            && !slot.is_saving
-        {
+        if let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.is_saving) {
+            // Whoever would open it again is told that there is nothing to open.
+            for job in std::mem::take(&mut slot.queue) {
+                job.answer.fail(ControllerError::UnknownShare(id));
+            }
             slot.cut_all(&self.parts.passes);
             let cut = slot.take_cut();
             self.close_stray(id, cut);
@@ -284,7 +285,7 @@ impl Controller {
     }
 
     /// Asks for every share that lives: some news were missed.
-    fn look_at_all(&mut self) {
+    pub(super) fn look_at_all(&mut self) {
         if let Some(together) = &mut self.together
             && !std::mem::replace(&mut together.is_looking_at_all, true)
         {
@@ -327,10 +328,6 @@ impl Controller {
         }
     }
 
-    pub(super) fn all_missed(&mut self) {
-        self.look_at_all();
-    }
-
     /// Asks how one share stands in the store.
     pub(super) fn look_up(&mut self, id: ShareId, done: Option<oneshot::Sender<()>>) {
         let Some(together) = &self.together else { return };
@@ -340,22 +337,15 @@ impl Controller {
 
     /// Takes in how a share stands in the store, and tells whoever asked for that.
     pub(super) fn looked_up(&mut self, id: ShareId, held: Result<Option<Held>, StoreError>, done: Option<oneshot::Sender<()>>) {
+        if held.is_ok()
+            && let Some(together) = &mut self.together
+        {
+            together.unanswered.remove(&id);
+        }
         match held {
-            Ok(Some(held)) => {
-                if let Some(together) = &mut self.together {
-                    together.unanswered.remove(&id);
-                }
-                if self.slots.contains_key(&id) || !held.share.is_closed() {
-                    self.told(held, Records::default());
-                }
-            }
-            Ok(None) => {
-                if let Some(together) = &mut self.together {
-                    together.unanswered.remove(&id);
-                }
-                self.forgotten(id);
-            }
-            Err(_) => {}
+            Ok(Some(held)) if self.slots.contains_key(&id) || !held.share.is_closed() => self.told(held, Records::default()),
+            Ok(None) => self.forgotten(id),
+            Ok(Some(_)) | Err(_) => {}
         }
         if let Some(done) = done {
             // Whoever asked may have left.

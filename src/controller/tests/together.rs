@@ -480,6 +480,20 @@ async fn of_two_who_open_a_closed_share_again_at_once_one_is_told_that_it_is_ope
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_forgotten_while_it_is_opened_again_is_unknown_to_whoever_asked() {
+    let house = House::new(true);
+    let a = house.join(1).await;
+    let view = a.share().await;
+    a.handle.revoke(view.share.id).await.unwrap();
+    a.closed(view.share.id, HEARD).await;
+    // It has been read, and is not decided about yet.
+    let (reopened, forgotten) = tokio::join!(a.handle.undo(view.share.id), house.store.forget(Timestamp(i64::MAX)));
+    assert_eq!(forgotten.unwrap().shares, 1);
+    assert!(matches!(reopened, Err(ControllerError::UnknownShare(_))), "{reopened:?}");
+    assert!(a.handle.living().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_of_a_running_controllers_folder_stops_the_first() {
     let house = House::new(true);
     let a = house.join(1).await;

@@ -12,7 +12,7 @@ use crate::store::{Save, StoreError};
 /// Makes a test of each promise. `$store` makes a shared store and whatever must live as long as it.
 macro_rules! every_shared_promise {
     ($store:expr) => {
-        crate::store::contract::every_shared_promise! { $store;
+        crate::store::contract::every_promise! { $store;
             whoever_joins_has_a_number_of_their_own,
             whoever_joins_from_the_same_folder_takes_the_place,
             the_steady_clock_of_those_who_joined_goes_on,
@@ -32,13 +32,6 @@ macro_rules! every_shared_promise {
             a_line_is_written_only_where_its_save_is,
         }
     };
-    ($store:expr; $($promise:ident,)+) => {$(
-        #[tokio::test(flavor = "multi_thread")]
-        async fn $promise() {
-            let (store, _alive) = $store;
-            crate::store::contract::$promise(store).await;
-        }
-    )+};
 }
 pub(in crate::store) use every_shared_promise;
 
