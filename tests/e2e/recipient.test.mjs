@@ -16,7 +16,8 @@ let server;
 let digest;
 
 before(async () => {
-  server = await Server.start({ GRACE_PERIOD_SECONDS: '4' });
+  // Within it whoever was cut presses Resume, on a machine that may be busy with other things.
+  server = await Server.start({ GRACE_PERIOD_SECONDS: '40' });
   digest = server.put('holiday film.mkv', SIZE);
 });
 
@@ -34,8 +35,11 @@ async function withBrowser(work, options = {}) {
 async function arrived(browser, share) {
   assert.deepEqual(browser.files(), ['holiday film.mkv']);
   assert.equal(await browser.sha256('holiday film.mkv'), digest);
-  const closed = await server.closed(share.id);
-  assert.deepEqual([closed.outcome, closed.transfers, closed.progress.percent], ['completed', 1, 100]);
+  const delivered = await until('it is delivered', async () => {
+    const now = await server.show(share.id);
+    return now.state === 'delivered' && now;
+  });
+  assert.deepEqual([delivered.transfers, delivered.progress.percent], [1, 100]);
 }
 
 for (const javascript of [true, false]) {
@@ -160,10 +164,10 @@ test('without JavaScript too they come back to their own download, and nothing m
   assert.match(await link.getAttribute('href'), /^\.\.\/get\/[0-9a-f]{32}\//);
   await link.click();
   assert.equal(await browser.end(), 'completed');
-  // Behind nginx a limit of speed holds by one connection at a time: the second waits, and the end of the share may come before its own.
+  // Behind nginx a limit of speed holds by one connection at a time, and which of the two waits is not ours to say.
   if (!isBehindNginx()) assert.equal(await browser.end(), 'completed');
   assert.equal(await browser.sha256('holiday film.mkv'), digest);
-  assert.equal((await server.closed(share.id)).transfers, 1);
+  assert.equal((await server.show(share.id)).transfers, 1);
 }));
 
 // What nginx has begun to send goes on without the server.
