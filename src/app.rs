@@ -39,6 +39,7 @@ use self::retention::Retention;
 pub use self::site::{nginx_key, nginx_site};
 use self::way_in::{WayIn, live_signs, of_guests};
 use crate::catalog::{Catalog, CatalogOptions, DigestCache, Digests};
+use crate::causes::Causes;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuthMode, Config, DeliveryKind, Secret, TlsFiles};
 use crate::controller::{Controller, Handle, Parts, Prober, Sharing};
@@ -364,7 +365,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
             nginx.take_over(&side, secrets.into_iter().zip(left_over).collect());
             match Accounts::open(nginx, store, metrics, clock, source).await {
                 Ok(accounts) => accounts.run(is_served).await,
-                Err(error) => tracing::error!(%error, "How far nginx's log was followed cannot be read"),
+                Err(error) => tracing::error!(error = %Causes(&error), "How far nginx's log was followed cannot be read"),
             }
         });
     } else {
@@ -387,7 +388,7 @@ async fn start_live(config: Config) -> anyhow::Result<(Running, Live)> {
         let serving = owner::serve(listener, router.clone(), running.stop.clone());
         running.spawn("owner side", async {
             if let Err(error) = serving.await {
-                tracing::error!(%error, "The owner side cannot listen any more");
+                tracing::error!(error = %Causes(&error), "The owner side cannot listen any more");
             }
         });
     }
@@ -416,7 +417,7 @@ async fn behind_nginx(config: &Config, keys: &Keys) -> anyhow::Result<(Arc<Nginx
     let log = &config.nginx.access_log;
     let source = Source::open(log, &nginx).with_context(|| format!("listening for nginx's lines on {log} (NGINX_ACCESS_LOG)"))?;
     if let Err(error) = nginx.hear_ends() {
-        tracing::warn!(%error, "The kernel does not tell how connections end; one that breaks off counts for what was seen of it");
+        tracing::warn!(error = %Causes(&error), "The kernel does not tell how connections end; one that breaks off counts for what was seen of it");
     }
     // nginx's workers may have this very account: whoever breaks into one shall not look into this process, whose memory holds the keys.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("keeping other processes of this account out of this one's memory")?;
@@ -616,7 +617,7 @@ impl DigestCache for StoreDigests {
     fn keep(&self, identity: FileIdentity, sha256: [u8; 32]) -> BoxFuture<'_, ()> {
         async move {
             if let Err(error) = self.0.put_digest(identity, sha256).await {
-                tracing::debug!(%error, "A checksum could not be kept");
+                tracing::debug!(error = %Causes(&error), "A checksum could not be kept");
             }
         }
         .boxed()

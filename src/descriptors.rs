@@ -5,6 +5,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::causes::Causes;
+
 /// How many the program itself needs: the store's five connections with three files each, 32 calls to the NAS with two folders
 /// and a file each, nine files that are hashed, the walk of the index, the listeners, the runtime, the log.
 const OWN: usize = 160;
@@ -18,7 +20,7 @@ const OF_A_RECIPIENT: usize = 2;
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        tracing::debug!(%error, "The limit of open files stays as it is");
+        tracing::debug!(error = %Causes(&error), "The limit of open files stays as it is");
     }
 }
 

@@ -3,6 +3,7 @@
 //! The modules stand lowest first: each uses only what stands above it in this list (`tests/architecture.rs` holds it).
 
 pub mod share;
+mod causes;
 #[allow(unsafe_code, reason = "the one audited file of calls for which no crate has a safe form")]
 mod sys;
 pub mod clock;

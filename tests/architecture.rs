@@ -2,6 +2,7 @@
 //!
 //! `src/lib.rs` lists the modules lowest first; a module uses only what stands above it. `share/` does no I/O and reads
 //! no clock. An outside crate with a home appears nowhere else. The public side and the owner side do not know each other.
+//! What a log line says of an error it says with the error's causes.
 //! `unsafe` stays at home and says why it is safe, and SECURITY.md names tests that there are.
 //! The checker reads the source as text, without comments, literals and test code; its own tests feed it bad samples.
 
@@ -70,6 +71,9 @@ const NOT_IN_THE_CORE: &[&str] = &[
     "rustix",
     "libc",
 ];
+
+/// How a log line says an error without what lies behind it: "the store is not available", and not that the disk is full.
+const WITHOUT_CAUSES: &[&str] = &["%error", "?error", "= error as &dyn", "= &error as &dyn"];
 
 /// Two sides that may not know each other: files, and the modules that they may not name in a path.
 const SIDES: &[(&[&str], &[&str])] = &[
@@ -330,6 +334,15 @@ fn check_core(sources: &[Source]) -> Vec<String> {
     faults
 }
 
+fn check_errors_in_lines(sources: &[Source]) -> Vec<String> {
+    let names = |source: &&Source| WITHOUT_CAUSES.iter().any(|form| source.code.contains(form));
+    sources
+        .iter()
+        .filter(names)
+        .map(|source| format!("src/{} logs an error without its causes: error = %Causes(&error)", source.path))
+        .collect()
+}
+
 fn check_homes(sources: &[Source]) -> Vec<String> {
     let mut faults = Vec::new();
     for source in sources {
@@ -478,6 +491,11 @@ fn every_outside_crate_stays_at_home() {
 }
 
 #[test]
+fn an_error_goes_to_the_log_with_its_causes() {
+    assert_clean(&check_errors_in_lines(&sources()));
+}
+
+#[test]
 fn the_public_side_and_the_owner_side_do_not_know_each_other() {
     assert_clean(&check_sides(&sources()));
 }
@@ -532,6 +550,15 @@ mod the_checker {
         assert_eq!(check("share/mod.rs", "#[cfg(test)]\nmod tests { use crate::store::Save; fn f() { {} } }"), 0);
         assert_eq!(check("share/mod.rs", "#[cfg(test)]\nmod tests { fn f() { {} } }\nuse crate::store::Save;"), 1);
         assert_eq!(check("share/mod.rs", "#[cfg(test)]\nmod tests;\nuse crate::store::Save;"), 1);
+    }
+
+    #[test]
+    fn sees_an_error_in_a_line_without_its_causes() {
+        let check = |text| faults(check_errors_in_lines, "store/mod.rs", text);
+        for bad in ["warn!(%error, \"No\")", "warn!(?error, \"No\")", "warn!(error = &error as &dyn std::error::Error, \"No\")"] {
+            assert_eq!(check(bad), 1, "{bad}");
+        }
+        assert_eq!(check("warn!(error = %Causes(&error), \"No %error\")"), 0);
     }
 
     #[test]

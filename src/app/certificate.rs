@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::Causes;
 use crate::config::TlsFiles;
 use crate::delivery::Certificates;
 
@@ -63,7 +64,7 @@ impl Follow {
                 Doubt::Told
             }
             Err(error) => {
-                tracing::warn!(%error, "The certificate stays as it was: reading it broke off");
+                tracing::warn!(error = %Causes(&error), "The certificate stays as it was: reading it broke off");
                 Doubt::Told
             }
         }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::operator::House;
 use super::{kept_owner_token, nginx_site, service_manager};
+use crate::causes::Causes;
 use crate::config::{Config, Mistake};
 use crate::controller::Handle;
 use crate::delivery::Bounds;
@@ -56,7 +57,7 @@ impl Live {
                     tracing::error!("The settings stay as they were: {mistake}");
                 }
             }
-            Err(error) => tracing::error!(%error, "The settings stay as they were: reading them broke off"),
+            Err(error) => tracing::error!(error = %Causes(&error), "The settings stay as they were: reading them broke off"),
         }
         service_manager::reloaded().await;
     }
@@ -66,7 +67,7 @@ impl Live {
         if let Some(log) = log
             && let Err(error) = log.set_filter(&new.log)
         {
-            tracing::error!(%error, "LOG stays as it was");
+            tracing::error!(error = %Causes(&error), "LOG stays as it was");
         }
         self.controller.set_limits(new.limits, new.drain);
         // The token may lie in the state folder and be another without any setting.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::share::Timestamp;
@@ -65,7 +66,7 @@ impl Retention {
                 tracing::info!(events, shares, audit_lines, "Forgot what is older than {days} days (RETENTION_DAYS)");
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "Could not forget what is too old; trying again in an hour");
+                tracing::warn!(error = %Causes(&error), "Could not forget what is too old; trying again in an hour");
             }
         }
     }

@@ -9,6 +9,7 @@ use sd_notify::NotifyState;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::Causes;
 use crate::controller::Handle;
 use crate::share::State;
 
@@ -58,7 +59,7 @@ async fn tell_until(controller: Handle, shutdown: CancellationToken, patience: O
 pub(super) async fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(vec![NotifyState::Reloading, now]).await,
-        Err(error) => tracing::debug!(%error, "The time since boot is not known"),
+        Err(error) => tracing::debug!(error = %Causes(&error), "The time since boot is not known"),
     }
 }
 
@@ -72,7 +73,7 @@ async fn tell(states: Vec<NotifyState<'_>>) {
     // A manager that does not read would hold the thread.
     let sent = tokio::task::spawn_blocking(move || sd_notify::notify(&[NotifyState::Custom(text.trim_end())])).await;
     if let Ok(Err(error)) = sent {
-        tracing::debug!(%error, "The service manager could not be told");
+        tracing::debug!(error = %Causes(&error), "The service manager could not be told");
     }
 }
 

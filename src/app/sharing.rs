@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::causes::Causes;
 use crate::config::Redis;
 use crate::controller::Sharing;
 use crate::store::StoreError;
@@ -60,7 +61,7 @@ async fn reach(options: &RedisOptions) -> Result<RedisStore, StoreError> {
     loop {
         match RedisStore::open(options).await {
             Err(error @ StoreError::Unavailable { .. }) if tries < TRIES => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "Redis cannot be reached; trying again");
+                tracing::warn!(error = %Causes(&error), "Redis cannot be reached; trying again");
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
             }

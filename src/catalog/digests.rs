@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Catalog, DigestCache, OpenFile, priority};
+use crate::causes::Causes;
 use crate::share::{CatalogPath, FileIdentity};
 
 /// The most files that wait: more than an owner shares in a day.
@@ -92,7 +93,7 @@ impl Digests {
         let reader = match Reader::start() {
             Ok(reader) => reader,
             Err(error) => {
-                warn!(%error, "No checksums are computed: no thread could be started");
+                warn!(error = %Causes(&error), "No checksums are computed: no thread could be started");
                 return shutdown.cancelled().await;
             }
         };
@@ -177,7 +178,7 @@ impl Digests {
             Ok(open) if open.identity == identity => Ok(Begun::new(open)),
             Ok(_) => Err(None),
             Err(error) => {
-                debug!(error = &error as &dyn std::error::Error, "A checksum is left out");
+                debug!(error = %Causes(&error), "A checksum is left out");
                 Err(None)
             }
         }
@@ -280,7 +281,7 @@ fn read_on(mut begun: Begun, stop: &AtomicBool) -> Turn {
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => {
-                debug!(%error, "A file could not be read for its checksum");
+                debug!(error = %Causes(&error), "A file could not be read for its checksum");
                 return Turn::Over(None);
             }
         }

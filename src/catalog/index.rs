@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::below_root::Root;
 use super::tree::{MAX_INDEXED, ROOT, Tree};
 use super::{CatalogError, EntryKind, IndexHealth, IndexState, folder, priority};
+use crate::causes::Causes;
 use crate::share::CatalogPath;
 
 /// How long a walk rests the next one at least, while nobody searches: a disk may want to sleep.
@@ -188,8 +189,8 @@ fn short_rest(walk_took: Duration) -> Duration {
 fn tell(walked: Result<(), CatalogError>, failed_before: bool) -> bool {
     match walked {
         Ok(()) => debug!("Indexed the catalog"),
-        Err(ref error) if failed_before => debug!(error = error as &dyn std::error::Error, "The index could still not be refreshed"),
-        Err(ref error) => warn!(error = error as &dyn std::error::Error, "The index could not be refreshed and stays as it was"),
+        Err(ref error) if failed_before => debug!(error = %Causes(&error), "The index could still not be refreshed"),
+        Err(ref error) => warn!(error = %Causes(&error), "The index could not be refreshed and stays as it was"),
     }
     walked.is_err()
 }
@@ -266,7 +267,7 @@ impl Walker {
             Err(CatalogError::Busy | CatalogError::Io { .. }) if !self.root.is_reachable() => Err(CatalogError::Busy),
             Err(error) if path.is_root() => Err(error),
             Err(error) => {
-                debug!(error = &error as &dyn std::error::Error, "Left a folder out of the index");
+                debug!(error = %Causes(&error), "Left a folder out of the index");
                 tree.set_lacking(index);
                 Ok(())
             }

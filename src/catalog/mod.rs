@@ -45,6 +45,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::Causes;
 use crate::share::{CatalogPath, FileIdentity, Timestamp};
 
 pub use digests::Digests;
@@ -254,7 +255,9 @@ impl Catalog {
             calls: gate::Gate::new(MAX_CALLS, PATIENCE),
             searches: gate::Gate::new(MAX_SEARCHES, PATIENCE),
             opens_at_once: AtomicBool::new(true),
-            own_byte: own_byte::make().inspect_err(|error| tracing::warn!(%error, "There is no byte for a self-test")).ok(),
+            own_byte: own_byte::make()
+                .inspect_err(|error| tracing::warn!(error = %Causes(&error), "There is no byte for a self-test"))
+                .ok(),
         })
     }
 

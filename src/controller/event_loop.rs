@@ -16,6 +16,7 @@ use super::reconcile::{self, Fix};
 use super::slot::{Answer, Job, MAX_QUEUED, Saving, Slot};
 use super::together::{Together, next_news};
 use super::{Change, ControllerError, Parts, View, effects};
+use crate::causes::Causes;
 use crate::delivery::Pass;
 use crate::delivery::nginx::LeftOver;
 use crate::meter::Report;
@@ -502,7 +503,7 @@ impl Controller {
             Done::Closed(id, result) => self.closed(id, result),
             Done::StrayClosed(id, Ok(())) => tracing::debug!(share.id = %id, "Shut the way in to {id}"),
             Done::StrayClosed(id, Err(error)) => {
-                tracing::warn!(share.id = %id, %error, "Could not shut the way in to {id}; it is looked at again")
+                tracing::warn!(share.id = %id, error = %Causes(&error), "Could not shut the way in to {id}; it is looked at again")
             }
             Done::Listed(asked, result) => self.listed(asked, result),
         }
@@ -583,7 +584,7 @@ impl Controller {
             }
             return;
         }
-        tracing::error!(share.id = %id, %error, "Could not save share {id}; trying again");
+        tracing::error!(share.id = %id, error = %Causes(&error), "Could not save share {id}; trying again");
         // It went on from what did not happen; the next readings say it again, and go on from what did.
         (slot.ahead, slot.saving) = (None, None);
         let Saving { next, job, .. } = saving;
@@ -739,7 +740,7 @@ impl Controller {
                 Some(Event::TunnelOpened)
             }
             Opening::Answered(Err(error)) => {
-                tracing::warn!(share.id = %id, %error, "Could not open the way in to share {id}");
+                tracing::warn!(share.id = %id, error = %Causes(&error), "Could not open the way in to share {id}");
                 slot.failures = slot.failures.saturating_add(1);
                 (slot.problem, slot.is_untold) = (Some(error.to_string()), true);
                 let never = slot.share.opened.is_none();
@@ -773,7 +774,7 @@ impl Controller {
                 self.decide(id, Job::of(Event::TunnelClosed));
             }
             Err(error) => {
-                tracing::error!(share.id = %id, %error, "Could not shut the way in to share {id}; trying again");
+                tracing::error!(share.id = %id, error = %Causes(&error), "Could not shut the way in to share {id}; trying again");
                 slot.running = None;
                 slot.failures = slot.failures.saturating_add(1);
                 (slot.problem, slot.is_untold) = (Some(error.to_string()), true);
@@ -943,7 +944,7 @@ impl Controller {
         }
         let mut standing = match result {
             Ok(standing) => standing,
-            Err(error) => return tracing::warn!(%error, "Could not see which ways in stand open"),
+            Err(error) => return tracing::warn!(error = %Causes(&error), "Could not see which ways in stand open"),
         };
         if self.leave_at.is_some() {
             // None is wanted any more, and one that is shut now is not lost.
@@ -1043,7 +1044,7 @@ impl Controller {
                     (None, _) => self.parts.store.save(save).await.map(drop),
                 };
                 if let Err(error) = saved {
-                    tracing::warn!(share.id = %slot.share.id, %error, "Could not save the last progress");
+                    tracing::warn!(share.id = %slot.share.id, error = %Causes(&error), "Could not save the last progress");
                 }
             }
         };

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Change, Handle};
+use crate::causes::Causes;
 use crate::share::{Fact, Phase, Reach, Share, ShareId, TokenId, Unprobed};
 use crate::tunnel::canary::Canaries;
 use crate::tunnel::probe::{Counts, Look};
@@ -287,7 +288,7 @@ async fn told(controller: &Handle, subject: Subject, reach: Reach) -> Found {
     let is_so = match controller.probed(subject.share, subject.link, subject.after_close, reach).await {
         Ok(is_so) => is_so,
         Err(error) => {
-            tracing::warn!(share.id = %subject.share, %error, "Could not note how share {} looks from outside", subject.share);
+            tracing::warn!(share.id = %subject.share, error = %Causes(&error), "Could not note how share {} looks from outside", subject.share);
             // What cannot be noted is no less true.
             true
         }

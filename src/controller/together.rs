@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use super::event_loop::{Controller, Done, Records};
 use super::slot::{Answer, Job, Saving, Slot};
 use super::{Change, ControllerError, Parts, Sharers, Sharing};
+use crate::causes::Causes;
 use crate::delivery::nginx::LeftOver;
 use crate::share::{ControllerNumber, Event, Moment, Outcome, Phase, Share, ShareId, Steady, Timestamp};
 use crate::store::StoreError;
@@ -179,7 +180,7 @@ impl Controller {
             Ok(news) => news,
             Err(error) => {
                 if !std::mem::replace(&mut together.is_away, true) {
-                    tracing::warn!(%error, "The shared store does not answer: downloads that run go on, and nothing new begins until it is back");
+                    tracing::warn!(error = %Causes(&error), "The shared store does not answer: downloads that run go on, and nothing new begins until it is back");
                 }
                 return self.read_news(RETRY_NEWS);
             }
@@ -245,7 +246,7 @@ impl Controller {
 
     /// How a share stands could not be known: whoever waits for a decision is told, and what nobody asked for is tried again.
     fn not_looked(&mut self, id: ShareId, error: &StoreError) {
-        tracing::warn!(share.id = %id, %error, "Could not look up share {id}; trying again");
+        tracing::warn!(share.id = %id, error = %Causes(&error), "Could not look up share {id}; trying again");
         let Some(slot) = self.slots.get_mut(&id) else { return };
         for job in std::mem::take(&mut slot.queue) {
             let is_nobodys = matches!(job.answer, Answer::Nobody);
@@ -523,7 +524,7 @@ impl Controller {
                 tracing::error!("Another controller runs from this state folder, or from a copy of it; stopping");
                 together.is_replaced = true;
             }
-            Err(error) => tracing::debug!(%error, "The store was not told that this controller lives"),
+            Err(error) => tracing::debug!(error = %Causes(&error), "The store was not told that this controller lives"),
         }
     }
 
@@ -594,7 +595,7 @@ impl Controller {
         together.is_taking = false;
         let taken = match taken {
             Ok(taken) => taken,
-            Err(error) => return tracing::warn!(%error, "Could not take over the shares of a controller that is gone"),
+            Err(error) => return tracing::warn!(error = %Causes(&error), "Could not take over the shares of a controller that is gone"),
         };
         if !taken.is_empty() {
             tracing::info!("Took over {} shares of a controller that is gone", taken.len());

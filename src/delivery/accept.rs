@@ -15,6 +15,8 @@ use tokio_util::task::TaskTracker;
 use super::arrival::Arrival;
 use super::{Bounds, RecipientSide, h1, h2};
 
+use crate::causes::Causes;
+
 /// How much of a connection the kernel buffers: the counter of what was written runs ahead of what arrived by no more,
 /// and a revoke leaks no more. The kernel doubles it for its own book-keeping; what is left carries 40 MB/s over 25 ms.
 const SEND_BUFFER_BYTES: usize = 512 * 1024;
@@ -60,7 +62,7 @@ impl RecipientSide {
             let (tcp, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::debug!(%error, "Could not accept a connection");
+                    tracing::debug!(error = %Causes(&error), "Could not accept a connection");
                     if !is_of_one_connection(&error) {
                         tokio::time::sleep(REST).await;
                     }

@@ -12,6 +12,7 @@ use super::certificates::Certificates;
 use super::nginx::Via;
 use super::stream::Stream;
 use super::{Peer, proxy};
+use crate::causes::Causes;
 use crate::share::Evidence;
 
 /// How long a tunnel may take to say for whom it is. It stands beside us and sends that with the first segment.
@@ -69,7 +70,7 @@ async fn seal(stream: Stream, certificates: &Certificates) -> Option<Stream> {
     match timeout(HANDSHAKE_TIMEOUT, stream.seal(certificates)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "A handshake failed");
+            tracing::debug!(error = %Causes(&error), "A handshake failed");
             None
         }
         Err(_) => None,

@@ -17,6 +17,7 @@ use super::head::{BadHead, Head};
 use super::nginx::Relay;
 use super::{Entered, Found, Pass, Peer, RecipientSide, nginx, send};
 use crate::catalog::{CatalogError, OpenFile};
+use crate::causes::Causes;
 use crate::meter::Request;
 use crate::share::{ByteRange, ControllerNumber, ShareId, TransferId};
 use crate::token::TransferSecret;
@@ -292,7 +293,7 @@ impl Exchange {
                 return self.page_of(head, url, over, keeps_alive).await;
             }
             Err(error) => {
-                tracing::warn!(share.id = %pass.share, %error, "Could not open a shared file");
+                tracing::warn!(share.id = %pass.share, error = %Causes(&error), "Could not open a shared file");
                 let why = "The sender's storage does not answer. Try again in a moment.\n";
                 return self.plain("503 Service Unavailable", WAIT, why, keeps_alive);
             }

@@ -19,6 +19,7 @@ use super::send::{self, End, Metered};
 use super::stream::Stream;
 use super::{RecipientSide, socket};
 use crate::catalog::OpenFile;
+use crate::causes::Causes;
 
 /// How long a head may take from its first byte (or from the beginning of the connection).
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -290,7 +291,7 @@ impl Connection {
             }
             End::Cut => Next::Drop,
             End::Failed(error) => {
-                tracing::debug!(share.id = %share, %error, "A recipient's connection ended early");
+                tracing::debug!(share.id = %share, error = %Causes(&error), "A recipient's connection ended early");
                 self.end_unsettled().await;
                 socket::abort(&self.stream.tcp);
                 Next::Drop

@@ -48,6 +48,7 @@ pub use self::source::{AccessLog, Entry, Source};
 use self::stamp::Stamp;
 use super::exchange::{Exchange, Fetch, Reply, TOO_MANY};
 use super::{Entered, Pass};
+use crate::causes::Causes;
 use crate::meter::{Cookie, Ends, Request};
 use crate::share::{Carrier, FileIdentity};
 use crate::token::{LogKey, random};
@@ -155,9 +156,9 @@ impl Nginx {
                     Ok(Some(ended)) => desk.connection_ended(ended),
                     Ok(None) => {}
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        tracing::debug!(%error, "Heard of an end, and not of which")
+                        tracing::debug!(error = %Causes(&error), "Heard of an end, and not of which")
                     }
-                    Err(error) => return tracing::warn!(%error, "The ends of connections are not told any more"),
+                    Err(error) => return tracing::warn!(error = %Causes(&error), "The ends of connections are not told any more"),
                 }
             }
         };
@@ -239,7 +240,7 @@ impl Nginx {
         }
         let seen = || {
             self.connections.sockets.look_steadily(via.local, via.peer).map_err(|error| {
-                tracing::warn!(%error, "Could not look at a connection of nginx's");
+                tracing::warn!(error = %Causes(&error), "Could not look at a connection of nginx's");
                 NOT_NOW
             })
         };

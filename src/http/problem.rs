@@ -5,7 +5,6 @@
 //! answer.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use serde::Serialize;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::catalog::CatalogError;
+use crate::causes::Causes;
 use crate::controller::ControllerError;
 use crate::share::{CatalogPath, InvalidPath, PolicyError, Refused};
 use crate::store::StoreError;
@@ -81,14 +81,7 @@ impl Problem {
     /// Adds what goes to the log and not to the answer.
     #[must_use]
     fn because(self, cause: &dyn Error) -> Self {
-        let mut text = cause.to_string();
-        let mut source = cause.source();
-        while let Some(next) = source {
-            // Writing into a string cannot fail.
-            let _ = write!(text, ": {next}");
-            source = next.source();
-        }
-        self.with(|inner| inner.cause = Some(text))
+        self.with(|inner| inner.cause = Some(Causes(cause).to_string()))
     }
 
     /// Returns the status of the answer.

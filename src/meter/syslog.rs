@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 
 use super::log_tail::{Batch, MAX_LINE_BYTES, Mishaps};
 
+use crate::causes::Causes;
+
 /// What nginx puts before a line, beside the time: its `tag`. Letters and digits alone, 32 at the most (`ngx_syslog.c`).
 pub const TAG: &str = "portcullis";
 /// The longest path of a socket (`sun_path`, with its end).
@@ -110,7 +112,7 @@ impl Drop for Bound {
     fn drop(&mut self) {
         let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(%error, path = %self.path.display(), "Could not remove a socket");
+            tracing::debug!(error = %Causes(&error), path = %self.path.display(), "Could not remove a socket");
         }
     }
 }

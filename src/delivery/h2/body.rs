@@ -23,6 +23,7 @@ use super::super::wire::Wire;
 use super::super::{Entered, Pass, answer};
 use super::{Site, capacity};
 use crate::catalog::OpenFile;
+use crate::causes::Causes;
 use crate::meter::{Reports, Request};
 use crate::share::ByteRange;
 
@@ -109,7 +110,7 @@ impl Body {
         let share = self.pass().share;
         let is_changed = matches!(ended, Err(Early::Changed));
         match ended {
-            Err(Early::Failed(error)) => tracing::warn!(share.id = %share, %error, "Could not read a shared file"),
+            Err(Early::Failed(error)) => tracing::warn!(share.id = %share, error = %Causes(&error), "Could not read a shared file"),
             Err(early) => tracing::debug!(share.id = %share, ?early, "A request for bytes ended early"),
             Ok(()) => {}
         }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Nginx;
 use super::source::{Entry, MAX_BATCHES, Named, Source, read};
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::meter::log_tail::{Batch, Mishaps, follow};
 use crate::meter::syslog::Bound;
@@ -197,7 +198,7 @@ impl Accounts {
     fn kept(&mut self, kept: Option<Kept>) {
         self.keeping = None;
         if let Some((Err(error), mark)) = kept {
-            tracing::warn!(%error, "Could not keep how far nginx's log was followed; trying again");
+            tracing::warn!(error = %Causes(&error), "Could not keep how far nginx's log was followed; trying again");
             // A newer one says more.
             self.ready.get_or_insert(mark);
         }

@@ -15,6 +15,7 @@ use super::super::{Elsewhere, Entered, RecipientSide};
 use super::Nginx;
 use super::desk::{Finish, Place, Told};
 use crate::catalog::OpenFile;
+use crate::causes::Causes;
 use crate::meter::{Request, Sighting};
 use crate::share::{ByteRange, Carrier, Evidence};
 
@@ -247,7 +248,7 @@ impl Guard {
             loop {
                 match self.side.open_pinned(pass).await {
                     Ok(file) => return file.is_some(),
-                    Err(error) => tracing::debug!(share.id = %pass.share, %error, "Could not look at a shared file"),
+                    Err(error) => tracing::debug!(share.id = %pass.share, error = %Causes(&error), "Could not look at a shared file"),
                 }
                 sleep(AGAIN).await;
             }
@@ -349,7 +350,7 @@ impl Guard {
             Ok(Some(sighting)) => Look::Alive { acked: sighting.bytes_acked, written: sighting.written() },
             Ok(None) => Look::Gone,
             Err(error) => {
-                tracing::warn!(%error, "Could not look at a connection of nginx's");
+                tracing::warn!(error = %Causes(&error), "Could not look at a connection of nginx's");
                 // Nothing new is known of it; above all not that it is over.
                 Look::Alive { acked: 0, written: 0 }
             }

@@ -12,6 +12,7 @@ use super::Nginx;
 use super::connections::Connections;
 use super::desk::Place;
 use super::guard::Guard;
+use crate::causes::Causes;
 use crate::delivery::{Elsewhere, Found, Pass, RecipientSide};
 use crate::meter::{Cookie, Reports, Request, Sighting};
 use crate::share::{ByteRange, Carried, Evidence, ShareId};
@@ -45,7 +46,7 @@ pub async fn end_left_over(left_over: Vec<LeftOver>, reports: Reports, stop: Can
     let connections = match Connections::open() {
         Ok(connections) => Connections { stopping: stop, ..connections },
         Err(error) => {
-            tracing::error!(%error, "Could not end what nginx sends; stop nginx");
+            tracing::error!(error = %Causes(&error), "Could not end what nginx sends; stop nginx");
             return left_over.into_iter().for_each(|one| one.elsewhere.keep());
         }
     };
@@ -119,7 +120,7 @@ impl Nginx {
                         return None;
                     }
                     Err(error) if !may_wait() => {
-                        tracing::warn!(share.id = %share, %error, "Could not open a shared file");
+                        tracing::warn!(share.id = %share, error = %Causes(&error), "Could not open a shared file");
                         return None;
                     }
                     Err(_) => sleep(LOOK_EVERY).await,

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::caller::{Caller, address_of};
 use super::{Peer, SecretDigest};
+use crate::causes::Causes;
 use crate::share::{Moment, Steady};
 use crate::store::{Session, Store, StoreError};
 use crate::token::random;
@@ -146,7 +147,7 @@ impl Sessions {
             Ok(false) => Ok(None),
             // A disk that is full or hangs shuts nobody out: the session holds as it stands, and is prolonged another time.
             Err(error) => {
-                debug!(%error, "A session could not be prolonged");
+                debug!(error = %Causes(&error), "A session could not be prolonged");
                 Ok(Some(SignedIn { digest, renewed_cookie: None }))
             }
         }

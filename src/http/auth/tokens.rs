@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::SecretDigest;
+use crate::causes::Causes;
 use crate::share::{Moment, Steady};
 use crate::store::{ApiToken, ApiTokenId, Scope, Store, StoreError};
 use crate::token::random;
@@ -95,7 +96,7 @@ impl Tokens {
             // It is written all the same where nobody waits for it: whoever comes in while the disk hangs may want to shut something.
             match timeout(NOTED_WITHIN, self.store.api_token_used(token.id.clone(), now.wall)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "That a token was used could not be noted"),
+                Ok(Err(error)) => debug!(error = %Causes(&error), "That a token was used could not be noted"),
                 Err(_) => debug!("That a token was used is noted later"),
             }
         }

@@ -14,6 +14,7 @@ use super::OwnerSide;
 use super::openapi::schema;
 use super::query::{bad, given, limit};
 use super::wire::{hex, time};
+use crate::causes::Causes;
 use crate::http::auth::Caller;
 use crate::http::problem::Problem;
 use crate::share::Steady;
@@ -90,7 +91,7 @@ impl OwnerSide {
         // It is written all the same where nobody waits for it: what is refused needs no disk to be refused.
         match timeout(REFUSED_WITHIN, self.store.append_audit(entry)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => warn!(%error, "The audit log could not take a line about a refusal"),
+            Ok(Err(error)) => warn!(error = %Causes(&error), "The audit log could not take a line about a refusal"),
             Err(_) => debug!("A refusal is written down later"),
         }
     }

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::OwnerSide;
+use crate::causes::Causes;
 use crate::controller::{Sharers, View};
 use crate::delivery::nginx::{PASSES_ON, Standing};
 use crate::http::auth::Caller;
@@ -174,7 +175,7 @@ async fn store(side: &OwnerSide) -> Check {
     match timeout(CHECK_TIMEOUT, side.store.try_write()).await {
         Ok(Ok(())) => Check::new(Status::Ok, "It can be written."),
         Ok(Err(error)) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "The store failed its check");
+            tracing::debug!(error = %Causes(&error), "The store failed its check");
             match (side.settings.store_kind, std::error::Error::source(&error)) {
                 ("redis", Some(why)) => Check::new(Status::Failing, sentence(&why.to_string())),
                 _ => Check::new(Status::Failing, "It cannot be written; the log says why."),

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, warn};
 
+use crate::causes::Causes;
 use crate::http::problem::Problem;
 use crate::share::{Moment, Steady};
 use crate::store::{Plan, Store};
@@ -140,7 +141,7 @@ where
         Err(_) => store.drop_plan(key).await,
     };
     if let Err(error) = noted {
-        warn!(%error, "What came of a request with an Idempotency-Key could not be noted; sent again, it is looked up");
+        warn!(error = %Causes(&error), "What came of a request with an Idempotency-Key could not be noted; sent again, it is looked up");
     }
     outcome
 }

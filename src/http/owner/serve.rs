@@ -26,6 +26,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::patient::Patient;
+use crate::causes::Causes;
 use crate::descriptors;
 use crate::http::auth::Peer;
 
@@ -90,9 +91,11 @@ pub async fn serve(listener: OwnerListener, router: Router, shutdown: Cancellati
                 None => debug!("An address holds too many connections; another of its was closed"),
             },
             Ok(Accepted::Unix(stream, peer)) => drop(connections.spawn(converse(stream, peer, router.clone(), shutdown.clone(), place))),
-            Err(error) if is_about_one_connection(&error) => debug!(%error, "A connection was gone before it was accepted"),
+            Err(error) if is_about_one_connection(&error) => {
+                debug!(error = %Causes(&error), "A connection was gone before it was accepted")
+            }
             Err(error) if is_exhausted(&error) => {
-                warn!(%error, "No connection can be accepted at the moment");
+                warn!(error = %Causes(&error), "No connection can be accepted at the moment");
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
             Err(error) => return Err(error),
@@ -201,7 +204,7 @@ where
         }
     };
     if let Err(error) = ended {
-        debug!(%error, "A connection of an owner ended early");
+        debug!(error = %Causes(&error), "A connection of an owner ended early");
     }
     drop(seat);
 }

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use super::events::record_json;
 use super::wire::ShareJson;
 use super::{Draining, OwnerSide};
+use crate::causes::Causes;
 use crate::controller::{Change, View};
 use crate::http::auth::Caller;
 use crate::http::problem::Problem;
@@ -209,7 +210,7 @@ impl Live {
                 Ok(has_more) => has_more,
                 Err(error) => {
                     // It comes back with the last number that it saw, and goes on from there.
-                    tracing::warn!(%error, "A live stream ends early: the event log cannot be read");
+                    tracing::warn!(error = %Causes(&error), "A live stream ends early: the event log cannot be read");
                     return None;
                 }
             };

@@ -21,6 +21,7 @@ use serde_json::json;
 use tower_http::compression::CompressionLayer;
 
 use self::pages::{Page, Reader};
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::controller::{ControllerError, Handle, View};
 use crate::delivery::{NoBytes, Peer, SendBytes, Silence};
@@ -96,7 +97,7 @@ async fn link(
         Ok(Some(offer)) => offer,
         Ok(None) => return page(reader.gone()),
         Err(error) => {
-            tracing::warn!(%error, "Could not look a link up");
+            tracing::warn!(error = %Causes(&error), "Could not look a link up");
             return page(reader.a_moment());
         }
     };
@@ -189,7 +190,7 @@ impl RecipientPages {
             },
             Err(ControllerError::UnknownShare(_)) => page(reader.gone()),
             Err(error) => {
-                tracing::warn!(share.id = %verified.share, %error, "Could not redeem a link");
+                tracing::warn!(share.id = %verified.share, error = %Causes(&error), "Could not redeem a link");
                 page(reader.a_moment())
             }
         }

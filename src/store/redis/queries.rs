@@ -4,6 +4,7 @@ use redis::{Value, cmd, pipe};
 
 use super::scripts::{Args, Script};
 use super::{CHUNK, RedisStore, reply};
+use crate::causes::Causes;
 use crate::share::{Share, ShareId, Timestamp};
 use crate::store::shared::Held;
 use crate::store::{EventQuery, Record, ShareQuery, StoreError, folded, kind_of, page_limit};
@@ -26,7 +27,7 @@ impl RedisStore {
             Ok(held) => held,
             Err(error) => {
                 // Nothing of it is sent from here, and the others go on.
-                tracing::warn!(%error, "A share in Redis cannot be read");
+                tracing::warn!(error = %Causes(&error), "A share in Redis cannot be read");
                 None
             }
         };
@@ -162,7 +163,7 @@ impl RedisStore {
                 if let Some(entry) = reply::list(found).first() {
                     match record(entry) {
                         Ok(record) => records.push(record),
-                        Err(error) => tracing::warn!(%error, "A line of the event log in Redis cannot be read"),
+                        Err(error) => tracing::warn!(error = %Causes(&error), "A line of the event log in Redis cannot be read"),
                     }
                 }
             }

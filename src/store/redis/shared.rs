@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::save::{self, By};
 use super::scripts::Script;
 use super::{RedisStore, reply};
+use crate::causes::Causes;
 use crate::share::{ShareId, Steady, Timestamp};
 use crate::store::audit::AuditEntry;
 use crate::store::shared::{
@@ -147,7 +148,7 @@ impl RedisStore {
             let records = records.iter().filter(|record| record.share == share).cloned().collect();
             // What cannot be read here, as of a later version, is not to be sent from here; the others are heard of all the same.
             let held = reply::held(&value).unwrap_or_else(|error| {
-                tracing::warn!(share.id = %share, %error, "A share in Redis cannot be read");
+                tracing::warn!(share.id = %share, error = %Causes(&error), "A share in Redis cannot be read");
                 None
             });
             Changed { share, held, records }

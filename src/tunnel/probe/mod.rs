@@ -25,6 +25,7 @@ use tokio::time::timeout;
 pub use self::resolve::Resolver;
 use self::visit::{Question, Tls};
 use super::canary::Canary;
+use crate::causes::Causes;
 use crate::share::{Obstacle, Reach, Unprobed};
 
 /// How long a connection may take: a relay on the other side of the world takes a third of a second, a lost packet a second more.
@@ -147,7 +148,7 @@ async fn connect_within(addresses: &[SocketAddr], patience: Duration) -> Option<
     for address in addresses {
         match timeout(patience, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => tracing::debug!(%address, %error, "No connection to {address}"),
+            Ok(Err(error)) => tracing::debug!(%address, error = %Causes(&error), "No connection to {address}"),
             Err(_) => tracing::debug!(%address, "No connection to {address} in time"),
         }
     }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::causes::Causes;
 use crate::share::Obstacle;
 
 /// How long a handshake may take: through Funnel's relays up to ten seconds were seen.
@@ -84,7 +85,7 @@ impl Tls {
         match timeout(HANDSHAKE_TIMEOUT, self.0.connect(its, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "No handshake with {name}");
+                tracing::debug!(error = %Causes(&error), "No handshake with {name}");
                 Err(met_in_handshake(&error))
             }
             Err(_) => Err(Obstacle::NoAnswer),
@@ -127,7 +128,7 @@ fn roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::debug!(%error, "Some of this machine's roots cannot be read");
+        tracing::debug!(error = %Causes(&error), "Some of this machine's roots cannot be read");
     }
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() { bundled_roots() } else { roots }

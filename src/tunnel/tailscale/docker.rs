@@ -35,6 +35,7 @@ use tokio::time::{sleep, timeout};
 use super::cli::Said;
 use super::localapi::short;
 use super::node::{self, Spec};
+use crate::causes::Causes;
 
 /// How long the engine may take for one answer. A machine that is short of memory takes seconds to start a container.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -291,7 +292,7 @@ impl Docker {
             }
             Error::RequestTimeoutError => DockerError::Slow(what),
             other => {
-                let why = short(&causes(&other));
+                let why = short(&Causes(&other).to_string());
                 let is_denied = why.contains("Permission denied");
                 if is_denied { DockerError::NotAllowed { host, what, why } } else { DockerError::Away { host, why } }
             }
@@ -356,14 +357,6 @@ fn mount(of: &node::Mount) -> Mount {
         read_only: Some(of.is_read_only),
         ..Default::default()
     }
-}
-
-/// Says an error with what lies behind it: what went wrong with a connection stands three causes deep.
-fn causes(error: &dyn std::error::Error) -> String {
-    let all = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    let mut parts: Vec<String> = all.collect();
-    parts.dedup();
-    parts.join(": ")
 }
 
 #[cfg(test)]

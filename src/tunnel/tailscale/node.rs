@@ -36,6 +36,7 @@ use super::funnel::{Funnel, NO_NAME_YET, Options};
 use super::keeper::{Beats, Hold};
 use super::localapi::LocalApi;
 use super::shape::{Shape, Way};
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::share::{ShareId, Timestamp};
 use crate::token::random;
@@ -388,7 +389,7 @@ impl Nodes {
                     }
                     // One that does not answer keeps nobody from looking at the others; it is looked at again.
                     Err(error) => {
-                        tracing::debug!(share.id = %share, %error, "Could not see whether share {share} stands open");
+                        tracing::debug!(share.id = %share, error = %Causes(&error), "Could not see whether share {share} stands open");
                         standing.open.insert(*share);
                     }
                 },
@@ -403,7 +404,7 @@ impl Nodes {
         let (folder, slots) = (self.options.folder.clone(), self.slots.clone());
         let swept = tokio::task::spawn_blocking(move || sweep(&folder, &slots, &containers)).await;
         if let Ok(Err(error)) = swept {
-            tracing::debug!(%error, "Could not look for what nodes left behind");
+            tracing::debug!(error = %Causes(&error), "Could not look for what nodes left behind");
         }
         Ok(standing)
     }
@@ -482,7 +483,7 @@ fn remove_folder(folder: &Path) {
     if let Err(error) = fs::remove_dir_all(folder)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::debug!(%error, "Could not remove {}", folder.display());
+        tracing::debug!(error = %Causes(&error), "Could not remove {}", folder.display());
     }
 }
 

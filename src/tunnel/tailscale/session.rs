@@ -18,6 +18,7 @@ use super::keeper::{Beats, Held, Hold, Over, Said};
 use super::localapi::{LocalApi, LocalApiError};
 use super::shape::{self, Shape, Way};
 use super::status::{Missing, Node};
+use crate::causes::Causes;
 use crate::share::ShareId;
 use crate::tunnel::{Doors, Standing, TunnelError};
 
@@ -508,7 +509,7 @@ impl Session {
         self.look_at = None;
         let before = (self.node.name.clone(), self.missing.clone());
         if let Err(error) = self.read_node().await {
-            return tracing::debug!(%error, "The node does not say what has changed");
+            return tracing::debug!(error = %Causes(&error), "The node does not say what has changed");
         }
         if before == (self.node.name.clone(), self.missing.clone()) {
             return;
@@ -538,7 +539,7 @@ impl Session {
         }
         self.look().await;
         if let Err(error) = self.compare().await {
-            tracing::debug!(%error, "Could not compare what is served");
+            tracing::debug!(error = %Causes(&error), "Could not compare what is served");
         }
         if self.stood.is_none() {
             self.restore().await;
