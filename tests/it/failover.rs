@@ -12,7 +12,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::{
-    BROWSER, Client, DURABLE, Offer, Random, Redis, Server, Setup, free_port, has_redis, only_embedded, poll, put, random_hex, sha256,
+    Authority, BROWSER, Client, DURABLE, Offer, Random, Redis, Server, Setup, free_port, has_redis, only_embedded, poll, put, random_hex,
+    sha256,
 };
 use crate::life::ask;
 
@@ -34,10 +35,16 @@ fn here() -> SocketAddr {
 
 /// Starts two controllers that share the Redis of a URL.
 fn pair(url: &str) -> [Server; 2] {
+    pair_with(url, &[])
+}
+
+/// As [`pair`], with more settings.
+fn pair_with(url: &str, more: &[(&str, &str)]) -> [Server; 2] {
     let secret = random_hex(32);
     let setup = |name: &str| {
         let setup = Setup::new().set("REDIS_URL", url).set("JWT_SECRET", &secret).set("CONTROLLER_NAME", name);
-        setup.set("GRACE_PERIOD_SECONDS", 600).set("BASE_URL", "http://portcullis.test")
+        let setup = setup.set("GRACE_PERIOD_SECONDS", 600).set("BASE_URL", "http://portcullis.test");
+        more.iter().fold(setup, |setup, (name, value)| setup.set(name, value))
     };
     let one = setup("one").start();
     let mut other = setup("other").build(|_, _| {});
@@ -169,6 +176,47 @@ fn a_redis_that_is_killed_under_load_and_started_again_has_everything_that_was_a
     }
     let verdict = servers[1].api("GET", "/api/v1/audit/verify", None).expect_status(200).json();
     assert_eq!(verdict["is_intact"], true, "{verdict}");
+}
+
+/// Returns the account that operators are told to make, as `ACL SETUSER` takes it.
+fn account(password: &str) -> Vec<String> {
+    let manual = std::fs::read_to_string("docs/operating.md").expect("the manual is there");
+    let line = manual.lines().find(|line| line.starts_with("user portcullis on ")).expect("the manual has an account");
+    line.replace("PASSWORD", password).split(' ').skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn two_share_a_redis_behind_tls_by_an_account_that_can_do_nothing_else() {
+    if !has_redis() {
+        return;
+    }
+    let (authority, address, sealed) = (Authority::new(), here(), here().port().to_string());
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| authority.path(name).to_str().expect("a path of ours").to_owned());
+    let tls = ["--tls-port", &sealed, "--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-auth-clients", "no"];
+    let mut redis = Redis::start(address, &[&DURABLE[..], &tls].concat());
+    let _: String = redis.ask(redis::cmd("ACL").arg("SETUSER").arg(account("s3cret")));
+    let url = format!("rediss://portcullis:s3cret@localhost:{sealed}");
+    let trust = ("SSL_CERT_FILE", &*authority.trust());
+    let servers = pair_with(&url, &[trust]);
+    put(&servers[0], "song.ogg", 100_000);
+    let outside = Outside::default();
+    outside.around(&servers, 1, || {});
+    outside.check(&servers);
+
+    // Whom this machine does not trust, and an account that may too little, are sentences that say what to do.
+    let refused = |url: &str, more: &[(&str, &str)], sentence: &str| {
+        let setup = Setup::new().set("REDIS_URL", url).set("JWT_SECRET", random_hex(32));
+        let mut server = more.iter().fold(setup, |setup, (name, value)| setup.set(name, value)).build(|_, _| {});
+        assert!(server.try_start().is_some_and(|status| !status.success()), "{}", server.log_text());
+        assert!(server.log_text().contains(sentence), "{}", server.log_text());
+        assert!(!server.log_text().contains("s3cret"), "{}", server.log_text());
+    };
+    refused(&url, &[], "SSL_CERT_FILE");
+    let narrow = "ACL SETUSER narrow on >s3cret ~{portcullis}:* -@all +@connection +@read";
+    let words: Vec<&str> = narrow.split(' ').collect();
+    let _: String = redis.ask(redis::cmd(words[0]).arg(&words[1..]));
+    refused(&format!("rediss://narrow:s3cret@localhost:{sealed}"), &[trust], "no permissions to run the");
+    redis.kill();
 }
 
 #[test]

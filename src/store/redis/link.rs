@@ -191,7 +191,7 @@ impl Link {
             Server::Sentinel(client) => client.get_async_connection_with_config(&config).await.map(Line::One),
             Server::Cluster(client) => client.get_async_connection().await.map(Line::Cluster),
         }
-        .map_err(Trouble::broken)?;
+        .map_err(|error| Trouble::broken(with_remedy(&error)))?;
         // A Redis that was started again knows no scripts. In a Cluster each node learns them when it is asked for one.
         if let Line::One(_) = line {
             let values = line.send(&self.scripts.load()).await.map_err(Trouble::broken)?;
@@ -200,6 +200,18 @@ impl Link {
             }
         }
         Ok(line)
+    }
+}
+
+/// Says an error of a connection, and what helps where that is not plain.
+fn with_remedy(error: &RedisError) -> String {
+    let text = error.to_string();
+    if text.contains("UnknownIssuer") {
+        format!(
+            "{text} (this machine does not trust who signed it: add the authority to its certificates, or name a file of it by SSL_CERT_FILE)"
+        )
+    } else {
+        text
     }
 }
 

@@ -195,7 +195,7 @@ async fn a_write_counts_once_as_many_replicas_have_it_as_are_wanted() {
     let options = super::super::RedisOptions { replicas: 1, ..server.options("p") };
     let store = RedisStore::open(&options).await.unwrap();
     fails(store.save(made(1))).await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = server::free_port();
     assert_eq!(server.say(&format!("CONFIG SET port {port}\r\n")), "+OK\r\n");
     let _replica = Server::start(&["--replicaof", "127.0.0.1", &port.to_string()]);
     soon(async || store.try_write().await).await;

@@ -41,7 +41,7 @@ async fn each_way_in_which_a_redis_could_forget_is_found() {
     assert_eq!(risks().await, []);
     server.say("CONFIG SET appendonly no\r\n");
     assert_eq!(risks().await, [Risk::NoLog]);
-    server.say("ACL SETUSER default -config\r\n");
+    server.say("ACL SETUSER portcullis -config\r\n");
     assert_eq!(risks().await, [Risk::Unknown]);
     let look = look_at(&options).await.unwrap();
     assert!(!look.version.is_empty() && look.clock.0 > 1_700_000_000_000 && look.replicas == 0, "{look:?}");

@@ -14,6 +14,10 @@ use super::super::{RedisAddress, RedisOptions, RedisStore};
 
 /// What each is started with: an answered write has survived the power going.
 const DURABLE: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""];
+/// What operators are told to let Portcullis's account do.
+const MANUAL: &str = include_str!("../../../../docs/operating.md");
+/// The keys of that account in the manual, and here, where each test has a prefix of its own.
+const KEYS: [&str; 2] = ["~{portcullis}:*", "~{*"];
 /// How long one may take to answer.
 const READY: Duration = Duration::from_secs(30);
 
@@ -40,7 +44,7 @@ impl Server {
     }
 
     pub(in crate::store) fn options(&self, prefix: &str) -> RedisOptions {
-        let address = RedisAddress::parse(&format!("unix://{}", self.socket().display())).unwrap();
+        let address = RedisAddress::parse(&by_account(&self.socket())).unwrap();
         RedisOptions { address, prefix: prefix.to_owned(), replicas: 0, folder: [1; 16] }
     }
 
@@ -57,13 +61,14 @@ impl Server {
         self.wait();
     }
 
-    /// Waits until it answers.
+    /// Waits until it answers, and makes the account.
     fn wait(&self) {
         let begin = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
         while self.say("PING\r\n") != "+PONG\r\n" {
             assert!(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() - begin < READY, "redis-server does not answer");
             std::thread::sleep(Duration::from_millis(5));
         }
+        assert_eq!(self.say(&format!("ACL SETUSER {}\r\n", account().trim_start_matches("user "))), "+OK\r\n");
     }
 
     /// Starts a Sentinel with these words in its settings; it has no socket of a file.
@@ -126,6 +131,18 @@ fn run(folder: &TempDir, args: &[&str]) -> Child {
     command.spawn().expect("redis-server is installed; apt-get install redis-server")
 }
 
+/// Returns the line of the manual that makes an account, for the keys of tests.
+fn account() -> String {
+    let line = MANUAL.lines().find(|line| line.starts_with("user portcullis on ")).expect("the manual has an account");
+    assert!(line.contains(KEYS[0]), "{line}");
+    line.replace(KEYS[0], KEYS[1]).replace("PASSWORD", "s3cret")
+}
+
+/// Returns the address of a server by which a test is the manual's account.
+fn by_account(socket: &Path) -> String {
+    format!("redis+unix://{}?user=portcullis&pass=s3cret", socket.display())
+}
+
 /// Returns the server that the tests of this process share. Nobody drops it: a shell ends it, and removes its folder, once the pipe to
 /// this process is closed.
 fn shared() -> &'static Path {
@@ -161,7 +178,7 @@ pub(in crate::store) async fn store() -> Option<(Arc<RedisStore>, ())> {
     }
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let prefix = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let address = RedisAddress::parse(&format!("unix://{}", shared().display())).unwrap();
+    let address = RedisAddress::parse(&by_account(shared())).unwrap();
     let store = RedisStore::open(&RedisOptions { address, prefix, replicas: 0, folder: [1; 16] }).await.unwrap();
     Some((Arc::new(store), ()))
 }
@@ -169,7 +186,7 @@ pub(in crate::store) async fn store() -> Option<(Arc<RedisStore>, ())> {
 impl RedisStore {
     /// Returns another on the same keys, as another process has it.
     pub(in crate::store) fn twin(&self) -> Self {
-        let address = RedisAddress::parse(&format!("unix://{}", shared().display())).unwrap();
+        let address = RedisAddress::parse(&by_account(shared())).unwrap();
         let prefix = self.keys.prefix().trim_start_matches('{').trim_end_matches("}:").to_owned();
         Self::connect(&RedisOptions { address, prefix, replicas: 0, folder: [2; 16] }).unwrap()
     }

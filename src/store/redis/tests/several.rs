@@ -46,10 +46,12 @@ async fn a_cluster_keeps_all_of_a_store_on_one_of_its_nodes() {
     assert_eq!(other.say(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}\r\n")), "+OK\r\n");
     for (node, _) in &nodes {
         until(async || node.say("CLUSTER INFO\r\n").contains("cluster_state:ok")).await;
+        // What the manual says that the account needs in a Cluster.
+        assert_eq!(node.say("ACL SETUSER portcullis +cluster|slots\r\n"), "+OK\r\n");
     }
     // Prefixes that lie on either node, whichever is asked first.
     for prefix in ["a", "b", "c", "d"] {
-        let url = format!("redis+cluster://127.0.0.1:{port}");
+        let url = format!("redis+cluster://portcullis:s3cret@127.0.0.1:{port}");
         let store = async |part: &str| Arc::new(RedisStore::open(&options(&url, &format!("{prefix}{part}"), 0)).await.unwrap());
         contract::of_64_redeems_at_once_by_three_controllers_exactly_one_is_kept(store("redeem").await).await;
         contract::more_than_a_call_may_forget_goes_in_several(store("forget").await).await;
@@ -81,7 +83,7 @@ async fn what_was_acknowledged_outlives_the_first_of_a_redis_that_sentinels_watc
     );
     until(async || sentinel.say_tcp(sentinel_port, "SENTINEL MASTER nas\r\n").contains("num-slaves\r\n$1\r\n2")).await;
 
-    let options = options(&format!("redis+sentinel://127.0.0.1:{sentinel_port}/nas"), "p", 1);
+    let options = options(&format!("redis+sentinel://portcullis:s3cret@127.0.0.1:{sentinel_port}/nas"), "p", 1);
     let store = RedisStore::open(&options).await.unwrap();
     // Whoever has just come may not have all of it yet.
     until(async || store.try_write().await.is_ok()).await;
