@@ -84,6 +84,10 @@ impl OpenFile {
     /// # Errors
     /// What `fstat(2)` says.
     pub fn identity_now(&self) -> io::Result<FileIdentity> {
+        if self.identity == own_byte::IDENTITY {
+            // It is sealed.
+            return Ok(self.identity);
+        }
         // An open file stays where it is.
         Ok(FileIdentity { device: self.identity.device, ..below_root::identity_of(&rustix::fs::fstat(&self.file)?) })
     }

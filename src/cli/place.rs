@@ -16,7 +16,14 @@ pub(super) async fn in_catalog(file: &Path, root: &Path) -> anyhow::Result<Catal
     match (&here, &root_here) {
         (Some(here), Some(root_here)) => {
             let Ok(below) = here.strip_prefix(root_here) else {
-                bail!("{} lies outside the folder that is shared ({})", file.display(), root.display());
+                let listed = root.join(file);
+                // Which of both is meant is not for us to guess: one of them would go out into the world.
+                let instead = if file.is_relative() && tokio::fs::try_exists(&listed).await.unwrap_or(false) {
+                    format!("; there is one of that name in it: say {}", listed.display())
+                } else {
+                    String::new()
+                };
+                bail!("{} lies outside the folder that is shared ({}){instead}", here.display(), root.display());
             };
             catalog_path(below)
         }
@@ -78,6 +85,19 @@ mod tests {
             assert!(place(file, &root).await.unwrap_err().contains("outside the folder"), "{file:?}");
         }
         assert_eq!(place(Path::new("/nowhere/at/all"), &root).await.unwrap_err(), "there is no file /nowhere/at/all");
+    }
+
+    #[tokio::test]
+    async fn of_a_name_that_is_here_and_in_the_catalog_it_is_told_how_to_say_the_other() {
+        let root = tempfile::tempdir().unwrap();
+        // Tests run where this file is.
+        let name = Path::new("Cargo.toml");
+        let told = async || place(name, root.path()).await.unwrap_err();
+        assert!(told().await.contains("outside") && !told().await.contains("say"), "{}", told().await);
+        fs::write(root.path().join(name), "x").unwrap();
+        let full = root.path().join(name);
+        assert!(told().await.ends_with(&format!("say {}", full.display())), "{}", told().await);
+        assert_eq!(place(&full, root.path()).await, Ok(b"Cargo.toml".to_vec()));
     }
 
     #[tokio::test]

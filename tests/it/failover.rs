@@ -3,7 +3,7 @@
 //! Two controllers share it. Owners make shares at one and recipients take them at the other, until Redis goes under their hands; then
 //! everything that was answered is there, and nothing can be taken twice.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,6 +31,36 @@ const UNDER_LOAD: Duration = Duration::from_millis(700);
 
 fn here() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
+}
+
+/// Stands before several, and leads one connection after the other to the next of them.
+fn in_turns<const N: usize>(to: [SocketAddr; N], listener: TcpListener) {
+    std::thread::spawn(move || {
+        for (client, to) in listener.incoming().zip(to.into_iter().cycle()) {
+            let Ok(mut client) = client else { return };
+            let Ok(mut server) = TcpStream::connect(to) else { continue };
+            let (mut asks, mut answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut asks, &mut server).and_then(|_| server.shutdown(Shutdown::Write)));
+            std::thread::spawn(move || std::io::copy(&mut answers, &mut client).and_then(|_| client.shutdown(Shutdown::Both)));
+        }
+    });
+}
+
+#[test]
+fn a_self_test_passes_whichever_of_those_behind_one_address_its_guest_meets() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start(here(), &DURABLE);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let base = format!("http://{}", listener.local_addr().expect("it listens"));
+    let servers = pair_with(&redis.url(), &[("BASE_URL", &base)]);
+    // A guest comes five times, and has the byte at the third: by these turns from either, whoever made it.
+    in_turns([servers[0].recipient, servers[1].recipient, servers[1].recipient], listener);
+    for server in servers.iter().cycle().take(6) {
+        let verdict = server.api("POST", "/api/v1/self-test", None).expect_status(200).json();
+        assert_eq!((&verdict["passed"], &verdict["by"]), (&json!(true), &json!("public")), "{verdict:#}");
+    }
 }
 
 /// Starts two controllers that share the Redis of a URL.
