@@ -35,6 +35,8 @@ const RACES: u64 = 4;
 const READERS: u64 = 16;
 /// How long an owner waits between two deeds at the most: some three shares a second are made by all.
 const PAUSE_MS: u64 = 1000;
+/// And in the long form, which answers for a thousand shares.
+const LONG_PAUSE_MS: u64 = 300;
 /// How long a listener may need for what it missed.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
@@ -63,6 +65,7 @@ fn three_controllers_on_one_redis_hold_every_promise_whatever_dies_pauses_or_is_
     let seconds = number("CONTROLLERS_SECONDS").unwrap_or(SECONDS);
     let seed = number("CONTROLLERS_SEED").unwrap_or_else(|| random_below(1_000_000));
     eprintln!("again: CONTROLLERS_SEED={seed} CONTROLLERS_SECONDS={seconds} cargo test --test it controllers::");
+    let pause = if seconds < LONG_SECONDS { PAUSE_MS } else { LONG_PAUSE_MS };
     let house = House::start(&[("STALL_TIMEOUT_SECONDS", "15"), ("GRACE_PERIOD_SECONDS", "10"), ("LOG", "info")]);
     let oracle = Oracle::default();
     let load = Load { house: &house, oracle: &oracle, tasks: Mutex::new(VecDeque::new()), to_race: Mutex::new(VecDeque::new()) };
@@ -78,7 +81,7 @@ fn three_controllers_on_one_redis_hold_every_promise_whatever_dies_pauses_or_is_
         std::thread::scope(|scope| {
             let load = &load;
             let random = |n: u64| Random::new(seed.wrapping_mul(1000) + n);
-            (0..OWNERS).for_each(|n| drop(scope.spawn(move || load.own(random(n + 1), PAUSE_MS))));
+            (0..OWNERS).for_each(|n| drop(scope.spawn(move || load.own(random(n + 1), pause))));
             (0..RACES).for_each(|n| drop(scope.spawn(move || load.race(random(n + 101)))));
             (0..READERS).for_each(|n| drop(scope.spawn(move || load.read(random(n + 201)))));
             scope.spawn(move || load.look(random(301)));
