@@ -1,8 +1,10 @@
 //! The one task of a process that writes.
 //!
 //! Redis flushes its disk once for all that it finds waiting. So the task takes every write that waits, sends them as one pipeline
-//! and answers when that is done: a hundred saves cost as much as one. Each is one script, which checks and writes all of it.
+//! and answers when that is done: a hundred saves cost as much as one. Each is one script, which checks and writes all of it. While
+//! Redis works on one pipeline the answers of the one before it are given, and what comes of that is sent behind it: two are under way.
 //!
+//! * **Order** is kept for each share, and for all that is of no share: nothing about it is sent while something about it is under way.
 //! * **The audit log** is a chain of hashes, which only we can compute. Each line of a batch is computed upon the one before it, on the
 //!   assumption that all are written; a script whose line does not follow the newest one writes nothing, and is sent again upon what is.
 //! * **A connection that breaks** leaves it open whether a write was done. It is sent again as long as there is time: each has an id of
@@ -10,9 +12,11 @@
 //!   (`shared.rs`): whoever was answered that it failed looks again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -28,6 +32,8 @@ use crate::store::audit::{AuditEntry, AuditLine, AuditMark};
 pub(super) const QUEUE: usize = 1024;
 /// The most writes in one pipeline: bounds how long the first of them waits for the last.
 const MAX_BATCH: usize = 256;
+/// How many pipelines are under way at once, so that Redis has one to work on while we answer for the other.
+const UNDER_WAY: usize = 2;
 /// How often a line of the audit log is computed anew because others wrote one meanwhile. Each time somebody's was written.
 const MAX_CHAINED: u32 = 100;
 /// For how long, and how often, a broken connection is tried again for the same writes: a Redis that is started again in no time is
@@ -116,7 +122,7 @@ pub(super) struct Writer {
     pub(super) replicas: u64,
     pub(super) doubts: Arc<Mutex<Doubts>>,
     /// The newest line of the audit log, as far as is known.
-    pub(super) head: AuditMark,
+    pub(super) head: Mutex<AuditMark>,
 }
 
 /// A job on its way.
@@ -134,35 +140,83 @@ enum Came {
     Failed(StoreError),
 }
 
+/// What a write may not overtake: whatever is about the same share, or about none.
+type Subject = Option<ShareId>;
+
+/// What came of a batch.
+struct Round {
+    subjects: HashSet<Subject>,
+    writes: usize,
+    took: Duration,
+    /// What has to be sent again upon another head, in order.
+    again: Vec<Sending>,
+}
+
 impl Writer {
     /// Writes until nobody can send any more and everything sent is written.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<Job>) {
+        let at_once = if self.replicas == 0 { UNDER_WAY } else { 1 };
         let mut waiting: VecDeque<Sending> = VecDeque::new();
+        let mut under_way = FuturesUnordered::new();
+        let mut busy: HashSet<Subject> = HashSet::new();
+        // What is under way is chained upon lines that were not written: nothing is chained upon it in turn.
+        let mut is_astray = false;
         let sending = |job| Sending { job, chained: 0, line: None };
         loop {
-            if waiting.is_empty() {
-                let Some(job) = queue.recv().await else { return };
-                waiting.push_back(sending(job));
-            }
             while waiting.len() < MAX_BATCH
                 && let Ok(job) = queue.try_recv()
             {
                 waiting.push_back(sending(job));
             }
-            let batch = next_batch(&mut waiting);
-            let (answered, began) = (batch.len(), Instant::now());
-            for again in self.round(batch).await.into_iter().rev() {
-                waiting.push_front(again);
+            if under_way.is_empty() {
+                is_astray = false;
+                if waiting.is_empty() {
+                    let Some(job) = queue.recv().await else { return };
+                    waiting.push_back(sending(job));
+                    continue;
+                }
             }
-            let until = Instant::now() + (began.elapsed() / 2).min(MAX_GATHERING);
-            while answered >= MIN_TO_GATHER && queue.len() + waiting.len() < answered && !queue.is_closed() && Instant::now() < until {
+            if under_way.len() < at_once && !is_astray {
+                // Both have as many, so that neither is long done before the other.
+                let most = if at_once == 1 { MAX_BATCH } else { (waiting.len() + busy.len()).div_ceil(2).clamp(MIN_TO_GATHER, MAX_BATCH) };
+                let batch = next_batch(&mut waiting, &busy, most);
+                if !batch.is_empty() {
+                    let subjects: HashSet<Subject> = batch.iter().map(|sending| sending.job.share).collect();
+                    busy.extend(&subjects);
+                    under_way.push(self.round(batch, subjects));
+                    continue;
+                }
+            }
+            let round = tokio::select! {
+                Some(round) = under_way.next() => round,
+                Some(job) = queue.recv(), if under_way.len() < at_once && waiting.len() < MAX_BATCH => {
+                    waiting.push_back(sending(job));
+                    continue;
+                }
+                else => return,
+            };
+            busy.retain(|subject| !round.subjects.contains(subject));
+            is_astray |= !round.again.is_empty();
+            round.again.into_iter().rev().for_each(|again| waiting.push_front(again));
+            let until = Instant::now() + (round.took / 2).min(MAX_GATHERING);
+            while round.writes >= MIN_TO_GATHER
+                && queue.len() + waiting.len() < round.writes
+                && !queue.is_closed()
+                && Instant::now() < until
+            {
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Sends a batch and answers; returns what has to be sent again upon another head, in order.
-    async fn round(&mut self, batch: Vec<Sending>) -> Vec<Sending> {
+    /// Sends a batch and answers.
+    async fn round(&self, batch: Vec<Sending>, subjects: HashSet<Subject>) -> Round {
+        let (writes, began) = (batch.len(), Instant::now());
+        let again = self.write(batch).await;
+        Round { subjects, writes, took: began.elapsed(), again }
+    }
+
+    async fn write(&self, batch: Vec<Sending>) -> Vec<Sending> {
         let (mut batch, late): (Vec<Sending>, _) = batch.into_iter().partition(|sending| sending.job.since.elapsed() < COMMAND_TIMEOUT);
         for sending in late {
             let _ = sending.job.answer.send(Err(StoreError::unavailable("Redis was busy with others for too long")));
@@ -171,7 +225,7 @@ impl Writer {
             return batch;
         }
         // Where all are written it ends so. Where not, the answers say better.
-        self.head = self.chain(&mut batch);
+        self.chain(&mut batch);
         let outcomes = self.send(&batch).await;
         let mut again = Vec::new();
         for (mut sending, came) in batch.into_iter().zip(outcomes) {
@@ -195,26 +249,28 @@ impl Writer {
         again
     }
 
-    /// Computes the lines of a batch, each upon the one before it; returns the last.
-    fn chain(&self, batch: &mut [Sending]) -> AuditMark {
-        let mut head = self.head;
+    /// Computes the lines of a batch, each upon the one before it.
+    fn chain(&self, batch: &mut [Sending]) {
+        let mut head = self.head();
         for sending in batch {
             if let Line::Entry(entry) = &sending.job.line {
                 let line = AuditLine::following(head.seq + 1, head.hash, entry.clone());
-                head = line.mark();
+                *head = line.mark();
                 sending.line = Some(line);
             }
         }
-        head
+    }
+
+    fn head(&self) -> MutexGuard<'_, AuditMark> {
+        self.head.lock().expect("nobody panics while holding the head")
     }
 
     /// Sends a batch until it is answered or the time is over.
-    async fn send(&mut self, batch: &[Sending]) -> Vec<Came> {
+    async fn send(&self, batch: &[Sending]) -> Vec<Came> {
         let began = Instant::now();
-        let args: Vec<Args> = batch.iter().map(Sending::args).collect();
         let mut pipe = redis::Pipeline::with_capacity(batch.len());
-        for (sending, args) in batch.iter().zip(&args) {
-            pipe.add_command(self.scripts.call(sending.job.script, args));
+        for sending in batch {
+            pipe.add_command(self.scripts.call(sending.job.script, sending.line_args().iter().chain(&sending.job.args)));
         }
         let answered = loop {
             let sent = self.link.send(&pipe).await;
@@ -228,8 +284,8 @@ impl Writer {
             Err(trouble) => return batch.iter().map(|_| Came::Failed(trouble.clone().into())).collect(),
         };
         let mut outcomes = Vec::with_capacity(batch.len());
-        for ((value, sending), args) in values.into_iter().zip(batch).zip(&args) {
-            outcomes.push(self.came(value, sending, args).await);
+        for (value, sending) in values.into_iter().zip(batch) {
+            outcomes.push(self.came(value, sending).await);
         }
         if let Err(trouble) = self.replicated(&outcomes).await {
             return batch.iter().map(|_| Came::Failed(trouble.clone().into())).collect();
@@ -249,13 +305,13 @@ impl Writer {
         Err(Trouble::Refused(format!("{have} of the {} replicas that REDIS_REPLICAS wants have it", self.replicas).into()))
     }
 
-    async fn came(&mut self, value: Value, sending: &Sending, args: &Args) -> Came {
+    async fn came(&self, value: Value, sending: &Sending) -> Came {
         let values = match value {
             Value::Array(values) => values,
             Value::ServerError(error) if error.kind() == Some(redis::ServerErrorKind::NoScript) => {
                 // Whatever waits behind it in the batch was refused likewise, so the order stays.
                 let mut pipe = redis::pipe();
-                pipe.add_command(self.scripts.whole(sending.job.script, args));
+                pipe.add_command(self.scripts.whole(sending.job.script, sending.line_args().iter().chain(&sending.job.args)));
                 match self.link.send(&pipe).await {
                     Ok((_, mut values)) => match values.pop() {
                         Some(Value::Array(values)) => values,
@@ -273,7 +329,7 @@ impl Writer {
         }
         match values.get(1).and_then(reply::mark) {
             Some(head) => {
-                self.head = head;
+                *self.head() = head;
                 Came::NotNext
             }
             None => Came::Failed(StoreError::Unusable { reason: "its note of the audit log's end cannot be read".to_owned() }),
@@ -282,23 +338,24 @@ impl Writer {
 }
 
 impl Sending {
-    fn args(&self) -> Args {
-        let mut args: Args = match (&self.job.line, &self.line) {
+    /// Returns what stands before the arguments of the job: the line of the audit log, where the script takes one.
+    fn line_args(&self) -> Args {
+        match (&self.job.line, &self.line) {
             (Line::Unknown, _) => Vec::new(),
             (Line::Entry(_), Some(line)) => reply::line_args(line),
             (Line::None | Line::Entry(_), _) => vec![Vec::new()],
-        };
-        args.extend(self.job.args.iter().cloned());
-        args
+        }
     }
 }
 
-/// Takes what is sent next: nothing about a share behind a write of it that may have to be sent again, so that their order stays.
-fn next_batch(waiting: &mut VecDeque<Sending>) -> Vec<Sending> {
+/// Takes what is sent next, at most so many: nothing behind a write that must not be overtaken, neither by what is under way nor,
+/// where it has a line and may have to be sent again, by the batch itself.
+fn next_batch(waiting: &mut VecDeque<Sending>, busy: &HashSet<Subject>, most: usize) -> Vec<Sending> {
     let mut batch = Vec::new();
     let mut with_line: HashSet<ShareId> = HashSet::new();
-    while batch.len() < MAX_BATCH
+    while batch.len() < most
         && let Some(next) = waiting.front()
+        && !busy.contains(&next.job.share)
         && !next.job.share.is_some_and(|share| with_line.contains(&share))
         && let Some(next) = waiting.pop_front()
     {
