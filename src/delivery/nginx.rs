@@ -283,6 +283,7 @@ impl Nginx {
         let carrier = handover.carrier(is_proxied);
         let Handover { place, is_part_of, is_alike, .. } = handover;
         let Some(carrier) = carrier else {
+            self.slices.asked_elsewhere(fetch.entered.0.transfer, fetch.range.start);
             if is_alike && (SLICE_BYTES..MAX_SLICED_BYTES).contains(&fetch.range.len()) {
                 return self.begin_slices(is_part_of, place, request, fetch, exchange.side.clone());
             }

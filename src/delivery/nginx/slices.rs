@@ -23,7 +23,7 @@ use super::{Nginx, front};
 use crate::catalog::OpenFile;
 use crate::delivery::{Entered, Pass, RecipientSide};
 use crate::meter::Request;
-use crate::share::{ByteRange, Evidence, Timestamp};
+use crate::share::{ByteRange, Evidence, Timestamp, TransferId};
 
 /// Where nginx asks for a slice.
 const PATH: &str = "/_portcullis/slice/";
@@ -36,6 +36,9 @@ pub(super) const MAX_SLICED_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 const FIRST_SLICE_WAIT: Duration = Duration::from_secs(10);
 /// How long for the next, or to say that it is done: the recipient takes a slice meanwhile, and `send_timeout` ends who takes nothing.
 const SLICE_WAIT: Duration = Duration::from_secs(1200);
+/// How long nginx may ask for nothing once its recipient goes on elsewhere, right behind what this download may have brought. Where it was
+/// killed with a whole slice in it, nothing breaks off here, and nobody will say that it is over.
+const RESUMED_WAIT: Duration = Duration::from_secs(10);
 /// How much of what lies before the slice that it asks for may not have reached the recipient: what nginx and its kernel hold.
 const MAX_UNDER_WAY: u64 = 64 * 1024 + MAX_IN_SEND_BUFFER;
 
@@ -55,6 +58,8 @@ pub(in crate::delivery) struct Slicing {
     asked: Mutex<(Option<u64>, Instant)>,
     /// Told when a slice broke off.
     broke: Notify,
+    /// Told when the recipient goes on elsewhere.
+    resumed: Notify,
 }
 
 impl Slicing {
@@ -86,6 +91,11 @@ impl Slicing {
         to.clamp(self.range.start, self.range.end)
     }
 
+    /// Returns whether whoever asks for bytes from here on goes on where this may have ended.
+    fn may_end_at(&self, start: u64) -> bool {
+        self.arrived().end < start && start <= self.sent_to()
+    }
+
     /// Returns whether nginx has asked for nothing for longer than somebody slow takes.
     fn is_given_up(&self) -> bool {
         let (asked, at) = self.asked();
@@ -94,6 +104,13 @@ impl Slicing {
 }
 
 impl Slices {
+    /// Notes that a recipient asks for bytes from here on.
+    pub(super) fn asked_elsewhere(&self, transfer: TransferId, start: u64) {
+        let table = self.table();
+        let resumed = table.values().filter(|slicing| slicing.pass.transfer == transfer && slicing.may_end_at(start));
+        resumed.for_each(|slicing| slicing.resumed.notify_one());
+    }
+
     fn table(&self) -> MutexGuard<'_, HashMap<u64, Arc<Slicing>>> {
         self.0.lock().expect("nobody panics while holding the slices")
     }
@@ -112,8 +129,8 @@ impl Nginx {
         let Fetch { head, file, entered, request: counted, range, .. } = fetch;
         let answer = front::handed_over(b"", &format!("X-Accel-Redirect: {PATH}{}\r\n", stamp.text(&self.key)));
         let head = front::with(head, &self.named(&stamp));
-        let (pass, asked, broke) = (entered.0.clone(), Mutex::new((None, Instant::now())), Notify::new());
-        let slicing = Arc::new(Slicing { head, file, pass, range, asked, broke });
+        let (pass, asked) = (entered.0.clone(), Mutex::new((None, Instant::now())));
+        let slicing = Arc::new(Slicing { head, file, pass, range, asked, broke: Notify::new(), resumed: Notify::new() });
         self.slices.table().insert(stamp.name, slicing.clone());
         let guards = self.guards.clone();
         guards.spawn(async move {
@@ -158,6 +175,8 @@ impl Passing {
     async fn run(self) {
         let Self { side, mut place, entered, request, is_counted, slicing } = self;
         let (cut, mut looks, mut ends_at) = (entered.0.cut.clone(), interval(SAMPLE_EVERY), None);
+        // When it was heard that the recipient goes on elsewhere.
+        let mut resumed: Option<Instant> = None;
         let told = loop {
             tokio::select! {
                 biased;
@@ -165,10 +184,19 @@ impl Passing {
                 told = &mut place.line => break told.ok(),
                 () = async { if let Some(at) = ends_at { sleep_until(at).await } }, if ends_at.is_some() => break None,
                 () = slicing.broke.notified() => ends_at = Some(Instant::now() + BROKEN_LINE_WAIT),
+                () = slicing.resumed.notified() => resumed = Some(Instant::now()),
                 _ = looks.tick() => {}
             }
             if slicing.is_given_up() {
                 break None;
+            }
+            if let Some(at) = resumed {
+                if slicing.asked().1 > at {
+                    // It lives, and the other is another part.
+                    resumed = None;
+                } else if at.elapsed() > RESUMED_WAIT {
+                    break None;
+                }
             }
             let arrived = slicing.arrived();
             if is_counted && !arrived.is_empty() {
