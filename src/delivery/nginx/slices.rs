@@ -91,9 +91,9 @@ impl Slicing {
         to.clamp(self.range.start, self.range.end)
     }
 
-    /// Returns whether whoever asks for bytes from here on goes on where this may have ended.
+    /// Returns whether whoever asks for bytes from here on goes on where this may have ended. Right behind all of it begins another part.
     fn may_end_at(&self, start: u64) -> bool {
-        self.arrived().end < start && start <= self.sent_to()
+        self.arrived().end < start && start <= self.sent_to() && start < self.range.end
     }
 
     /// Returns whether nginx has asked for nothing for longer than somebody slow takes.
