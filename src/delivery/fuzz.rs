@@ -163,7 +163,7 @@ pub(crate) fn bytes_answer(data: &[u8]) {
     }
 }
 
-fn pass(name: &[u8], size_bytes: u64) -> Pass {
+pub(super) fn pass(name: &[u8], size_bytes: u64) -> Pass {
     let identity = FileIdentity { device: 1, inode: 2, size_bytes, modified_ns: 3, changed_ns: 4 };
     let file = SharedFile { path: CatalogPath::from_bytes(name).expect("a good name"), identity };
     let limits = Limits { max_tunnel: WEEK, stall_timeout: WEEK, grace_period: WEEK };

@@ -207,3 +207,47 @@ impl Passing {
         tell((is_counted.then_some(request), slicing.range), sent, (told, place), &side.reports, entered).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::delivery::fuzz::pass;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn slicing(range: ByteRange) -> Arc<Slicing> {
+        let pass = Arc::new(pass(b"film.mkv", 10 * MIB));
+        let file = OpenFile { file: tempfile::tempfile().unwrap(), identity: pass.file.identity, is_local: true };
+        let asked = Mutex::new((None, Instant::now()));
+        Arc::new(Slicing { head: Vec::new(), file: Arc::new(file), pass, range, asked, broke: Notify::new(), resumed: Notify::new() })
+    }
+
+    #[test]
+    fn whoever_asks_from_where_a_download_may_have_ended_goes_on_there_and_nobody_else() {
+        let slicing = slicing(ByteRange::new(0, 10 * MIB));
+        assert!(!slicing.may_end_at(0) && slicing.arrived().is_empty(), "it begins");
+        slicing.ask(2 * MIB);
+        let arrived = slicing.arrived().end;
+        assert!(arrived > MIB && arrived < 2 * MIB);
+        let ends = [arrived + 1, 2 * MIB, 3 * MIB].map(|start| slicing.may_end_at(start));
+        let does_not = [0, arrived, 3 * MIB + 1, 9 * MIB].map(|start| slicing.may_end_at(start));
+        assert_eq!((ends, does_not), ([true; 3], [false; 4]));
+        slicing.ask(9 * MIB);
+        assert_eq!([10 * MIB - 1, 10 * MIB].map(|start| slicing.may_end_at(start)), [true, false], "behind all of it begins another part");
+    }
+
+    #[test]
+    fn only_who_has_the_same_transfer_is_heard_of_elsewhere() {
+        let (slices, slicing) = (Slices::default(), slicing(ByteRange::new(0, 10 * MIB)));
+        slicing.ask(2 * MIB);
+        slices.table().insert(1, slicing.clone());
+        let is_told = || slicing.resumed.notified().now_or_never().is_some();
+        slices.asked_elsewhere(TransferId::from_bytes([9; 16]), 2 * MIB);
+        slices.asked_elsewhere(slicing.pass.transfer, 9 * MIB);
+        assert!(!is_told());
+        slices.asked_elsewhere(slicing.pass.transfer, 2 * MIB);
+        assert!(is_told());
+    }
+}
